@@ -1,0 +1,354 @@
+"""Turn the rows of a file into typed rows, whichever of the usual formats the file is in.
+
+A file's format is that of its first row, told by its keys alone, so a path is all a user gives: no registry, no format
+option. A later row of another format is an error, because a file of two formats is nearly always an accident. Every
+chat format ends as the same `ChatRow`; roles are renamed to system, user, assistant and tool. Faults name file, row
+and message. Rows without any text are passed over and counted by `summarize`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from smelt.core.errors import DataError, nearest
+from smelt.data.readers import Value, describe, expand_paths, scan_file
+from smelt.data.records import ROLES, ChatRow, Message, TextRow
+
+Row = Mapping[str, object]
+
+TEXT_KEYS = ("text", "content", "body", "paragraphs")
+ROLE_NAMES = {role: role for role in ROLES} | {
+    "developer": "system",
+    "human": "user",
+    "gpt": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+}
+SHAREGPT_NAMES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
+MEANT = {"bot": "assistant", "ai": "assistant", "chatbot": "assistant", "model": "assistant", "customer": "user"}
+
+
+@dataclass(frozen=True)
+class Format:
+    """Say how a format is recognised and read.
+
+    Args:
+        needs: keys that must all be there; a tuple inside stands for "any one of these".
+        parse: the function from a row and its place to a typed row.
+    """
+
+    needs: tuple[str | tuple[str, ...], ...]
+    parse: Callable[[Row, str], TextRow | ChatRow]
+
+    def missing(self, row: Row) -> list[str]:
+        """Return the keys of `needs` that a row lacks."""
+        keys = [need if isinstance(need, tuple) else (need,) for need in self.needs]
+        return ["|".join(options) for options in keys if not any(key in row for key in options)]
+
+    def __str__(self) -> str:
+        keys = ["|".join(need) if isinstance(need, tuple) else need for need in self.needs]
+        return "{" + ", ".join(keys) + "}"
+
+
+def detect_format(row: Value, where: str = "row") -> str:
+    """Return the name of the format that a row's keys belong to; a plain string is "text".
+
+    Raises:
+        DataError: no format fits; the message lists the keys found and the nearest format.
+    """
+    if isinstance(row, str):
+        return "text"
+    if "chosen" in row and "rejected" in row and "output" not in row:
+        raise DataError(f"{where}: preference data (chosen and rejected), not a chat", fix="use it for dpo")
+    for name, known in FORMATS.items():
+        if not known.missing(row):
+            return name
+    raise unknown_format(row, where)
+
+
+def unknown_format(row: Row, where: str) -> DataError:
+    """Return the error for a row that fits no format."""
+    keys = [str(key) for key in row]
+    scores = {name: max(closeness(need, keys) for need in known.needs) for name, known in FORMATS.items()}
+    best = max(scores, key=lambda name: scores[name])
+    missing = ", ".join(f"'{key}'" for key in FORMATS[best].missing(row))
+    hint = f"; nearest is '{best}', which lacks {missing}" if scores[best] > 0.7 else ""
+    return DataError(
+        f"{where}: unknown row format with keys {', '.join(repr(key) for key in keys[:12]) or 'none'}",
+        accepted=", ".join(f"{name} {known}" for name, known in FORMATS.items()),
+        fix=f"rename the columns{hint}",
+    )
+
+
+def closeness(need: str | tuple[str, ...], keys: list[str]) -> float:
+    """Return how near the best of `keys` comes to a needed key, 0 to 1."""
+    options = need if isinstance(need, tuple) else (need,)
+    ratios = [difflib.SequenceMatcher(None, option, key.lower()).ratio() for option in options for key in keys]
+    return max(ratios, default=0.0)
+
+
+def read_text(spec: str | Path) -> Iterator[TextRow]:
+    """Yield the documents of a file, folder or glob; rows without text are passed over.
+
+    Raises:
+        DataError: at the first row that is not a text row, or when there is no text at all.
+    """
+    num_rows = 0
+    for _, row in scan_rows(spec):
+        if isinstance(row, DataError):
+            raise row
+        if isinstance(row, ChatRow):
+            raise DataError(
+                f"{row.where}: a chat, not plain text", accepted=f"text {FORMATS['text']}", fix="use it for sft"
+            )
+        if row.text:
+            num_rows += 1
+            yield row
+    if num_rows == 0:
+        raise DataError(f"{spec}: no row holds any text", fix="check that the file was written completely")
+
+
+def read_chats(spec: str | Path) -> Iterator[ChatRow]:
+    """Yield the conversations of a file, folder or glob.
+
+    Raises:
+        DataError: at the first row that is not a well-formed chat.
+    """
+    for _, row in scan_rows(spec):
+        if isinstance(row, DataError):
+            raise row
+        if isinstance(row, TextRow):
+            chats = ", ".join(f"{name} {known}" for name, known in FORMATS.items() if name != "text")
+            raise DataError(f"{row.where}: plain text, not a chat", accepted=chats, fix="use it for pretrain")
+        yield row
+
+
+def scan_rows(spec: str | Path) -> Iterator[tuple[str, TextRow | ChatRow | DataError]]:
+    """Yield (format, typed row), or the error in a row's place, for every row of a file, folder or glob."""
+    for path in expand_paths(spec):
+        expected = ""
+        for where, value in scan_file(path):
+            if isinstance(value, DataError):
+                yield expected, value
+                continue
+            try:
+                name = detect_format(value, where)
+                expected = expected or name
+                if name != expected:
+                    raise DataError(
+                        f"{where}: a row of format '{name}' in a file of '{expected}'", fix="split the file"
+                    )
+                yield name, TextRow(value, where) if isinstance(value, str) else FORMATS[name].parse(value, where)
+            except DataError as error:
+                yield expected, error
+
+
+def parse_text(row: Row, where: str) -> TextRow:
+    """Read a document; a list of strings is joined by line breaks."""
+    present = [key for key in TEXT_KEYS if key in row]
+    key = next((key for key in present if row[key] is not None), present[0])
+    value = row[key]
+    if isinstance(value, list):
+        parts = [as_text(part, f"{where}: '{key}' item {number}") for number, part in enumerate(value, start=1)]
+        value = "\n".join(parts)
+    text = as_text(value, f"{where}: '{key}'")
+    return TextRow(text if text.strip() else "", where)
+
+
+def parse_alpaca(row: Row, where: str) -> ChatRow:
+    """Read instruction, input and output, with optional earlier turns in `history`."""
+    turns: list[Message] = []
+    history = row.get("history") or []
+    for number, pair in enumerate(cast(list[object], history) if isinstance(history, list) else [history], start=1):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise DataError(f"{where}: 'history' item {number} is {describe(pair)}", accepted="[question, answer]")
+        question, answer = (as_text(part, f"{where}: 'history' item {number}") for part in pair)
+        turns += [Message("user", question), Message("assistant", answer)]
+    parts = [optional_text(row, "instruction", where), optional_text(row, "input", where)]
+    turns.append(Message("user", "\n".join(part for part in parts if part.strip())))
+    turns.append(Message("assistant", optional_text(row, "output", where)))
+    return checked_chat(turns, row, where)
+
+
+def parse_prompt_completion(row: Row, where: str) -> ChatRow:
+    """Read a prompt and its completion, both strings or both lists of messages."""
+    turns: list[Message] = []
+    for key, role in (("prompt", "user"), ("completion", "assistant")):
+        value = row[key]
+        if isinstance(value, list):
+            turns += parse_turns(value, ("role", "content"), where, start=len(turns) + 1)
+        else:
+            turns.append(Message(role, as_text(value, f"{where}: '{key}'")))
+    return checked_chat(turns, row, where)
+
+
+def parse_messages(row: Row, where: str) -> ChatRow:
+    """Read a list of {role, content}."""
+    return checked_chat(parse_turns(row["messages"], ("role", "content"), where), row, where)
+
+
+def parse_sharegpt(row: Row, where: str) -> ChatRow:
+    """Read a list of {from, value}; lists of {role, content} under this name occur as well."""
+    turns = row["conversations"]
+    first = turns[0] if isinstance(turns, list) and turns else None
+    keys = ("role", "content") if isinstance(first, dict) and "role" in first else ("from", "value")
+    return checked_chat(parse_turns(turns, keys, where), row, where)
+
+
+def parse_turns(turns: object, keys: tuple[str, str], where: str, start: int = 1) -> list[Message]:
+    """Read a list of messages whose role and text stand under the two `keys`; messages count from `start`.
+
+    Raises:
+        DataError: a wrong type, a role that is unknown, or a message without content.
+    """
+    role_key, content_key = keys
+    shape = f"{{{role_key}, {content_key}}}"
+    if not isinstance(turns, list):
+        raise DataError(f"{where}: {describe(turns)} in place of the messages", accepted=f"a list of {shape}")
+    messages = []
+    for number, turn in enumerate(turns, start=start):
+        place = f"{where}, message {number}"
+        if not isinstance(turn, dict):
+            raise DataError(f"{place}: {describe(turn)}", accepted=f"an object {shape}")
+        if turn.get(role_key) is None:
+            raise DataError(f"{place}: no '{role_key}'", accepted=f"an object {shape}")
+        role = ROLE_NAMES.get(str(turn[role_key]))
+        if role is None:
+            raise unknown_role(str(turn[role_key]), role_key, place)
+        if turn.get(content_key) is None:
+            calls = " (its tool_calls are not read)" if turn.get("tool_calls") else ""
+            what = f"{place}: {turn[role_key]} message without content{calls}"
+            raise DataError(what, accepted=f"text under '{content_key}'")
+        messages.append(Message(role, content_text(turn[content_key], f"{place}: '{content_key}'")))
+    return messages
+
+
+def unknown_role(role: str, role_key: str, place: str) -> DataError:
+    """Return the error for a role that is not in the table, with the nearest that is."""
+    names = SHAREGPT_NAMES if role_key == "from" else {name: name for name in ROLES}
+    meant = MEANT.get(role.lower()) or ROLE_NAMES.get(role.lower(), "")
+    hint = f" Did you mean '{names[meant]}'?" if meant else nearest(role, names.values())
+    hint = hint.replace(" Did", "; did")
+    return DataError(f"{place}: role {role!r} unknown{hint}", accepted=", ".join(names.values()))
+
+
+def content_text(value: object, place: str) -> str:
+    """Return a message's content: a string, or a list of {"type": "text", "text": ...} parts."""
+    if not isinstance(value, list):
+        return as_text(value, place)
+    texts = []
+    for number, part in enumerate(value, start=1):
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise DataError(f"{place} part {number} is not text", accepted='{"type": "text", "text": "..."}')
+        texts.append(as_text(part.get("text"), f"{place} part {number}"))
+    return "".join(texts)
+
+
+def checked_chat(messages: list[Message], row: Row, where: str) -> ChatRow:
+    """Return the chat if it can be learned from, led by the row's `system` text where it has one.
+
+    Raises:
+        DataError: an empty turn, no assistant turn, or columns that ask for another kind of training.
+    """
+    if row.get("tools"):
+        raise DataError(f"{where}: 'tools' are not read yet", accepted="chats in plain text", fix="remove the row")
+    if isinstance(row.get("label"), bool) or row.get("kto_tag") is not None:
+        raise DataError(
+            f"{where}: a row with a thumbs up or down", fix="for sft, keep the good rows without that column"
+        )
+    for number, message in enumerate(messages, start=1):
+        if message.role in ("user", "assistant") and not message.content.strip():
+            raise DataError(f"{where}, message {number}: empty {message.role} turn", fix="remove the row")
+    if not any(message.role == "assistant" for message in messages):
+        raise DataError(f"{where}: no assistant turn among {len(messages)} messages", fix="add the reply to learn")
+    system = optional_text(row, "system", where)
+    lead = [Message("system", system)] if system.strip() else []
+    return ChatRow((*lead, *messages), where, optional_text(row, "kind", where), optional_text(row, "gold", where))
+
+
+def optional_text(row: Row, key: str, where: str) -> str:
+    """Return the text under a key, "" where it is absent or null."""
+    return "" if row.get(key) is None else as_text(row[key], f"{where}: '{key}'")
+
+
+def as_text(value: object, place: str) -> str:
+    """Return a string that can be written as UTF-8.
+
+    Raises:
+        DataError: the value is something else, or holds half of a surrogate pair ("\\ud83d" alone, from a cut emoji).
+    """
+    if not isinstance(value, str):
+        raise DataError(f"{place} is {describe(value)}", accepted="text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(value[error.start]):x} at {error.start}"
+        raise DataError(f"{place} holds half a character ({half})", fix="write the file again") from None
+    return value
+
+
+FORMATS: dict[str, Format] = {  # the first that fits wins: a row with `messages` and `prompt` is a chat
+    "messages": Format(("messages",), parse_messages),
+    "sharegpt": Format(("conversations",), parse_sharegpt),
+    "alpaca": Format(("instruction", "output"), parse_alpaca),
+    "prompt-completion": Format(("prompt", "completion"), parse_prompt_completion),
+    "text": Format((TEXT_KEYS,), parse_text),
+}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Say what a file, folder or glob holds: the content of `smelt data inspect`.
+
+    `formats` counts good rows, `roles` messages and `kinds` chat rows; `num_empty` rows have a known format but no text
+    and are passed over in training; `num_bytes` is the UTF-8 size of all texts and messages; `first_bad` are messages.
+    """
+
+    num_files: int
+    num_ok: int
+    num_bad: int
+    num_empty: int
+    num_bytes: int
+    formats: dict[str, int]
+    roles: dict[str, int]
+    kinds: dict[str, int]
+    first_bad: tuple[str, ...]
+
+
+def summarize(spec: str | Path, *, max_bad: int = 5) -> Summary:
+    """Count the good and bad rows of a file, folder or glob, keeping the messages of the first `max_bad` bad ones.
+
+    Raises:
+        DataError: there is no file to look at.
+    """
+    counts, formats, roles, kinds = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    bad: list[str] = []
+    for name, row in scan_rows(spec):
+        if isinstance(row, DataError):
+            counts["bad"] += 1
+            bad += [str(row)] if len(bad) < max_bad else []
+        elif isinstance(row, TextRow) and not row.text:
+            counts["empty"] += 1
+        else:
+            texts = [row.text] if isinstance(row, TextRow) else [message.content for message in row.messages]
+            counts["bytes"] += sum(len(text.encode()) for text in texts)
+            formats[name] += 1
+            if isinstance(row, ChatRow):
+                roles.update(message.role for message in row.messages)
+                kinds.update([row.kind] if row.kind else [])
+    return Summary(
+        num_files=len(expand_paths(spec)),
+        num_ok=formats.total(),
+        num_bad=counts["bad"],
+        num_empty=counts["empty"],
+        num_bytes=counts["bytes"],
+        formats=dict(formats),
+        roles=dict(roles),
+        kinds=dict(kinds),
+        first_bad=tuple(bad),
+    )

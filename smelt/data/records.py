@@ -1,0 +1,57 @@
+"""The typed rows that every dataset becomes before anything else looks at it.
+
+Whatever a file calls its columns, the rest of smelt sees one of these frozen values, so a new dataset format is one
+reader in `formats` and nothing else. Each row carries `where`, the place it came from ("chats.jsonl:17"), because an
+error met three stages later is only useful when it can name the line to open. `where` costs one short string a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Hold one turn of a chat; `role` is one of ROLES."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextRow:
+    """Hold one document of plain text."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRow:
+    """Hold one conversation; `kind` names the skill it tests and `gold` the exact expected answer, where known."""
+
+    messages: tuple[Message, ...]
+    where: str
+    kind: str = ""
+    gold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceRow:
+    """Hold a conversation and two candidate replies, of which `chosen` is the better one."""
+
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRow:
+    """Hold a text and the name of its class."""
+
+    text: str
+    label: str
+    where: str

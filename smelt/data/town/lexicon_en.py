@@ -1,0 +1,116 @@
+"""The English words of the town: syllables of names, closed word lists, and how each fact is told and asked.
+
+Every past tense equals its participle and every thing can be counted, so that passives, questions and plurals are
+single words to look up. No word after an article begins with a vowel sound, save the things, which never follow "a"
+directly. Names are open syllables; no real name is meant.
+"""
+
+from __future__ import annotations
+
+from smelt.data.town.lexicon import Ask, Check, FactWords, words
+
+_STARTS = words(
+    "Ba Be Bi Bo Da De Do Du Fa Fe Fi Ga Go Ha He Ka Ke Ki Ko La Le Li Ma Me Mi Mo Na Ne No Pa Ra Re Ro Sa Se Ta Te To"
+    " Va Ve"
+)
+# First part, middle, last part.
+NAME_PARTS = (
+    _STARTS,
+    ("", "la", "ri"),
+    words("ba bi bo da di do dra ga ka ko la li lo ma mi mo na ni no ra ri ro ru sa ska so ta ti to tra va vi vo za"),
+)
+TOWN_PARTS = (
+    _STARTS,
+    words("ba da ka la lo mi na ra ri sa ta vi"),
+    ("dale", "field", "ford", "port", "stead", "wick"),
+)
+
+# After the colon: an irregular plural; the past tense and participle.
+_THINGS = words(
+    "arrow basket bell box:boxes candle cart cup drum flute glove hat jar kite lamp mirror net pot quilt rope spoon"
+    " tent umbrella vase whistle"
+)
+_VERBS = words(
+    "wash:washed paint:painted clean:cleaned move:moved carry:carried repair:repaired borrow:borrowed sell:sold"
+    " find:found lose:lost polish:polished deliver:delivered"
+)
+
+THINGS = tuple(
+    {"o": one, "os": many or one + "s", "m": ""} for one, _, many in (thing.partition(":") for thing in _THINGS)
+)
+VERBS = tuple({"v": past, "vb": base, "vp": past} for base, _, past in (verb.partition(":") for verb in _VERBS))
+COLOURS = ("red", "blue", "green", "yellow", "black", "white", "purple", "brown")
+PLACES = ("garden", "market", "library", "bakery", "school", "park", "museum", "kitchen", "barn", "tower")
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+ROLES = ("baker", "teacher", "doctor", "mayor", "painter", "farmer", "singer", "gardener")
+BUILDINGS = ("bridges", "mills", "wells", "gates", "shops", "farms", "ponds", "inns")
+
+_COLOUR = Ask("c", "What colour is the {o}?", "It is {c}.")
+_IS_COLOUR = Check("c", "Is the {o} {c}?")
+_NOW = Ask("s", "How many {os} does {P} have now?", "{s} {os}.")
+
+FACTS = {
+    "has": FactWords(
+        ("{P} has {n} {c} {os}.", "{P} owns {n} {c} {os}."),
+        (Ask("n", "How many {os} does {P} have?", "{n} {os}."), Ask("c", "What colour are the {os}?", "They are {c}.")),
+        (Check("c", "Are the {os} {c}?"), Check("n", "Does {P} have {n} {os}?")),
+    ),
+    "put": FactWords(
+        ("{P} put the {c} {o} in the {l}.", "{P} left the {c} {o} in the {l}."),
+        (Ask("l", "Where is the {o}?", "In the {l}."), _COLOUR),
+        (Check("l", "Is the {o} in the {l}?"), _IS_COLOUR),
+    ),
+    "works": FactWords(
+        ("{P} works in the {l}.",),
+        (Ask("l", "Where does {P} work?", "In the {l}."), Ask("P", "Who works in the {l}?", "It is {P}.")),
+        (Check("l", "Does {P} work in the {l}?"),),
+    ),
+    "lives": FactWords(("{P} lives in {T}.",), (Ask("T", "Where does {P} live?", "In {T}."),)),
+    "gave": FactWords(
+        ("On {d}, {P} gave the {c} {o} to {Q}.",),
+        (
+            Ask("P", "Who gave the {o} to {Q}?", "It was {P}."),
+            Ask("Q", "Who got the {o}?", "It was {Q}."),
+            Ask("d", "When did {Q} get the {o}?", "On {d}."),
+        ),
+        (Check("d", "Did {Q} get the {o} on {d}?"), _IS_COLOUR),
+    ),
+    "did": FactWords(
+        ("{P} {v} the {c} {o}.",),
+        (Ask("P", "Who {v} the {o}?", "It was {P}."), Ask("o", "What did {P} {vb}?", "The {c} {o}."), _COLOUR),
+        (Check("o", "Did {P} {vb} the {o}?"), _IS_COLOUR),
+    ),
+    "visits": FactWords(
+        ("{P} will visit {Q} on {d}.", "On {d}, {P} will visit {Q}."),
+        (Ask("d", "When will {P} visit {Q}?", "On {d}."),),
+        (Check("d", "Will {P} visit {Q} on {d}?"),),
+    ),
+    "plus": FactWords(("{P} had {a} {os} and got {b} more. Now {P} has {s} {os}.",), (_NOW,)),
+    "minus": FactWords(("{P} had {a} {os} and gave {b} away. Now {P} has {s} {os}.",), (_NOW,)),
+    "role": FactWords(("The {r} of {T} is {P}.",), (Ask("P", "Who is the {r} of {T}?", "It is {P}."),)),
+    "opens": FactWords(
+        ("The {l} opens on {d}.",),
+        (Ask("d", "When does the {l} open?", "On {d}."),),
+        (Check("d", "Does the {l} open on {d}?"),),
+    ),
+    "known": FactWords(
+        ("{T} is known for its {c} {os}.",),
+        (Ask("o", "What is {T} known for?", "Its {c} {os}."),),
+        (Check("o", "Is {T} known for its {os}?"),),
+    ),
+    "there": FactWords(
+        ("There are {n} {g} in {T}.", "{T} has {n} {g}."),
+        (Ask("n", "How many {g} are there in {T}?", "{n} {g}."),),
+        (Check("n", "Are there {n} {g} in {T}?"),),
+    ),
+    "painted": FactWords(
+        ("The {l} is {c}.",),
+        (Ask("c", "What colour is the {l}?", "It is {c}."),),
+        (Check("c", "Is the {l} {c}?"),),
+    ),
+    "job": FactWords(
+        ("{P} is a {r} from {T}.",),
+        (Ask("T", "Where does {P} come from?", "From {T}."), Ask("r", "What does {P} do?", "{P} is a {r}.")),
+        (Check("r", "Is {P} a {r}?"),),
+    ),
+}

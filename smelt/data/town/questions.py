@@ -1,0 +1,89 @@
+"""Questions about the facts of a world: what was told, what is true, what was not told, what happened when.
+
+The same questions close the stories of the pretraining text and make the reading instructions, so what is practised
+there is what is asked later. Every question comes with its only answer and, on demand, a plausible wrong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+from smelt.data.town.lexicon import Ask, Check, Fields, Lexicon, slots_of
+from smelt.data.town.world import Fact, World
+
+# The kinds of fact that stories tell, and how often.
+STORY_KINDS = {"has": 4, "put": 4, "works": 3, "lives": 3, "gave": 4, "did": 4, "visits": 3, "plus": 1, "minus": 1}
+
+
+class Reply(NamedTuple):
+    """A question, its answer, and a way to draw a wrong answer of the same form."""
+
+    question: str
+    answer: str
+    wrong: Callable[[], str]
+
+
+def asks_about(world: World) -> list[tuple[Fact, Ask]]:
+    """List every question that a fact of the world answers."""
+    return [(fact, ask) for fact in world.facts for ask in world.lexicon.facts[fact.kind].asks]
+
+
+def checks_about(world: World) -> list[tuple[Fact, Check]]:
+    """List every yes-or-no question that a fact of the world settles."""
+    return [(fact, check) for fact in world.facts for check in world.lexicon.facts[fact.kind].checks]
+
+
+def told(world: World, fact: Fact, ask: Ask) -> Reply:
+    """Ask for something that a fact told."""
+
+    def wrong() -> str:
+        return ask.answer.format_map(fact.fields | world.other(ask.slot, fact.fields))
+
+    return Reply(ask.question.format_map(fact.fields), ask.answer.format_map(fact.fields), wrong)
+
+
+def checked(world: World, fact: Fact, check: Check) -> Reply:
+    """Ask whether something is so; half of the time it is not."""
+    answers = (world.lexicon.yes, world.lexicon.no)
+    false = world.chooser.index(2)
+    fields = fact.fields | world.other(check.slot, fact.fields) if false else fact.fields
+    return Reply(check.question.format_map(fields), answers[false], lambda: answers[1 - false])
+
+
+@lru_cache
+def _story_asks(lexicon: Lexicon) -> tuple[tuple[str, Ask], ...]:
+    # Several kinds share a question ("What colour is ...?"): list each wording once, or its bits would count twice.
+    asks = {ask.question: (kind, ask) for kind in STORY_KINDS for ask in lexicon.facts[kind].asks}
+    return tuple(asks.values())
+
+
+def untold(world: World) -> Reply:
+    """Ask a question as stories answer them, about something that this story does not tell."""
+    kind, ask = world.chooser.choose(_story_asks(world.lexicon))
+    fields = world.phantom(kind, ask)
+
+    def wrong() -> str:
+        missing: Fields = {}
+        for slot in slots_of(ask.answer):
+            missing.update(world.other(slot, {}))
+        return ask.answer.format_map(missing | fields)
+
+    return Reply(ask.question.format_map(fields), world.lexicon.unknown, wrong)
+
+
+def ordered(world: World, which: int) -> Reply:
+    """Ask about the order in which `num` events of the world were told.
+
+    Question 0 asks for the first event, `num` for the last, any other for the event of that index by the one before.
+    """
+    events = world.facts
+    name = "order_first" if which == 0 else "order_last" if which == len(events) else "order_after"
+    answer = events[min(which, len(events) - 1)].text
+    question = world.chooser.choose(world.lexicon.tasks[name]).format_map(events[which - 1].fields)
+
+    def wrong() -> str:
+        return world.chooser.choose([event.text for event in events if event.text != answer])
+
+    return Reply(question, answer, wrong)

@@ -1,0 +1,32 @@
+"""School pages: exercises shown with their answers, in the wording of notes and not of instructions.
+
+They let a small model practise sums, sorting, counting, patterns, passives, records and tool calls before it is ever
+asked for them. Most pages open with a column of sums, since these are short and the hardest to learn.
+"""
+
+from __future__ import annotations
+
+from smelt.data.town.exercises import EXERCISES
+from smelt.data.town.world import World
+
+_NUM_SUMS = 5
+_SKILLS = tuple(skill for skill in EXERCISES if skill != "arithmetic")
+
+
+def note(world: World, skill: str) -> str:
+    """Write one worked exercise."""
+    lexicon = world.lexicon
+    exercise = EXERCISES[skill](World(world.chooser, lexicon, world.split))
+    if exercise.name in lexicon.notes:
+        return lexicon.notes[exercise.name].format_map(exercise.fields | {"answer": exercise.answer})
+    # Talks and tool calls are shown as somebody says them.
+    question = world.chooser.choose(lexicon.tasks[exercise.name]).format_map(exercise.fields)
+    return lexicon.notes[exercise.name.split("_")[0]].format(question=question, answer=exercise.answer)
+
+
+def school_page(world: World) -> str:
+    """Write a page: perhaps a column of sums, then one or two skills, two exercises of each."""
+    skills = ["arithmetic"] * world.chooser.choose((_NUM_SUMS, 0), (3, 1))
+    for skill in world.chooser.sample(_SKILLS, world.chooser.integer(1, 2)):
+        skills += [skill, skill]
+    return "\n".join([note(world, skill) for skill in skills])

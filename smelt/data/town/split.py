@@ -1,0 +1,102 @@
+"""The wall between training and held-out worlds: a fixed hash sends each name and each sum to one side.
+
+The names and the sums themselves are split, not the documents: a held-out world shares no name and no sum with any
+training text of any kind, however much of it is made. About 80 % are on the training side. Names come from small
+tables of syllables, so both sides are made of the same pieces. A sum and its mirror (3 + 5, 5 + 3) share a side.
+Cost: some tens of milliseconds a language, once.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+from zlib import crc32
+
+from smelt.data.town import lexicon_en, lexicon_zh
+from smelt.data.town.lexicon import Language
+
+Split = Literal["train", "heldout"]
+Sum = tuple[int, str, int]
+
+# How often each class of sums is drawn, see `sums_of`.
+SUM_WEIGHTS = {"ones": 4, "tens": 2, "plain": 3, "carry": 2}
+_STEPS = (1, 2, 5, 10)
+_PARTS: dict[Language, tuple[tuple[tuple[str, ...], ...], ...]] = {
+    "en": (lexicon_en.NAME_PARTS, lexicon_en.TOWN_PARTS),
+    "zh": (lexicon_zh.NAME_PARTS, lexicon_zh.TOWN_PARTS),
+}
+
+
+def _is_heldout(what: str) -> bool:
+    return crc32(what.encode()) % 5 == 0
+
+
+def is_heldout_name(name: str) -> bool:
+    """Say whether a name of a person or a town may appear in held-out worlds only."""
+    return _is_heldout(name)
+
+
+def is_heldout_sum(left: int, sign: str, right: int) -> bool:
+    """Say whether the sum `left sign right` may appear in held-out worlds only."""
+    if sign == "+" and right < left:
+        left, right = right, left
+    return _is_heldout(f"{left} {sign} {right}")
+
+
+@lru_cache
+def name_table(split: Split, language: Language, what: Literal["people", "towns"]) -> dict[str, tuple[str, ...]]:
+    """List the names of one side by their first part (syllable or surname)."""
+    starts, middles, ends = _PARTS[language][what == "towns"]
+    table: dict[str, tuple[str, ...]] = {}
+    for start in starts:
+        rests = [middle + end for middle in middles for end in ends]
+        # A doubled first syllable ("Kaka") reads badly.
+        names = [start + rest for rest in rests if not rest.startswith(start.lower())]
+        table[start] = tuple(name for name in names if is_heldout_name(name) == (split == "heldout"))
+    return table
+
+
+def names_of(split: Split, language: Language) -> frozenset[str]:
+    """Return every name of people and towns that worlds of this split can use."""
+    tables = (name_table(split, language, "people"), name_table(split, language, "towns"))
+    return frozenset(name for table in tables for names in table.values() for name in names)
+
+
+def result_of(item: Sum) -> int:
+    """Work out a sum."""
+    left, sign, right = item
+    return left + right if sign == "+" else left - right
+
+
+def _carries(item: Sum) -> bool:
+    left, sign, right = item
+    return left % 10 + right % 10 > 9 if sign == "+" else left % 10 < right % 10
+
+
+@lru_cache
+def sums_of(split: Split) -> dict[str, tuple[Sum, ...]]:
+    """List the sums of one side by class; terms and results are in 0..99.
+
+    Exercises: `ones` adds or takes 1 to 9, `tens` a round number, `plain` two digits without a carry, `carry` with one.
+    Stories: `plus` and `minus`, small numbers of things.
+    """
+    pairs = [(left, right) for left in range(1, 100) for right in range(1, 100)]
+    every: list[Sum] = [(a, "+", b) for a, b in pairs if a + b <= 99] + [(a, "-", b) for a, b in pairs if a >= b]
+    mine = [item for item in every if is_heldout_sum(*item) == (split == "heldout")]
+    large = [item for item in mine if item[0] > 9 < item[2] and item[2] % 10]
+    small = [item for item in mine if 2 <= item[0] < 40 and item[2] < 10 and result_of(item) > 1]
+    return {
+        "ones": tuple(item for item in mine if item[2] < 10),
+        "tens": tuple(item for item in mine if item[2] % 10 == 0),
+        "plain": tuple(item for item in large if not _carries(item)),
+        "carry": tuple(item for item in large if _carries(item)),
+        "plus": tuple(item for item in small if item[1] == "+"),
+        "minus": tuple(item for item in small if item[1] == "-"),
+    }
+
+
+@lru_cache
+def sequences_of(split: Split) -> tuple[tuple[int, int], ...]:
+    """List the number patterns of one side as (start, step); five terms stay below 100."""
+    every = [(start, step) for step in _STEPS for start in range(1, 100 - 4 * step)]
+    return tuple(pair for pair in every if _is_heldout(f"{pair[0]} by {pair[1]}") == (split == "heldout"))

@@ -1,0 +1,1 @@
+"""Whole models: the decoder, its construction from a spec, weight rules, and checkpoint directories."""

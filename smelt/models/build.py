@@ -1,0 +1,70 @@
+"""From a spec to a model: memory first, then values drawn as the family says.
+
+Modules are made on the meta device, which costs nothing, and get memory once; so building never draws numbers that a
+rule or a checkpoint then overwrites, and counting the parameters of a 7B model takes a moment. Values come from one
+seeded generator in parameter order: the same spec and seed give the same bits.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from smelt.models.decoder import Decoder
+from smelt.models.families import FAMILIES
+from smelt.models.families.base import Init
+from smelt.nn.spec import ModelSpec
+
+
+def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+    """Make a model whose parameters have memory but no values yet; on "meta", not even memory."""
+    with torch.device("meta"):
+        model = Decoder(spec).to(dtype)
+    return model.to_empty(device=device)
+
+
+def build(spec: ModelSpec, *, seed: int) -> Decoder:
+    """Make a model with new parameters, in fp32 on the CPU, reproducible from the seed."""
+    model = blank(spec)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, module in model.named_modules():
+            _initialise(name, module, FAMILIES[spec.family].init, len(spec.layers), generator)
+    return model
+
+
+def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
+    if isinstance(module, nn.Embedding):
+        std = init.position_std if name == "position_embedding" else init.embedding_std
+        module.weight.normal_(0.0, std, generator=generator)
+    elif isinstance(module, nn.Linear):
+        _initialise_linear(name, module, init, num_layers, generator)
+    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        for kind, parameter in module.named_parameters():
+            parameter.fill_(1.0 if kind == "weight" else 0.0)
+    elif any(True for _ in module.parameters(recurse=False)):
+        raise TypeError(f"no initialisation for {name}, a {type(module).__name__}")
+
+
+def _initialise_linear(name: str, module: nn.Linear, init: Init, num_layers: int, generator: torch.Generator) -> None:
+    bound = 1.0 / math.sqrt(module.in_features)
+    if init.linear_std is None:
+        module.weight.uniform_(-bound, bound, generator=generator)
+    else:
+        residual = init.scale_residual and name.endswith(("attention.output", "feed_forward.down"))
+        std = init.linear_std / math.sqrt(2 * num_layers) if residual else init.linear_std
+        module.weight.normal_(0.0, std, generator=generator)
+    bias: Tensor | None = module.bias
+    if bias is not None:
+        bias.uniform_(-bound, bound, generator=generator) if init.linear_std is None else bias.zero_()
+
+
+def describe(spec: ModelSpec) -> list[tuple[str, tuple[int, ...], int]]:
+    """List (name, shape, number of parameters) of every parameter, in order, without allocating any."""
+    parameters = blank(spec, device="meta").named_parameters()
+    return [(name, tuple(parameter.shape), parameter.numel()) for name, parameter in parameters]
+
+
+def count_parameters(spec: ModelSpec) -> int:
+    """Count the parameters of a spec; a tied head counts once."""
+    return sum(count for _, _, count in describe(spec))

@@ -1,0 +1,51 @@
+"""The published families smelt knows, in one table, and the presets they offer.
+
+A family is one file beside this one and one line here. Looking up a name that is not here says what is.
+"""
+
+from dataclasses import replace
+
+from smelt.core.errors import CheckpointError, UsageError, nearest
+from smelt.models.families.base import Family, Shape
+from smelt.models.families.gpt2 import GPT2
+from smelt.models.families.llama import LLAMA
+from smelt.models.families.novel import NOVEL
+from smelt.nn.spec import ModelSpec
+
+__all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "family_for", "preset", "spec_for"]
+
+FAMILIES: dict[str, Family] = {
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "novel": NOVEL,
+}
+
+PRESETS: dict[str, ModelSpec] = {name: spec for family in FAMILIES.values() for name, spec in family.presets.items()}
+
+
+def family_for(model_type: str) -> Family:
+    """Return the family that answers to a config.json's model_type; raises CheckpointError naming the accepted ones."""
+    table = {name: family for family in FAMILIES.values() for name in family.model_types}
+    if model_type not in table:
+        raise CheckpointError(
+            f"config.json: model_type {model_type!r} is not supported.{nearest(model_type, table)}",
+            accepted=", ".join(sorted(table)),
+        )
+    return table[model_type]
+
+
+def preset(name: str, *, vocab_size: int | None = None, max_seq_len: int | None = None) -> ModelSpec:
+    """Return a preset's spec, resized when asked; raises UsageError with the nearest name."""
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}.{nearest(name, PRESETS)}", accepted=", ".join(sorted(PRESETS)))
+    spec = PRESETS[name]
+    return replace(spec, vocab_size=vocab_size or spec.vocab_size, max_seq_len=max_seq_len or spec.max_seq_len)
+
+
+def spec_for(family: str, shape: Shape) -> ModelSpec:
+    """Make a family's spec of these sizes; raises UsageError on an unknown family or sizes that do not divide."""
+    if family not in FAMILIES:
+        raise UsageError(f"no family {family!r}.{nearest(family, FAMILIES)}", accepted=", ".join(sorted(FAMILIES)))
+    if shape.num_heads <= 0 or shape.dim % shape.num_heads:
+        raise UsageError(f"width {shape.dim} over {shape.num_heads} heads", accepted="a width that the heads divide")
+    return FAMILIES[family].make(shape)

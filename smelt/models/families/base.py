@@ -1,0 +1,92 @@
+"""What a published model family is: a value that says how its configuration, weights and initialisation read.
+
+A family holds no code of the network; new maths becomes a part in `nn/`. Its functions go both ways between a
+config.json and a ModelSpec, and refuse by name any setting that we could not honour.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smelt.core.errors import CheckpointError
+from smelt.models.weights import Rules
+from smelt.nn.spec import ModelSpec, TokenIds
+
+HfConfig = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Give the sizes from which a family makes a whole spec; left out, kv heads = heads and F is the family's usual."""
+
+    vocab_size: int
+    dim: int
+    num_layers: int
+    num_heads: int
+    max_seq_len: int
+    num_kv_heads: int | None = None
+    hidden_dim: int | None = None
+    tied: bool | None = None
+
+
+@dataclass(frozen=True)
+class Init:
+    """Say how new parameters are drawn: normal with these deviations; biases 0, norm weights 1.
+
+    `linear_std` None means torch's Linear default, uniform in +-1 / sqrt(fan in), biases too. `scale_residual`
+    divides the two projections that feed the residual stream by sqrt(2 L), so that its variance stays put with depth.
+    """
+
+    embedding_std: float = 0.02
+    position_std: float = 0.02
+    linear_std: float | None = 0.02
+    scale_residual: bool = True
+
+
+@dataclass(frozen=True)
+class Family:
+    """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out."""
+
+    name: str
+    model_types: tuple[str, ...]
+    make: Callable[[Shape], ModelSpec]
+    spec_from_hf: Callable[[HfConfig], ModelSpec]
+    hf_from_spec: Callable[[ModelSpec], dict[str, Any]]
+    rules: Callable[[ModelSpec], Rules]
+    init: Init
+    prefix: str = ""
+    presets: Mapping[str, ModelSpec] = field(default_factory=dict)
+
+
+def refuse_other(config: HfConfig, accepted: Mapping[str, tuple[Any, ...]], within: str = "") -> None:
+    """Raise CheckpointError when a field holds a value that is not accepted; an absent field is fine."""
+    for name, values in accepted.items():
+        if name in config and config[name] not in values:
+            raise CheckpointError(
+                f"config.json: {within}{name} = {config[name]!r} is not supported",
+                accepted=" or ".join(repr(value) for value in values),
+            )
+
+
+def require(config: HfConfig, *names: str) -> list[int]:
+    """Return the sizes in fields that must be there; raises CheckpointError naming the first absent or odd one."""
+    for name in names:
+        value = config.get(name)
+        if value is None:
+            raise CheckpointError(f"config.json has no {name}", fix="use the config.json published with the weights")
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise CheckpointError(f"config.json: {name} = {value!r}", accepted="a positive whole number")
+    return [config[name] for name in names]
+
+
+def token_ids_from_hf(config: HfConfig) -> TokenIds:
+    """Read bos, eos (one id or a list) and pad."""
+    end = config.get("eos_token_id")
+    ends = tuple(end) if isinstance(end, list) else () if end is None else (end,)
+    return TokenIds(config.get("bos_token_id"), ends, config.get("pad_token_id"))
+
+
+def hf_from_token_ids(ids: TokenIds) -> dict[str, Any]:
+    """Write bos, eos (one id, or a list when several) and pad."""
+    end = None if not ids.end else ids.end[0] if len(ids.end) == 1 else list(ids.end)
+    return {"bos_token_id": ids.begin, "eos_token_id": end, "pad_token_id": ids.padding}

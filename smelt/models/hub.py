@@ -1,0 +1,191 @@
+"""A checkpoint directory in the layout that transformers, vLLM and llama.cpp read, to a model and back.
+
+config.json says what the network is, safetensors hold its weights, generation_config.json says where to stop, the
+tokenizer files how text becomes ids, smelt.json where all of it came from. Nothing here runs code from a checkpoint,
+and a setting that we could not honour is refused by name instead of being ignored. Everything is checked against the
+configuration before memory is allocated; loading then copies one tensor at a time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from smelt.core.errors import CheckpointError
+from smelt.core.storage import MANIFEST, atomic_directory, verify_directory
+from smelt.models.build import blank
+from smelt.models.decoder import Decoder
+from smelt.models.families import FAMILIES, family_for
+from smelt.models.families.base import Family
+from smelt.models.shards import WEIGHTS, Shards, read_json
+from smelt.models.weights import Rules, check_shapes, export_weights, import_weights, without_prefix
+from smelt.nn.spec import ModelSpec, TokenIds
+from smelt.tokenizers.base import END_OF_TEXT, TURN_END, TURN_START, Tokenizer
+from smelt.tokenizers.bpe import ByteBPE
+from smelt.tokenizers.chat import ChatTemplate
+from smelt.tokenizers.formats import load_tokenizer, save_tokenizer
+
+CONFIG, GENERATION, LINEAGE = "config.json", "generation_config.json", "smelt.json"
+
+
+def save_model(model: Decoder, directory: Path | str, *, token_ids: TokenIds | None = None) -> None:
+    """Write config.json, generation_config.json and model.safetensors into an existing directory.
+
+    `token_ids` replace those of the model's spec. Raises CheckpointError when the family's published layout cannot
+    hold the model.
+    """
+    directory = Path(directory)
+    spec = model.spec if token_ids is None else replace(model.spec, token_ids=token_ids)
+    family, ids = FAMILIES[spec.family], spec.token_ids
+    config = family.hf_from_spec(spec)
+    check_same(spec, family.spec_from_hf(config), f"the {spec.family} layout cannot hold this model")
+    dtype = str(model.head_weight.dtype).removeprefix("torch.")
+    _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
+    generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
+    _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
+    tensors = dict(export_weights(family.rules(spec), dict(model.named_parameters())))
+    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+
+
+def load_spec(directory: Path | str) -> ModelSpec:
+    """Read the spec of a checkpoint directory from its config.json alone."""
+    return _read_config(Path(directory))[1]
+
+
+def load_model(directory: Path | str, *, dtype: torch.dtype = torch.float32) -> Decoder:
+    """Load a model from config.json and single or sharded safetensors, its parameters cast to `dtype`.
+
+    Raises CheckpointError on anything missing, corrupt, pickled, unknown or misfitting.
+    """
+    directory = Path(directory)
+    family, spec = _read_config(directory)
+    shards = Shards(directory)
+    model = blank(spec, device="meta", dtype=dtype)
+    rules = _as_published(family, spec, shards)
+    check_shapes(rules, shards.shapes, dict(model.named_parameters()), str(directory))
+    model = model.to_empty(device="cpu")
+    import_weights(rules, shards.shapes, shards.read, dict(model.named_parameters()), str(directory))
+    return model
+
+
+def load_weights_into(model: Decoder, directory: Path | str) -> None:
+    """Replace a model's parameters in place by a checkpoint's; raises CheckpointError when the networks differ."""
+    directory = Path(directory)
+    family, spec = _read_config(directory)
+    check_same(replace(model.spec, token_ids=spec.token_ids), spec, f"{directory} holds another network")
+    shards = Shards(directory)
+    rules = _as_published(family, spec, shards)
+    import_weights(rules, shards.shapes, shards.read, dict(model.named_parameters()), str(directory))
+
+
+def publish(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    directory: Path | str,
+    *,
+    template: ChatTemplate | None = None,
+    lineage: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a whole artefact into an existing directory: model, tokenizer, chat template, lineage.
+
+    Stop and padding ids are the tokenizer's, where it has such tokens. Raises CheckpointError when the tokenizer has
+    more tokens than the model.
+    """
+    directory = Path(directory)
+    _check_vocabulary(model, tokenizer, str(directory))
+    if not isinstance(tokenizer, ByteBPE):
+        raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="byte-level BPE")
+    end_of_text = tokenizer.special.get(END_OF_TEXT)
+    stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
+    token_ids = TokenIds(model.spec.token_ids.begin, stops, end_of_text) if stops else None
+    save_model(model, directory, token_ids=token_ids)
+    save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
+    _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
+
+
+def save(model: Decoder, tokenizer: Tokenizer, path: Path | str, *, lineage: Mapping[str, Any] | None = None) -> None:
+    """Save an artefact as a sealed directory that appears whole or not at all, replacing what was there.
+
+    The chat template is written when the tokenizer has its marks.
+    """
+    has_marks = TURN_START in tokenizer.special and TURN_END in tokenizer.special
+    with atomic_directory(path) as directory:
+        publish(model, tokenizer, directory, template=ChatTemplate(tokenizer) if has_marks else None, lineage=lineage)
+
+
+def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decoder, ByteBPE]:
+    """Load a model and its tokenizer; a sealed directory is verified first.
+
+    Raises CheckpointError when a file is damaged or the two do not belong together.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise CheckpointError(f"{directory}: no such directory", accepted="a checkpoint directory")
+    if (directory / MANIFEST).is_file():
+        verify_directory(directory)
+    tokenizer = load_tokenizer(directory)
+    lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
+    expected = str(lineage.get("tokenizer_sha256", tokenizer.fingerprint))
+    if expected != tokenizer.fingerprint:
+        raise CheckpointError(
+            f"{directory}: tokenizer.json has SHA-256 {tokenizer.fingerprint[:12]}, {LINEAGE} says {expected[:12]}",
+            accepted="the tokenizer that these weights were trained with",
+            fix="restore the tokenizer.json that was saved with them",
+        )
+    model = load_model(directory, dtype=dtype)
+    _check_vocabulary(model, tokenizer, str(directory))
+    return model, tokenizer
+
+
+def check_same(ours: ModelSpec, theirs: ModelSpec, what: str) -> None:
+    """Raise CheckpointError naming the first field in which two specs differ, with both values."""
+    for entry in fields(ModelSpec):
+        one, other = getattr(ours, entry.name), getattr(theirs, entry.name)
+        if one != other and entry.name == "layers" and len(one) == len(other):
+            index = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+            raise CheckpointError(f"{what}: layer {index} is {one[index]}, not {other[index]}")
+        if one != other:
+            one, other = (len(one), len(other)) if entry.name == "layers" else (one, other)
+            raise CheckpointError(f"{what}: {entry.name} is {one!r}, not {other!r}")
+
+
+def _check_vocabulary(model: Decoder, tokenizer: Tokenizer, where: str) -> None:
+    if tokenizer.vocab_size > model.spec.vocab_size:
+        raise CheckpointError(
+            f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.spec.vocab_size}",
+            accepted="a tokenizer whose ids the model all has",
+            fix="use the tokenizer that this model was trained with",
+        )
+
+
+def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
+    path = directory / CONFIG
+    if not path.is_file():
+        raise CheckpointError(f"{directory} has no {CONFIG}", accepted="a directory in the Hugging Face layout")
+    config = read_json(path)
+    if config.get("auto_map"):
+        raise CheckpointError(
+            f"{path}: auto_map asks to run code from the checkpoint, which smelt never does",
+            fix="use a checkpoint of a stock architecture",
+        )
+    if config.get("quantization_config"):
+        raise CheckpointError(f"{path}: quantization_config is not supported", accepted="plain weights")
+    if "model_type" not in config:
+        raise CheckpointError(f"{path} has no model_type", fix="use the config.json published with the weights")
+    family = family_for(str(config["model_type"]))
+    return family, family.spec_from_hf(config)
+
+
+def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
+    """Return the rules for the names in the file, which base-model checkpoints publish without the prefix."""
+    rules = family.rules(spec)
+    bare = family.prefix and not any(key.startswith(family.prefix) for key in shards.shapes)
+    return without_prefix(rules, family.prefix) if bare else rules
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What moves the weights: parameter groups, Muon, learning-rate schedules. AdamW is torch's fused one."""

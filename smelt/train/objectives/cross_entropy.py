@@ -1,0 +1,102 @@
+"""Next-token cross-entropy over the supervised positions, without ever holding all logits.
+
+`(N, V)` logits are the largest tensor of a small model's step. Only rows that have a label are projected, in
+chunks, and each chunk's gradient is made while its logits are still in the cache; the backward pass merely
+scales what the forward pass found. `reference` beside it is the obvious version that a test compares with.
+Ref: the idea of making the gradient in the forward pass, arXiv:2410.10989, section 3.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from smelt.models.decoder import Decoder
+from smelt.train.sources import TokenBatch
+
+IGNORED = -100
+CHUNK_ROWS = (
+    1024  # 1,024 rows of 8k fp32 logits are 32 MB: small enough for the last-level cache, large enough for matmul
+)
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Sum of -log p(label) over rows, with the gradients of hidden states, weight and bias made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, dtype: torch.dtype
+    ) -> Tensor:
+        """Return the summed loss for `hidden (N, D)`, `weight (V, D)`, `bias (V,)`, `labels (N,)`."""
+        needs_gradient = any(ctx.needs_input_grad)
+        low_weight = weight.to(dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        grad_hidden = torch.empty_like(hidden) if needs_gradient else None
+        grad_weight = torch.zeros_like(weight) if needs_gradient else None
+        grad_bias = torch.zeros_like(bias) if needs_gradient and bias is not None else None
+        for start in range(0, hidden.size(0), CHUNK_ROWS):
+            rows = slice(start, start + CHUNK_ROWS)
+            low_hidden = hidden[rows].to(dtype)
+            logits = functional.linear(low_hidden, low_weight).float()  # (chunk, V)
+            if bias is not None:
+                logits += bias
+            target = labels[rows].unsqueeze(1)
+            log_total = logits.logsumexp(dim=-1, keepdim=True)
+            total += (log_total - logits.gather(1, target)).sum()
+            if grad_hidden is None or grad_weight is None:
+                continue
+            grad_logits = logits.sub_(log_total).exp_()  # softmax, in place
+            grad_logits.scatter_add_(1, target, grad_logits.new_full(target.shape, -1.0))
+            if grad_bias is not None:
+                grad_bias += grad_logits.sum(dim=0)
+            low_grad = grad_logits.to(dtype)
+            grad_hidden[rows] = low_grad @ low_weight
+            if dtype == grad_weight.dtype:
+                grad_weight.addmm_(low_grad.T, low_hidden)
+            else:
+                grad_weight += low_grad.T @ low_hidden
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients that the forward pass made."""
+        return (*(None if saved is None else saved * grad_outputs[0] for saved in ctx.saved_tensors), None, None)
+
+
+def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+    """Return the summed cross-entropy in nats of `hidden (N, D)` against `labels (N,)`; label -100 is skipped."""
+    supervised = labels != IGNORED
+    if not bool(supervised.all()):
+        rows = supervised.nonzero().squeeze(1)
+        hidden, labels = hidden.index_select(0, rows), labels.index_select(0, rows)
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    with torch.autocast(kind, enabled=False):
+        total: Tensor = ChunkedCrossEntropy.apply(hidden, weight, bias, labels, dtype)
+    return total
+
+
+def reference(model: Decoder, batch: TokenBatch) -> Tensor:
+    """Return the same sum the obvious way: all logits, one call."""
+    logits = model(batch.ids, positions=batch.positions, segments=batch.segments).logits
+    return functional.cross_entropy(
+        logits.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+
+
+class TokenCrossEntropy:
+    """The objective of pretraining and of supervised fine-tuning: they differ in which labels are masked."""
+
+    def weight(self, batch: TokenBatch) -> float:
+        """Return the number of supervised tokens."""
+        return float((batch.labels != IGNORED).sum())
+
+    def __call__(self, model: Decoder, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the summed loss in nats and no further metrics."""
+        output = model(batch.ids, positions=batch.positions, segments=batch.segments, project=False)
+        hidden = output.hidden.flatten(0, 1)  # (B*T, D)
+        return cross_entropy_sum(hidden, model.head_weight, model.head_bias, batch.labels.flatten()), {}

@@ -1,0 +1,113 @@
+"""What a run will cost, said before it starts: parameters, tokens, FLOPs, memory, time.
+
+Memory is estimated from shapes alone: fp32 weights, gradients and optimizer state, the activations that the
+backward pass needs, and one chunk of logits. A run that would take more than 90 % of the free memory is
+refused together with the smallest change that fits, because a killed process explains nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from smelt.core import runtime
+from smelt.core.errors import ResourceError
+from smelt.models.decoder import Decoder
+from smelt.nn.spec import ModelSpec
+from smelt.train.objectives.cross_entropy import CHUNK_ROWS
+
+FLOAT_BYTES = 4
+MEMORY_LIMIT = 0.9  # share of the free memory that a run may take
+BASE_BYTES = 400 * 2**20  # interpreter, torch and its kernels, measured
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The expected cost of a run; `flops` counts forward and backward of the whole run."""
+
+    parameters: int
+    tokens: int
+    flops: float
+    memory_bytes: int
+    free_bytes: int
+    micro_rows: int
+    max_seq_len: int
+    gradient_checkpointing: bool
+
+    def lines(self) -> list[str]:
+        """Return the plan as lines for people."""
+        return [
+            f"parameters {self.parameters:,} · tokens {self.tokens:,} ({self.tokens / max(1, self.parameters):.1f} per parameter) · "
+            f"{self.flops:.2e} FLOPs",
+            f"memory about {gigabytes(self.memory_bytes)} of {gigabytes(self.free_bytes)} free",
+        ]
+
+
+def make_plan(
+    model: Decoder, *, tokens: int, micro_rows: int, max_seq_len: int, gradient_checkpointing: bool, optimizer: str
+) -> Plan:
+    """Estimate a run's cost from its shapes."""
+    spec = model.spec
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    state_copies = 4 if optimizer == "adamw" else 3.2  # weight, gradient, mean, square; Muon keeps no square
+    activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing)
+    memory = BASE_BYTES + int(parameters * FLOAT_BYTES * state_copies) + activations
+    return Plan(
+        parameters,
+        tokens,
+        tokens * flops_per_token(spec, parameters, max_seq_len),
+        memory,
+        runtime.free_memory_bytes(),
+        micro_rows,
+        max_seq_len,
+        gradient_checkpointing,
+    )
+
+
+def flops_per_token(spec: ModelSpec, parameters: int, max_seq_len: int) -> float:
+    """Return FLOPs of forward and backward a token: 6 per multiplied weight, and causal attention's products."""
+    looked_up = 0 if spec.tied else spec.vocab_size * spec.dim  # an embedding row is copied, not multiplied
+    attention = sum(6 * max_seq_len * layer.attention.num_heads * layer.attention.head_dim for layer in spec.layers)
+    return 6.0 * (parameters - looked_up) + attention
+
+
+def activation_bytes(spec: ModelSpec, micro_rows: int, max_seq_len: int, gradient_checkpointing: bool) -> int:
+    """Return what forward keeps for backward: about 11 D + 4 F values a token and layer, the mask, one chunk of logits."""
+    tokens = micro_rows * max_seq_len
+    per_layer = [11 * spec.dim + 4 * layer.feed_forward.hidden_dim for layer in spec.layers]
+    kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
+    mask = micro_rows * max_seq_len * max_seq_len
+    logits = 3 * min(CHUNK_ROWS, tokens) * spec.vocab_size
+    return int(FLOAT_BYTES * 1.2 * (tokens * kept + mask + logits))
+
+
+def refuse_what_does_not_fit(plan: Plan, spec: ModelSpec) -> None:
+    """Raise when a plan needs more than its share of the free memory.
+
+    Raises:
+        ResourceError: names the smallest change that fits.
+    """
+    limit = int(MEMORY_LIMIT * plan.free_bytes)
+    if plan.memory_bytes <= limit:
+        return
+    fixed = plan.memory_bytes - activation_bytes(spec, plan.micro_rows, plan.max_seq_len, plan.gradient_checkpointing)
+    raise ResourceError(
+        f"the run needs about {gigabytes(plan.memory_bytes)}, {MEMORY_LIMIT:.0%} of the free memory is {gigabytes(limit)}",
+        fix=smallest_change(plan, spec, limit - fixed),
+    )
+
+
+def smallest_change(plan: Plan, spec: ModelSpec, room_bytes: int) -> str:
+    """Return the mildest setting under which the activations fit into `room_bytes`."""
+    trial = plan
+    while trial.micro_rows > 1:
+        trial = replace(trial, micro_rows=trial.micro_rows // 2)
+        if activation_bytes(spec, trial.micro_rows, trial.max_seq_len, trial.gradient_checkpointing) <= room_bytes:
+            return f"micro_rows={trial.micro_rows} (the same training, in smaller pieces)"
+    if activation_bytes(spec, 1, plan.max_seq_len, True) <= room_bytes:
+        return "micro_rows=1 gradient_checkpointing=true (the same training, about a third slower)"
+    return "a smaller model, or a machine with more memory: weights and optimizer state alone leave no room"
+
+
+def gigabytes(num_bytes: float) -> str:
+    """Write a number of bytes for people."""
+    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -1,0 +1,95 @@
+"""The settings that every stage shares, and how they become plain values.
+
+A stage's recipe extends `RunRecipe` with what it trains and on what. `minutes` and the two "auto" settings are
+answered once, by measurement, before the first step; the answers go into the resolved recipe on disk, so that a
+resumed run takes the very same steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from smelt.core import runtime
+from smelt.core.config import Config
+from smelt.optim.build import OptimizerRecipe
+
+COMPILE_PAYS_SECONDS = 180.0  # compiling costs 10-30 s and wins about a quarter of each step
+
+
+class RunRecipe(Config):
+    """What every training run can be told."""
+
+    name: str
+    """Name of the run; its files go to out/name."""
+    out: str = "runs"
+    """Directory that holds the runs."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initial weights, order of rows and samples."""
+    steps: int | None = Field(default=None, gt=0)
+    """Number of optimizer steps. Give one of steps, epochs and minutes."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Number of passes over the rows."""
+    minutes: float | None = Field(default=None, gt=0)
+    """Training time; turned into steps after measuring the speed."""
+    max_seq_len: int = Field(default=256, gt=1)
+    """Tokens in a row."""
+    batch_rows: int = Field(default=32, gt=0)
+    """Rows in an optimizer step."""
+    micro_rows: int | None = Field(default=None, gt=0)
+    """Rows computed at a time (less memory, the same step); all of them when empty."""
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    """How the weights move."""
+    validate_every: int = Field(default=100, ge=0)
+    """Steps between measurements of the held-out loss; 0 = never."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many validations without gain; 0 = never."""
+    save_every: int = Field(default=200, ge=0)
+    """Steps between checkpoints; 0 = at the end only."""
+    keep: int = Field(default=2, gt=0)
+    """How many of the newest checkpoints stay, beside the best one."""
+    sample_every: int = Field(default=0, ge=0)
+    """Steps between samples of text; 0 = never."""
+    sample_prompts: tuple[str, ...] = ()
+    """What the samples begin with."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of matrix products; auto: bfloat16 where the processor is fast at it."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile the blocks; auto: when there is a C++ compiler and the run is long enough to repay it."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+    @model_validator(mode="after")
+    def one_length(self) -> RunRecipe:
+        """Refuse two lengths for one run."""
+        given = [key for key in ("steps", "epochs", "minutes") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of steps, epochs and minutes, not {' and '.join(given)}")
+        return self
+
+    def resolved(self, **values: Any) -> Any:
+        """Return a copy with answers filled in."""
+        return self.model_copy(update=values)
+
+
+def resolve_dtype(choice: str) -> torch.dtype:
+    """Return the type of matrix products that a recipe's choice means here."""
+    return runtime.training_dtype() if choice == "auto" else getattr(torch, choice)
+
+
+def resolve_compile(choice: str, expected_seconds: float) -> bool:
+    """Tell whether a run of this expected length compiles its blocks."""
+    if choice == "auto":
+        return runtime.has_compiler() and expected_seconds >= COMPILE_PAYS_SECONDS
+    return choice == "yes"
+
+
+def resolve_steps(recipe: RunRecipe, num_rows: int, seconds_per_step: float) -> int:
+    """Return the number of steps of a run, from whichever length the recipe gives (one epoch without any)."""
+    if recipe.steps is not None:
+        return recipe.steps
+    if recipe.minutes is not None:
+        return max(1, int(recipe.minutes * 60 / seconds_per_step))
+    return max(1, round((recipe.epochs or 1.0) * num_rows / recipe.batch_rows))

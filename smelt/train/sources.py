@@ -1,0 +1,112 @@
+"""Where batches come from: rows in an order that is a pure function of (seed, epoch, index).
+
+A source holds nothing but a cursor, the number of rows taken so far; its state is that one integer, and
+resuming costs nothing because nothing has to be replayed. Rows are gathered from arrays that are memory-mapped
+or packed beforehand, so a batch is one numpy gather and four `torch.from_numpy` calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from smelt.core.errors import CheckpointError, TrainingError
+from smelt.data.order import shuffled_index
+from smelt.data.packing import Packed
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token rows `(B, T)`: ids, labels (-100 = no loss), and, where rows hold several documents, segments and positions."""
+
+    ids: Tensor
+    labels: Tensor
+    segments: Tensor | None
+    positions: Tensor | None
+
+
+class Rows(Protocol):
+    """Packed rows that can be taken by number."""
+
+    @property
+    def num_rows(self) -> int:
+        """Return the number of rows."""
+        ...
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
+        """Return the rows with these numbers, in this order."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayRows:
+    """Rows that were packed beforehand and lie in memory."""
+
+    packed: Packed
+
+    @property
+    def num_rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.packed.ids)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
+        """Return the rows with these numbers, in this order."""
+        packed = self.packed
+        return Packed(packed.ids[indices], packed.labels[indices], packed.segments[indices], packed.positions[indices])
+
+
+def to_batch(packed: Packed, device: str = "cpu") -> TokenBatch:
+    """Turn packed rows into tensors, without segments where each row is one document."""
+    arrays = (packed.ids, packed.labels, packed.segments, packed.positions)
+    ids, labels, segments, positions = (torch.from_numpy(array).to(device, torch.int64) for array in arrays)
+    if bool((segments == 1).all()):
+        return TokenBatch(ids, labels, None, None)
+    return TokenBatch(ids, labels, segments, positions)
+
+
+class RowSource:
+    """An endless shuffled stream over packed rows.
+
+    Args:
+        rows: what to draw from.
+        seed: decides the order of every epoch.
+        device: where batches are put.
+    """
+
+    def __init__(self, rows: Rows, *, seed: int, device: str = "cpu") -> None:
+        if rows.num_rows == 0:
+            raise TrainingError("there is not one full row to train on", fix="give more text, or a smaller max_seq_len")
+        self.rows, self.seed, self.device = rows, seed, device
+        self.cursor = 0
+
+    def take(self, num_rows: int) -> TokenBatch:
+        """Return the next `num_rows` rows and move the cursor."""
+        taken = range(self.cursor, self.cursor + num_rows)
+        total = self.rows.num_rows
+        indices = [shuffled_index(i % total, num_rows=total, seed=self.seed, epoch=i // total) for i in taken]
+        self.cursor += num_rows
+        return to_batch(self.rows.take(indices), self.device)
+
+    def state_dict(self) -> dict[str, int]:
+        """Return what a resumed run needs to go on with the very next row."""
+        return {"cursor": self.cursor, "seed": self.seed, "num_rows": self.rows.num_rows}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Move to a saved place.
+
+        Raises:
+            CheckpointError: the saved place belongs to other data or another order.
+        """
+        for key, mine in (("seed", self.seed), ("num_rows", self.rows.num_rows)):
+            if state[key] != mine:
+                raise CheckpointError(
+                    f"the checkpoint was trained with {key}={state[key]}, this run has {key}={mine}",
+                    fix="resume with the recipe and the data of the run, or start a new run from the checkpoint",
+                )
+        self.cursor = state["cursor"]

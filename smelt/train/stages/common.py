@@ -1,0 +1,278 @@
+"""What every stage does around the loop: plan, resolve, resume, fit with hooks, validate, report.
+
+A stage prepares a `Job` (model, rows, objective) and hands it over; `run_job` is the only caller of `fit`. The
+order matters for crash safety: the resolved recipe is on disk before the first step, so a run killed at any
+later instant knows its own settings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smelt.core import runtime
+from smelt.core.config import load_recipe, to_yaml
+from smelt.core.log import say
+from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, sha256_file
+from smelt.infer.generate import generate
+from smelt.infer.sampling import Sampling
+from smelt.models.decoder import Decoder
+from smelt.models.hub import publish
+from smelt.optim.build import build_optimizers
+from smelt.tokenizers.base import Tokenizer
+from smelt.tokenizers.chat import ChatTemplate
+from smelt.train import hooks
+from smelt.train.checkpoint import latest_valid, restore, save_checkpoint
+from smelt.train.loop import FitSettings, fit, split_rows
+from smelt.train.objectives import Objective
+from smelt.train.plan import make_plan, refuse_what_does_not_fit
+from smelt.train.recipes import RunRecipe, resolve_compile, resolve_dtype, resolve_steps
+from smelt.train.report import write_report
+from smelt.train.run import RunDirectory
+from smelt.train.sources import Rows, RowSource, to_batch
+from smelt.train.state import TrainState
+
+VALIDATION_ROWS = 256  # rows measured during training; the figure at the end takes all of them
+
+
+@dataclass
+class Job:
+    """All that a stage has prepared; `prompts` are token ids that samples continue."""
+
+    stage: str
+    recipe: Any  # a RunRecipe of the stage
+    run: RunDirectory
+    model: Decoder
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    rows: Rows
+    validation: Rows | None
+    objective: Objective
+    prompts: Sequence[tuple[str, Sequence[int]]] = ()
+    stop_ids: tuple[int, ...] = ()
+    lineage: dict[str, Any] = field(default_factory=dict)
+    next_steps: Callable[[str], Sequence[str]] = lambda checkpoint: ()
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage made; the keys that `--json` prints."""
+
+    checkpoint: str
+    run: str
+    steps: int
+    tokens: int
+    seconds: float
+    tokens_per_second: float
+    train_loss: float
+    validation_loss: float | None
+    metrics: dict[str, Any]
+    stopped: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the result as plain values."""
+        return asdict(self)
+
+
+def parents(checkpoint: str | None) -> list[dict[str, str]]:
+    """Return where a run starts from, for its lineage: path and hash of the weights."""
+    if checkpoint is None:
+        return []
+    directory = checkpoint_at(checkpoint)
+    return [{"path": str(directory), "weights_sha256": sha256_file(directory / "model.safetensors")}]
+
+
+def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
+    """Return the recipe to follow and its run directory; a resumed run follows the recipe that it wrote down."""
+    run = RunDirectory(recipe.out, recipe.name)
+    run.create(resume=resume)
+    if resume and run.recipe.exists():
+        saved = load_recipe(type(recipe), run.recipe)
+        recipe = saved.model_copy(update={"out": recipe.out, "name": recipe.name})
+    return recipe, run
+
+
+def run_job(job: Job) -> StageResult:
+    """Train a prepared job to its end and return what was made."""
+    runtime.prepare_process()
+    recipe: RunRecipe = job.recipe
+    job.model.gradient_checkpointing = recipe.gradient_checkpointing
+    job.model.to(runtime.device())
+    source = RowSource(job.rows, seed=recipe.seed, device=runtime.device())
+    state = TrainState(job.model, build_optimizers(job.model, recipe.optimizer), source)
+    resume_from_latest(job, state)
+    recipe = resolve(job, state)
+    if recipe.compile == "yes":
+        for block in job.model.blocks:
+            block.compile(dynamic=False)
+    settings = FitSettings(
+        recipe.steps or 0,
+        recipe.batch_rows,
+        recipe.micro_rows or recipe.batch_rows,
+        recipe.optimizer,
+        resolve_dtype(recipe.dtype),
+    )
+    started = time.perf_counter()
+    with hooks.StopOnInterrupt() as interrupt:
+        fit(state, job.objective, settings, make_hooks(job, settings, interrupt))
+    return finish(job, state, settings, time.perf_counter() - started)
+
+
+def resume_from_latest(job: Job, state: TrainState) -> None:
+    """Continue from the newest valid checkpoint of the run, if there is one."""
+    directory = latest_valid(job.run.checkpoints)
+    if directory is None:
+        return
+    restore(state, directory)
+    job.run.cut_metrics(state.step)
+    job.run.log_event("resume", step=state.step)
+    say(f"resuming {job.run.path} after step {state.step}")
+
+
+def resolve(job: Job, state: TrainState) -> Any:
+    """Answer what the recipe leaves open, show the plan, refuse what does not fit, write the recipe down."""
+    recipe = job.recipe
+    micro_rows = min(recipe.micro_rows or recipe.batch_rows, recipe.batch_rows)
+    dtype = resolve_dtype(recipe.dtype)
+    plan_for = dict(
+        micro_rows=micro_rows,
+        max_seq_len=recipe.max_seq_len,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        optimizer=recipe.optimizer.name,
+    )
+    refuse_what_does_not_fit(make_plan(job.model, tokens=0, **plan_for), job.model.spec)
+    seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)
+    steps = resolve_steps(recipe, job.rows.num_rows, seconds)
+    compiled = resolve_compile(recipe.compile, (steps - state.step) * seconds)
+    tokens_per_step = recipe.batch_rows * recipe.max_seq_len
+    plan = make_plan(job.model, tokens=steps * tokens_per_step, **plan_for)
+    say(
+        f"{job.stage}: {job.run.path} · {steps} steps of {tokens_per_step:,} tokens · {str(dtype)[6:]}{', compiled' if compiled else ''}"
+    )
+    for line in plan.lines():
+        say("  " + line)
+    say(
+        f"  measured {tokens_per_step / seconds:,.0f} tokens/s before compiling · about {hooks.clock((steps - state.step) * seconds)}"
+    )
+    recipe = recipe.resolved(
+        steps=steps, epochs=None, minutes=None, dtype=str(dtype)[6:], compile="yes" if compiled else "no"
+    )
+    atomic_write_text(job.run.recipe, to_yaml(recipe))
+    job.recipe = recipe
+    return recipe
+
+
+def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
+    """Return the seconds of one optimizer step, from three forward and backward passes that change nothing."""
+    probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device())
+    job.model.train()
+    times = []
+    for _ in range(3):
+        batch = probe.take(micro_rows)
+        started = time.perf_counter()
+        with runtime.autocast(dtype):
+            loss, _ = job.objective(job.model, batch)
+        loss.backward()
+        times.append(time.perf_counter() - started)
+        job.model.zero_grad(set_to_none=True)
+    return min(times) * len(split_rows(batch_rows, micro_rows)) * 1.1  # the optimizer step is about a tenth
+
+
+def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt) -> list[Callable[..., None]]:
+    """Return the hooks of a run in the order in which they act."""
+    recipe, run, steps = job.recipe, job.run, settings.steps
+
+    def measure() -> float:
+        return held_out_loss(job, settings, VALIDATION_ROWS)
+
+    def save(state: TrainState) -> Path:
+        lineage = {
+            **job.lineage,
+            "stage": job.stage,
+            "step": state.step,
+            "tokens": state.tokens,
+            "recipe": recipe.model_dump(mode="json"),
+        }
+        return save_checkpoint(
+            state,
+            run.checkpoints,
+            lambda directory: publish(job.model, job.tokenizer, directory, template=job.template, lineage=lineage),
+            keep=recipe.keep,
+        )
+
+    found: list[Callable[..., None]] = [hooks.LogMetrics(run), hooks.ShowProgress(job.stage, steps)]
+    if job.validation is not None and recipe.validate_every:
+        found.append(hooks.Validate(run, measure, recipe.validate_every, steps, recipe.patience))
+    if job.prompts and recipe.sample_every:
+        found.append(hooks.ShowSamples(run, lambda: write_samples(job), recipe.sample_every, steps))
+    return [*found, interrupt, hooks.SaveCheckpoints(run, save, recipe.save_every, steps)]
+
+
+@torch.no_grad()
+def held_out_loss(job: Job, settings: FitSettings, max_rows: int | None) -> float:
+    """Return the mean loss in nats over the first `max_rows` validation rows (all of them for None)."""
+    assert job.validation is not None
+    num_rows = job.validation.num_rows if max_rows is None else min(max_rows, job.validation.num_rows)
+    job.model.eval()
+    total = weight = 0.0
+    with torch.compiler.set_stance("force_eager"), runtime.autocast(settings.dtype):
+        for start in range(0, num_rows, settings.micro_rows):
+            indices = range(start, min(start + settings.micro_rows, num_rows))
+            batch = to_batch(job.validation.take(indices), runtime.device())
+            total += job.objective(job.model, batch)[0].item()
+            weight += job.objective.weight(batch)
+    job.model.train()
+    return total / weight
+
+
+def write_samples(job: Job) -> list[dict[str, str]]:
+    """Let the model continue the job's prompts."""
+    job.model.eval()
+    with torch.compiler.set_stance("force_eager"):
+        generations = generate(
+            job.model,
+            job.tokenizer,
+            [ids for _, ids in job.prompts],
+            Sampling(max_new_tokens=48, temperature=0.8, top_p=0.95, seed=job.recipe.seed),
+            stop_ids=job.stop_ids,
+        )
+    job.model.train()
+    return [{"prompt": prompt, "text": made.text} for (prompt, _), made in zip(job.prompts, generations, strict=True)]
+
+
+def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -> StageResult:
+    """Measure the whole validation set, write the report, return the result."""
+    run = job.run
+    target = read_pointer(run.checkpoints / ("best" if job.recipe.patience and state.best_step else "latest"))
+    validation = (
+        held_out_loss(job, settings, None) if job.validation is not None and not state.stop == "interrupted" else None
+    )
+    recent = [line["loss"] for line in run.read_metrics()[-20:]]
+    result = StageResult(
+        checkpoint=str(target),
+        run=str(run.path),
+        steps=state.step,
+        tokens=state.tokens,
+        seconds=round(seconds, 2),
+        tokens_per_second=round(state.tokens / max(state.seconds, 1e-9), 1),
+        train_loss=sum(recent) / max(1, len(recent)),
+        validation_loss=validation,
+        metrics={"best_validation_loss": state.best_loss, "best_step": state.best_step} if state.best_step else {},
+        stopped=state.stop,
+    )
+    facts = [
+        ("stage", job.stage),
+        ("checkpoint", f"`{result.checkpoint}`"),
+        ("parameters", f"{sum(p.numel() for p in job.model.parameters()):,}"),
+        ("steps, tokens", f"{result.steps:,}, {result.tokens:,}"),
+        ("speed", f"{result.tokens_per_second:,.0f} tokens/s"),
+        ("training loss (last 20 steps)", f"{result.train_loss:.4f}"),
+        ("validation loss", "" if validation is None else f"{validation:.4f}"),
+    ]
+    write_report(run, f"Run {job.recipe.name}", facts, job.next_steps(result.checkpoint))
+    return result

@@ -1,0 +1,266 @@
+"""Gold answers, worked out again from nothing but the words of the prompt.
+
+The solvers below share no code with the generator: they read the prompt with patterns of their own, as a person would,
+and must arrive at the gold.
+"""
+
+import json
+import re
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from smelt.data.records import ChatRow
+from smelt.data.town import KINDS, instructions
+
+NUM = 600
+EN_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+ZH_DAYS = ["星期" + day for day in "一二三四五六日"]
+LANGUAGES = ("en", "zh")
+SPLIT = "heldout"
+
+
+def rows_of(kind: str, language: str, num: int = NUM) -> list[ChatRow]:
+    return list(instructions(num, seed=11, split=SPLIT, languages=(language,), kinds=(kind,)))
+
+
+def items_of(prompt: str) -> list[str]:
+    """Cut the list after the last colon."""
+    body = re.split(r"[:：]\s*", prompt)[-1].rstrip("?.。？… ").rstrip(",、")
+    return re.split(r", |、", body)
+
+
+def solve_arithmetic(prompt: str) -> str:
+    left, sign, right = re.search(r"(\d+) ([+-]) (\d+)", prompt).groups()
+    return str(int(left) + int(right) if sign == "+" else int(left) - int(right))
+
+
+def solve_sort(prompt: str) -> str:
+    items, comma = items_of(prompt), "、" if "：" in prompt else ", "
+    if items[0].isdigit():
+        return comma.join(sorted(items, key=int))
+    return comma.join(sorted(items, key=ZH_DAYS.index if items[0] in ZH_DAYS else str.lower))
+
+
+def solve_count(prompt: str) -> str:
+    return str(len(items_of(prompt)))
+
+
+def solve_continue(prompt: str) -> str:
+    items = items_of(prompt)
+    if items[0].isdigit():
+        numbers = [int(item) for item in items]
+        assert len({b - a for a, b in pairwise(numbers)}) == 1
+        return str(numbers[-1] + numbers[1] - numbers[0])
+    for days in (EN_DAYS, ZH_DAYS):
+        if items[-1] in days:
+            return days[(days.index(items[-1]) + 1) % 7]
+    period = next(p for p in range(1, len(items)) if items[p:] == items[:-p])
+    return items[len(items) - period]
+
+
+def solve_compare(prompt: str) -> str:
+    english = re.findall(r"([A-Z]\w+) has (\d+) \w+\.", prompt)
+    chinese = re.findall(r"(?:^|[。？])(\w{3})有(\d+)", prompt)
+    people = {name: int(number) for name, number in english or chinese}
+    assert len(set(people.values())) == 2
+    best = max if "more" in prompt or "更多" in prompt else min
+    name = best(people, key=people.__getitem__)
+    return f"It is {name}." if english else f"是{name}。"
+
+
+def solve_passive(prompt: str) -> str:
+    if found := re.search(r": (\w+) (\w+) the (\w+ \w+)\.$", prompt):
+        person, verb, thing = found.groups()
+        return f"The {thing} was {verb} by {person}."
+    person, thing, verb = re.search(r"：(\w{3})把(\w色的\w+?)(洗干净|\w\w)了。$", prompt).groups()
+    return f"{thing}被{person}{verb}了。"
+
+
+def solve_order(prompt: str) -> str:
+    english = re.findall(r"(?:First|Then|After that|Finally), \w+ \w+ the \w+ \w+\.", prompt)
+    events = english or re.findall(r"(?:首先|然后|接着|最后)，\w{3}把\w+的\w+了。", prompt)
+    question = re.split(r"\n|Question: |问题：", prompt)[-1]
+    if re.search(r"first|最先|第一", question):
+        return events[0]
+    if re.search(r"last|最后", question):
+        return events[-1]
+    english_after = re.search(r"after (\w+) (\w+) the (\w+)\?", question)
+    name = english_after[1] if english_after else question[:3]
+    return events[next(at for at, event in enumerate(events) if name in event) + 1]
+
+
+# Told in the story, asked in the question; the last group is what is in question, the others find the fact.
+YES_EN = [
+    (r"\d (?P<c>\w+) (?P<o>\w+)\.", r"Are the (?P<o>\w+) (?P<c>\w+)\?"),
+    (r"(?:put|left) the \w+ (?P<o>\w+) in the (?P<l>\w+)\.", r"Is the (?P<o>\w+) in the (?P<l>\w+)\?"),
+    (r"the (?P<c>\w+) (?P<o>\w+)\b", r"Is the (?P<o>\w+) (?P<c>\w+)\?"),
+    (r"(?P<P>\w+) works in the (?P<l>\w+)\.", r"Does (?P<P>\w+) work in the (?P<l>\w+)\?"),
+    (r"On (?P<d>\w+), \w+ gave the \w+ (?P<o>\w+) to \w+\.", r"Did \w+ get the (?P<o>\w+) on (?P<d>\w+)\?"),
+    (r"(?P<P>\w+) will visit \w+ on (?P<d>\w+)\.", r"Will (?P<P>\w+) visit \w+ on (?P<d>\w+)\?"),
+    (r"On (?P<d>\w+), (?P<P>\w+) will visit \w+\.", r"Will (?P<P>\w+) visit \w+ on (?P<d>\w+)\?"),
+    (r"(?P<P>\w+ \w{3})\w* the \w+ (?P<o>\w+)\.", r"Did (?P<P>\w+ \w{3})\w* the (?P<o>\w+)\?"),
+]
+YES_ZH = [
+    (r"(?P<P>\w{3})在(?P<l>\w+)里工作。", r"(?P<P>\w{3})在(?P<l>\w+)里工作，对吗"),
+    (r"的(?P<o>\w+)[放留]在(?P<l>\w+)里。", r"^(?P<o>\w+)在(?P<l>\w+)里，对吗"),
+    (r"(?P<d>星期.)，\w{3}把\w+的(?P<o>\w+)送给了\w{3}。", r"\w{3}是(?P<d>星期.)收到(?P<o>\w+)的，对吗"),
+    (r"(?P<P>\w{3})要在(?P<d>星期.)去看望", r"(?P<P>\w{3})要在(?P<d>星期.)去看望"),
+    (r"(?P<d>星期.)，(?P<P>\w{3})要去看望", r"(?P<P>\w{3})要在(?P<d>星期.)去看望"),
+]
+
+
+def solve_yes_no(prompt: str) -> str:
+    body, question = re.match(r"(?s)(.*)\n(?:Question: |问题：)?(.+)$", prompt).groups()
+    chinese = question.endswith("对吗？")
+    for base, past in (("sell", "sold"), ("lose", "lost"), ("find", "found")):
+        question = question.replace(f" {base} ", f" {past} ")
+    no, yes = ("不对。", "对。") if chinese else ("No.", "Yes.")
+    if colour := re.search(r"^(\w+)是(\w色)的，对吗", question):
+        return yes if f"{colour[2]}的{colour[1]}" in body else no
+    if deed := re.search(r"^(\w{3})把(\w+)了，对吗", question):
+        thing_and_verb = {found[1] for found in re.finditer(rf"{deed[1]}把\w色的(\w+)了。", body)}
+        return yes if deed[2] in thing_and_verb else no
+    if count := re.search(r"Does (\w+) have (\d) (\w+)\?", question):
+        return yes if re.search(rf"{count[1]} (?:has|owns) {count[2]} \w+ {count[3]}\.", body) else no
+    if (count := re.search(r"^(\w{3})有(\d)(\w+)，对吗", question)) and (measure := count[3][0]):
+        return yes if re.search(rf"{count[1]}(?:家里)?有{count[2]}{measure}\w色的{count[3][1:]}。", body) else no
+    for told, asked in YES_ZH if chinese else YES_EN:
+        claim = re.search(asked, question)
+        for fact in re.finditer(told, body) if claim else ():
+            *found_by, questioned = sorted(claim.groupdict(), key="Pocld".index)
+            if all(fact[key] == claim[key] for key in found_by):
+                return yes if fact[questioned] == claim[questioned] else no
+    raise AssertionError(f"not understood: {prompt}")
+
+
+SOLVERS = {
+    "arithmetic": solve_arithmetic,
+    "sort": solve_sort,
+    "count": solve_count,
+    "continue": solve_continue,
+    "compare": solve_compare,
+    "passive": solve_passive,
+    "order": solve_order,
+    "yes_no": solve_yes_no,
+}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", SOLVERS)
+def test_golds_follow_from_the_prompt_alone(kind: str, language: str):
+    for row in rows_of(kind, language):
+        assert SOLVERS[kind](row.messages[0].content) == row.gold, row.messages[0].content
+
+
+def test_there_are_fourteen_kinds_balanced_over_any_long_slice():
+    assert len(KINDS) == 14
+    rows = list(instructions(4200, seed=1, start=17))
+    counts = Counter(row.kind for row in rows)
+    assert max(counts.values()) - min(counts.values()) <= 0.03 * 300
+    chinese = sum(bool(re.search(r"[\u4e00-\u9fff]", row.messages[0].content)) for row in rows)
+    assert 0.4 < chinese / len(rows) < 0.6
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_well_formed(kind: str, language: str):
+    for row in rows_of(kind, language, 200):
+        assert row.kind == kind
+        assert re.fullmatch(rf"town:{SPLIT}:\d+", row.where)
+        assert [message.role for message in row.messages] == ["user", "assistant"] * (len(row.messages) // 2)
+        assert row.messages[-1].content == row.gold != ""
+        text = "".join(message.content for message in row.messages)
+        assert len(text.split()) <= 110 and len(text) <= (520 if language == "en" else 260)
+        assert all(message.content == message.content.strip() for message in row.messages)
+
+
+def test_instructions_are_a_function_of_seed_split_and_index():
+    rows = list(instructions(60, seed=2))
+    assert rows == list(instructions(60, seed=2))
+    assert rows[13:31] == list(instructions(18, seed=2, start=13))
+    assert rows != list(instructions(60, seed=3))
+    only = list(instructions(6, seed=2, kinds=("count", "sort"), languages=("zh", "en")))
+    assert [row.kind for row in only] == ["count", "sort"] * 3
+    assert ["：" in row.messages[0].content for row in only] == [True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_yes_and_no_are_balanced(language: str):
+    answers = Counter(row.gold for row in rows_of("yes_no", language, 2000))
+    assert set(answers) == ({"Yes.", "No."} if language == "en" else {"对。", "不对。"})
+    assert min(answers.values()) > 900
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_counts_are_spread_over_two_to_six(language: str):
+    answers = Counter(row.gold for row in rows_of("count", language, 2000))
+    assert set(answers) == set("23456")
+    assert min(answers.values()) > 320
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_records_and_tool_calls_parse_and_come_from_the_words(language: str):
+    for row in rows_of("extract", language, 300):
+        record, prompt = json.loads(row.gold), row.messages[0].content
+        assert tuple(record) in (("person", "object", "count", "day"), ("person", "object", "colour", "place"))
+        assert all(str(value).removesuffix("es") in prompt for value in record.values())
+    names = Counter()
+    for row in rows_of("tool_call", language, 300):
+        call, prompt = json.loads(row.gold), row.messages[0].content
+        assert list(call) == ["tool", "arguments"]
+        assert all(str(value) in prompt for value in call["arguments"].values())
+        names[call["tool"]] += 1
+    assert set(names) == {"buy", "remind", "message", "find"}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("kind", ["reading", "fact"])
+def test_answers_are_made_of_the_words_of_the_text(kind: str, language: str):
+    for row in rows_of(kind, language):
+        text = row.messages[0].content
+        if language == "en":
+            frame = {"It", "is", "was", "They", "are", "In", "On", "For", "From", "Its", "The"}
+            words = set(re.findall(r"\w+", row.gold)) - frame
+        else:
+            said = re.sub(r"^(是|在|住在)|(里|的|人)?。$", "", row.gold)
+            words = {said} if said in text else {*re.findall(r"\d+", said), re.sub(r"^\d+\w", "", said)}
+        assert words and all(word in text for word in words), (row.gold, text)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_the_story_does_not_say_has_one_answer(language: str):
+    answers = {row.gold for row in rows_of("unknowable", language)}
+    assert answers == {"The story does not say." if language == "en" else "故事里没有说。"}
+    told = {row.messages[-2].content.split("\n")[-1][:6] for row in rows_of("reading", language)}
+    untold = {row.messages[-2].content.split("\n")[-1][:6] for row in rows_of("unknowable", language)}
+    assert len(told & untold) > 5, "the same forms of question"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_small_talk_uses_the_name_that_was_given(language: str):
+    for row in rows_of("small_talk", language):
+        prompt = row.messages[0].content
+        if language == "en":
+            names = set(re.findall(r"[A-Z][a-z]+", row.gold)) - {
+                "Hello",
+                "Nice",
+                "Good",
+                "You",
+                "Goodbye",
+                "See",
+                "How",
+                "I",
+            }
+            assert names and all(name in prompt for name in names)
+        else:
+            name = re.search(r"[，]([^！，。]{3})！", row.gold)[1]
+            assert name in prompt
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_reading_sometimes_goes_on_with_a_second_question(language: str):
+    turns = Counter(len(row.messages) for row in rows_of("reading", language))
+    assert set(turns) == {2, 4}
+    assert 0.1 < turns[4] / NUM < 0.25

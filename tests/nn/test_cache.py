@@ -1,0 +1,57 @@
+"""The cache stores what it is given, where it belongs, and refuses what does not fit."""
+
+import pytest
+import torch
+
+from smelt.core.errors import UsageError
+from smelt.models.families import preset
+from smelt.nn.cache import KVCache
+
+
+def test_allocated_shapes_follow_the_spec():
+    cache = KVCache.allocate(preset("tinyllama-1.1b"), 1, 3)
+    assert len(cache.layers) == 22
+    assert cache.layers[0].keys.shape == (1, 4, 3, 64)
+    assert (cache.length, cache.max_seq_len) == (0, 3)
+
+
+def test_append_returns_all_filled_slots():
+    cache = KVCache.allocate(preset("smelt-nano"), 2, 5).layers[0]
+    first, second = torch.ones(2, 2, 2, 32), torch.full((2, 2, 1, 32), 2.0)
+    cache.append(first, -first)
+    keys, values = cache.append(second, -second)
+    assert keys[1, 0, :, 0].tolist() == [1.0, 1.0, 2.0]
+    assert values[1, 0, :, 0].tolist() == [-1.0, -1.0, -2.0]
+    assert cache.length == 3
+
+
+def test_segments_default_to_one_and_are_recorded():
+    cache = KVCache.allocate(preset("smelt-nano"), 1, 4)
+    assert cache.extend_segments(2, None).tolist() == [[1, 1]]
+    assert cache.uniform
+    cache.layers[0].length = 2
+    assert cache.extend_segments(1, torch.tensor([[3]])).tolist() == [[1, 1, 3]]
+    assert not cache.uniform
+
+
+def test_overflow_is_refused():
+    cache = KVCache.allocate(preset("smelt-nano"), 1, 4)
+    with pytest.raises(UsageError) as caught:
+        cache.extend_segments(5, None)
+    assert str(caught.value) == (
+        "5 tokens in a cache of 4\naccepted: at most 4 tokens with the prompt\n"
+        "try: allocate a longer cache, or shorten the prompt or the answer"
+    )
+
+
+def test_reorder_moves_rows_of_every_layer_and_segment():
+    cache = KVCache.allocate(preset("smelt-nano"), 3, 2)
+    for layer in cache.layers:
+        layer.keys[:] = torch.tensor([10.0, 20.0, 30.0])[:, None, None, None]
+        layer.values[:] = -layer.keys
+    cache.segments[:] = torch.tensor([[1], [2], [3]])
+    cache.reorder([2, 0, 0])
+    assert cache.segments[:, 0].tolist() == [3, 1, 1]
+    for layer in cache.layers:
+        assert layer.keys[:, 0, 0, 0].tolist() == [30.0, 10.0, 10.0]
+        assert layer.values[:, 0, 0, 0].tolist() == [-30.0, -10.0, -10.0]

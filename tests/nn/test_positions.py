@@ -1,0 +1,62 @@
+"""Positions: index arithmetic by hand, the published sinusoidal row, and what rotary promises."""
+
+import math
+
+import torch
+
+from smelt.nn.positions import apply_rotary, positions_in_segments, rotary_tables, sinusoidal, sinusoidal_table
+from smelt.nn.spec import RotarySpec
+
+
+def test_positions_restart_with_each_segment():
+    segments = torch.tensor([[0, 0, 1, 1, 1, 2], [1, 1, 1, 2, 2, 0], [1, 1, 1, 1, 1, 1]])
+    expected = [[0, 1, 0, 1, 2, 0], [0, 1, 2, 0, 1, 0], [0, 1, 2, 3, 4, 5]]
+    assert positions_in_segments(segments).tolist() == expected
+
+
+def test_sinusoidal_row_one_to_six_digits():
+    row = sinusoidal_table(4, 64)[1, :6]
+    assert [f"{value:.6f}" for value in row.tolist()] == [
+        "0.841471",
+        "0.540302",
+        "0.681561",
+        "0.731761",
+        "0.533168",
+        "0.846009",
+    ]
+
+
+def test_sinusoidal_table_starts_with_zero_and_one():
+    assert sinusoidal_table(1, 6).tolist() == [[0.0, 1.0, 0.0, 1.0, 0.0, 1.0]]
+
+
+def test_sinusoidal_takes_positions_of_any_shape():
+    table = sinusoidal_table(5, 8)
+    positions = torch.tensor([[0, 1, 2], [0, 0, 4]])
+    torch.testing.assert_close(sinusoidal(positions, 8), table[positions])
+
+
+def test_rotary_turns_half_split_pairs():
+    # Size 4, theta 1: every pair turns by the position itself. Pairs are (0, 2) and (1, 3).
+    cos, sin = rotary_tables(torch.tensor([1]), RotarySpec(4, theta=1.0), torch.float32)
+    turned = apply_rotary(torch.tensor([1.0, 0.0, 0.0, 1.0]).reshape(1, 1, 1, 4), cos, sin)
+    expected = torch.tensor([math.cos(1), -math.sin(1), math.sin(1), math.cos(1)])
+    torch.testing.assert_close(turned.flatten(), expected)
+
+
+def test_rotary_scores_depend_on_distance_alone():
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 8, generator=generator)
+
+    def score(query_position: int, key_position: int) -> torch.Tensor:
+        cos, sin = rotary_tables(torch.tensor([query_position, key_position]), RotarySpec(8), torch.float32)
+        turned = apply_rotary(torch.stack((query, key))[None, :, None], cos, sin)[0, :, 0]
+        return turned[0] @ turned[1]
+
+    torch.testing.assert_close(score(9, 4), score(105, 100), atol=1e-5, rtol=0)
+    assert abs(score(9, 4) - score(9, 5)) > 1e-3
+
+
+def test_rotary_keeps_the_type_of_its_input():
+    cos, sin = rotary_tables(torch.arange(3), RotarySpec(4), torch.float32)
+    assert apply_rotary(torch.ones(1, 3, 1, 4, dtype=torch.bfloat16), cos, sin).dtype == torch.bfloat16

@@ -1,0 +1,45 @@
+"""Specs are values: equal by content, and refuse networks that could not exist."""
+
+from dataclasses import replace
+
+import pytest
+
+from smelt.core.errors import UsageError
+from smelt.models.families import preset
+from smelt.nn.spec import AttentionSpec, RotarySpec
+
+
+def test_specs_compare_by_content_and_hash():
+    spec = preset("smelt-nano")
+    assert replace(spec) == spec
+    assert hash(replace(spec)) == hash(spec)
+    assert replace(spec, dim=128) != spec
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"vocab_size": 0}, "vocab_size is 0\naccepted: a positive number"),
+        ({"max_seq_len": -1}, "max_seq_len is -1\naccepted: a positive number"),
+        ({"layers": ()}, "a model without layers\naccepted: at least one layer"),
+        ({"tied": True, "head_bias": True}, "a tied head with a bias\naccepted: a tied head, or a head with a bias"),
+        ({"dim": 63, "positions": "sinusoidal"}, "sinusoidal positions of width 63\naccepted: an even width"),
+    ],
+)
+def test_impossible_models_are_refused(change, message):
+    with pytest.raises(UsageError) as caught:
+        replace(preset("smelt-nano"), **change)
+    assert str(caught.value) == message
+
+
+def test_heads_must_divide():
+    with pytest.raises(UsageError) as caught:
+        AttentionSpec(num_heads=6, num_kv_heads=4, head_dim=8)
+    assert str(caught.value).startswith("6 query heads over 4 kv heads\naccepted: a number of kv heads that divides")
+
+
+def test_rotary_size_is_even_and_the_head_size():
+    with pytest.raises(UsageError, match="rotary size 7\naccepted: a positive even head size"):
+        RotarySpec(7)
+    with pytest.raises(UsageError, match="rotary size 4\naccepted: the head size, 8"):
+        AttentionSpec(num_heads=2, num_kv_heads=2, head_dim=8, rotary=RotarySpec(4))
