@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from smelt.models.decoder import Decoder
 from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
+from smelt.nn.norms import RMSNorm
 from smelt.nn.spec import ModelSpec
 
 
@@ -39,7 +40,7 @@ def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, gener
         module.weight.normal_(0.0, std, generator=generator)
     elif isinstance(module, nn.Linear):
         _initialise_linear(name, module, init, num_layers, generator)
-    elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+    elif isinstance(module, nn.LayerNorm | RMSNorm):
         for kind, parameter in module.named_parameters():
             parameter.fill_(1.0 if kind == "weight" else 0.0)
     elif any(True for _ in module.parameters(recurse=False)):

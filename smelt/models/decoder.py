@@ -78,14 +78,9 @@ class Decoder(nn.Module):
         positions and segments are (B, T). Segment 0 is padding; a token sees only its own segment. Positions left
         out are counted from the start of each segment. Raises UsageError beyond the model's context.
         """
-        x = self.token_embedding(ids)  # (B, T, D)
-        if torch.is_autocast_enabled(x.device.type):
-            x = x.to(torch.get_autocast_dtype(x.device.type))  # a narrow residual stream halves the memory traffic
-        positions, mask = self._place(ids, positions, segments, cache, x.dtype)
-        if self.position_embedding is not None:
-            x = x + self.position_embedding(positions)
-        elif self.spec.positions == "sinusoidal":
-            x = x + sinusoidal(positions, self.spec.dim, x.dtype)
+        positions, seen = self._place(ids, positions, segments, cache)
+        x = self._embed(ids, positions)  # (B, T, D)
+        mask = None if seen is None else segment_mask(seen[:, -ids.shape[1] :], seen, x.dtype)
         tables: Tables = {None: (None, None)}
         for layer in self.spec.layers:
             rotary = layer.attention.rotary
@@ -103,15 +98,20 @@ class Decoder(nn.Module):
         hidden = self.norm(x)
         return Output(self.project(hidden) if project else None, hidden)
 
+    def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
+        x: Tensor = self.token_embedding(ids)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        elif self.spec.positions == "sinusoidal":
+            x = x + sinusoidal(positions, self.spec.dim, x.dtype)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # a narrow residual stream halves the memory traffic
+        return x
+
     def _place(
-        self,
-        ids: Tensor,
-        positions: Tensor | None,
-        segments: Tensor | None,
-        cache: KVCache | None,
-        dtype: torch.dtype,
+        self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, cache: KVCache | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Settle positions, (T,) or (B, T), and the mask, None when plain causal attention will do."""
+        """Settle positions, (T,) or (B, T), and the segments of all slots, (B, S) or None where no mask is needed."""
         num_tokens, start, limit = ids.shape[1], 0 if cache is None else cache.length, self.spec.max_seq_len
         if positions is None and start + num_tokens > limit:
             raise UsageError(
@@ -123,9 +123,7 @@ class Decoder(nn.Module):
         if seen is None or (cache is not None and cache.uniform):
             if positions is None:
                 positions = torch.arange(start, start + num_tokens, device=ids.device)
-            if start == 0 or num_tokens == 1:
-                return positions, None
-            seen = torch.ones(ids.shape[0], start + num_tokens, dtype=torch.long, device=ids.device)
+            return positions, seen if start > 0 and num_tokens > 1 else None
         if positions is None:
             positions = positions_in_segments(seen)[:, start:]
-        return positions, segment_mask(seen[:, start:], seen, dtype)
+        return positions, seen

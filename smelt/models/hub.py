@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from smelt.core.errors import CheckpointError
-from smelt.core.storage import MANIFEST, atomic_directory, verify_directory
+from smelt.core.storage import MANIFEST, atomic_directory, checkpoint_at, verify_directory
 from smelt.models.build import blank
 from smelt.models.decoder import Decoder
 from smelt.models.families import FAMILIES, family_for
@@ -92,7 +92,7 @@ def publish(
 ) -> None:
     """Write a whole artefact into an existing directory: model, tokenizer, chat template, lineage.
 
-    Stop and padding ids are the tokenizer's, where it has such tokens. Raises CheckpointError when the tokenizer has
+    Begin, end and padding ids are the tokenizer's, where it has such tokens. Raises CheckpointError when the tokenizer has
     more tokens than the model.
     """
     directory = Path(directory)
@@ -101,7 +101,7 @@ def publish(
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="byte-level BPE")
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    token_ids = TokenIds(model.spec.token_ids.begin, stops, end_of_text) if stops else None
+    token_ids = TokenIds(end_of_text, stops, end_of_text) if stops else None
     save_model(model, directory, token_ids=token_ids)
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
@@ -118,13 +118,11 @@ def save(model: Decoder, tokenizer: Tokenizer, path: Path | str, *, lineage: Map
 
 
 def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decoder, ByteBPE]:
-    """Load a model and its tokenizer; a sealed directory is verified first.
+    """Load a model and its tokenizer from a checkpoint, or the newest one of a run; a sealed one is verified first.
 
     Raises CheckpointError when a file is damaged or the two do not belong together.
     """
-    directory = Path(path)
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no such directory", accepted="a checkpoint directory")
+    directory = checkpoint_at(path)
     if (directory / MANIFEST).is_file():
         verify_directory(directory)
     tokenizer = load_tokenizer(directory)

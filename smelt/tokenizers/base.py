@@ -2,7 +2,7 @@
 
 Every stage, the server and the export rely on this protocol alone, so another algorithm needs no change elsewhere.
 Special tokens are control marks that no plain text can produce: `encode` yields them only with `allow_special=True`,
-so a user who types "<|im_end|>" types eleven ordinary characters.
+so a user who types "<|im_end|>" types ten ordinary characters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The generation loop: against the loop without a cache, alone against in company, and its endings."""
 
 import dataclasses
+import importlib
 
 import pytest
 import torch
@@ -8,6 +9,8 @@ import torch
 from smelt.core.errors import UsageError
 from smelt.infer import Sampling, generate
 from smelt.infer.rows import CachedRows
+
+loop = importlib.import_module("smelt.infer.generate")  # the package's attribute of this name is the function
 
 GREEDY = Sampling(max_new_tokens=20, temperature=0)
 PROMPTS = [[1, 2, 3], [44], [5, 6, 7, 8, 9, 10, 11, 12], [100, 101], [7, 7, 7]]
@@ -54,7 +57,9 @@ def test_the_seed_decides(model, tokenizer):
     assert texts[0] == texts[1] != texts[2]
 
 
-def test_rows_end_at_stop_ids_one_by_one(model, tokenizer):
+@pytest.mark.parametrize("idle_share", [0.01, 0.5, 2.0])
+def test_rows_end_at_stop_ids_one_by_one(model, tokenizer, monkeypatch, idle_share):
+    monkeypatch.setattr(loop, "IDLE_SHARE", idle_share)
     free = [answer.ids for answer in generate(model, tokenizer, PROMPTS, GREEDY)]
     stop = [free[0][4], free[1][9], free[3][0]]
     found = generate(model, tokenizer, PROMPTS, GREEDY, stop_ids=stop)
@@ -102,6 +107,16 @@ def test_a_stop_string_ends_the_answer_and_never_shows(say, tokenizer, stream):
     assert (answer.text, answer.finish_reason) == ("one EN two ", "stop")
     assert tokenizer.decode(answer.ids) == "one EN two END"
     assert not stream or (shown[:3] == ["o", "ne ", "EN "] and "".join(shown) == answer.text)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_text_that_only_began_like_a_stop_string_is_not_lost(say, tokenizer, stream):
+    shown = []
+    on_text = (lambda row, text: shown.append(text)) if stream else None
+    sampling = Sampling(max_new_tokens=6, temperature=0, stop=("ENDING",))
+    (answer,) = generate(say("one END"), tokenizer, [[1]], sampling, on_text=on_text)
+    assert (answer.text, answer.finish_reason) == ("one EN", "length")
+    assert not stream or shown == ["o", "n", "e", " ", "EN"]
 
 
 def test_streaming_shows_each_row_whole_characters_at_once(model, say, tokenizer):

@@ -51,7 +51,7 @@ def test_files_say_what_other_readers_look_for(tiny, tmp_path):
     assert json.loads((tmp_path / "generation_config.json").read_text())["eos_token_id"] == [2, 0]
     with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
         assert file.metadata() == {"format": "pt"}
-        assert "lm_head.weight" not in file.keys()
+        assert "lm_head.weight" not in list(file.keys())
 
 
 def test_type_is_written_and_cast_on_load(tiny, tmp_path):
@@ -119,8 +119,8 @@ def test_code_in_a_checkpoint_is_refused(tiny, tmp_path):
         ({"model_type": "gpt3"}, "config.json: model_type 'gpt3' is not supported. Did you mean 'gpt2'?"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config is not supported"),
         ({"vocab_size": 62}, "model.embed_tokens.weight has shape (61, 24), config.json asks for (62, 24)"),
-        ({"vocab_size": 10**12}, "model.embed_tokens.weight has shape (61, 24), config.json asks for (1000000000000, 24)"),
-        ({"num_hidden_layers": 4}, "9 missing: model.layers.3.input_layernorm.weight (near '"),
+        ({"vocab_size": 10**12}, "has shape (61, 24), config.json asks for (1000000000000, 24)"),
+        ({"num_hidden_layers": 4}, "9 missing: model.layers.3.input_layernorm.weight, model.layers.3.mlp.down_proj."),
         ({"num_hidden_layers": 2}, "9 unexpected: model.layers.2.input_layernorm.weight"),
         ({"attention_bias": True}, "12 missing: model.layers.0.self_attn.k_proj.bias"),
     ],
@@ -194,8 +194,8 @@ def test_artefact_round_trip_with_lineage(tiny, byte_tokenizer, tmp_path):
     assert tokenizer.fingerprint == byte_tokenizer.fingerprint == smelt.load_tokenizer(tmp_path / "out").fingerprint
     assert torch.equal(loaded.head_weight, model.head_weight)
     special = byte_tokenizer.special
-    assert loaded.spec.token_ids.end == (special["<|im_end|>"], special["<|endoftext|>"])
-    assert loaded.spec.token_ids.padding == special["<|endoftext|>"]
+    end_of_text, turn_end = special["<|endoftext|>"], special["<|im_end|>"]
+    assert loaded.spec.token_ids == TokenIds(end_of_text, (turn_end, end_of_text), end_of_text)
     lineage = json.loads((tmp_path / "out" / "smelt.json").read_text())
     assert lineage == {"parents": ["base"], "tokenizer_sha256": tokenizer.fingerprint}
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -208,7 +208,7 @@ def test_altered_artefact_is_refused_before_loading(tiny, byte_tokenizer, tmp_pa
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="the content of 'model.safetensors' does not match its SHA-256"):
+    with pytest.raises(CheckpointError, match=r"the content of 'model.safetensors' does not match its SHA-256"):
         smelt.load(tmp_path / "out")
 
 
@@ -217,14 +217,14 @@ def test_foreign_tokenizer_is_refused(tiny, byte_tokenizer, tmp_path):
     (tmp_path / "out" / "manifest.json").unlink()
     other = byte_tokenizer.train(["abcabcabc"], vocab_size=260)
     hub.save_tokenizer(other, tmp_path / "out", template=None, max_seq_len=40)
-    with pytest.raises(CheckpointError, match="tokenizer.json has SHA-256"):
+    with pytest.raises(CheckpointError, match=r"tokenizer.json has SHA-256"):
         smelt.load(tmp_path / "out")
 
 
 def test_vocabulary_larger_than_the_models_is_refused(tiny, byte_tokenizer, tmp_path):
     with pytest.raises(CheckpointError) as caught:
         smelt.save(tiny("llama"), byte_tokenizer, tmp_path / "out")
-    assert "the tokenizer has 259 tokens, the model only 61\naccepted: a tokenizer whose ids the model all has" in str(caught.value)
+    assert "the tokenizer has 259 tokens, the model only 61\naccepted: a tokenizer whose ids" in str(caught.value)
     assert not (tmp_path / "out").exists()
     smelt.save(tiny("llama", vocab_size=259), byte_tokenizer, tmp_path / "out")
     for name in ("manifest.json", "smelt.json"):

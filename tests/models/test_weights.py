@@ -4,7 +4,18 @@ import pytest
 import torch
 
 from smelt.core.errors import CheckpointError
-from smelt.models.weights import Ignore, Rule, Tie, export_weights, import_weights, merge, rename, split, transpose, without_prefix
+from smelt.models.weights import (
+    Ignore,
+    Rule,
+    Tie,
+    export_weights,
+    import_weights,
+    merge,
+    rename,
+    split,
+    transpose,
+    without_prefix,
+)
 
 A, B = torch.arange(6.0).reshape(2, 3), torch.arange(6.0, 9.0).reshape(1, 3)
 
@@ -40,9 +51,10 @@ def test_missing_and_unexpected_keys_are_listed_with_the_nearest():
     with pytest.raises(CheckpointError) as caught:
         load(rules, tensors, {f"o{i}": torch.zeros(2, 3) for i in range(12)})
     first, accepted, fix = str(caught.value).split("\n")
-    assert first.startswith("dir: its tensors do not fit the model: 12 missing: layer.0.weight (near 'layers.0.weight'), ")
+    start = "dir: its tensors do not fit the model: 12 missing: layer.0.weight (near 'layers.0.weight'), layer.1.weight"
+    assert first.startswith(start)
     assert first.count("(near") == 20
-    assert "layer.9.weight (near 'layers.9.weight') and 2 more; 12 unexpected: layers.0.weight" in first or "and 2 more" in first
+    assert "layer.7.weight (near 'layers.7.weight') and 2 more; 12 unexpected: layers.0.weight (near" in first
     assert accepted == "accepted: exactly the 12 tensors of this architecture"
     assert fix == "try: check that config.json belongs to these weights"
 
@@ -63,7 +75,7 @@ def test_merge_checks_the_rows_of_each_part():
 def test_ignored_tensors_are_skipped_and_others_are_not():
     rules = (rename("t", "o"), Ignore("h.*.mask"))
     load(rules, {"t": A, "h.3.mask": B}, {"o": torch.zeros(2, 3)})
-    with pytest.raises(CheckpointError, match="1 unexpected: h.3.bias"):
+    with pytest.raises(CheckpointError, match=r"1 unexpected: h\.3\.bias"):
         load(rules, {"t": A, "h.3.bias": B}, {"o": torch.zeros(2, 3)})
 
 
@@ -71,7 +83,7 @@ def test_tied_copy_may_be_there_but_must_be_equal_and_is_not_written():
     rules = (rename("t", "o"), Tie("head", "t"))
     load(rules, {"t": A}, {"o": torch.zeros(2, 3)})
     load(rules, {"t": A, "head": A.clone()}, {"o": torch.zeros(2, 3)})
-    with pytest.raises(CheckpointError, match="dir: head differs from t, but config.json ties them"):
+    with pytest.raises(CheckpointError, match=r"dir: head differs from t, but config\.json ties"):
         load(rules, {"t": A, "head": A + 1}, {"o": torch.zeros(2, 3)})
     assert list(dict(export_weights(rules, {"o": A}))) == ["t"]
 

@@ -141,11 +141,11 @@ def test_greedy_with_stop_ids_and_repetition_penalty(pair):
 
 
 @pytest.mark.parametrize("stop", [(), (3,), (3, 17, 29)], ids=["no_stop", "one_stop", "three_stops"])
-@pytest.mark.parametrize("num_beams", [2, 3, 5])
+@pytest.mark.parametrize("num_beams", [2, 5])
 def test_beam_search(pair, num_beams, stop):
     reference, model = pair
-    found = generate(model, Numbers(), PROMPTS, Sampling(max_new_tokens=24, num_beams=num_beams), stop_ids=stop)
-    settings = {"max_new_tokens": 24, "do_sample": False, "num_beams": num_beams, "length_penalty": 1.0}
+    found = generate(model, Numbers(), PROMPTS, Sampling(max_new_tokens=16, num_beams=num_beams), stop_ids=stop)
+    settings = {"max_new_tokens": 16, "do_sample": False, "num_beams": num_beams, "length_penalty": 1.0}
     assert [answer.ids for answer in found] == [reference_ids(reference, p, stop, **settings) for p in PROMPTS]
 
 

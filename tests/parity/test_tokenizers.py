@@ -195,17 +195,14 @@ def auto_tokenizer(trained: ByteBPE, tmp_path_factory: pytest.TempPathFactory) -
     transformers = pytest.importorskip("transformers", reason="extra interop is not installed")
     folder = tmp_path_factory.mktemp("checkpoint")
     save_tokenizer(trained, folder, template=ChatTemplate(trained), max_seq_len=512)
-    messages: list[str] = []
-    logger = transformers.utils.logging.get_logger("transformers")
-    handler = type(
-        "Keep", (__import__("logging").Handler,), {"emit": lambda self, record: messages.append(record.msg)}
-    )()
-    logger.addHandler(handler)
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(records)
+    transformers.utils.logging.add_handler(handler)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loaded = transformers.AutoTokenizer.from_pretrained(folder)
-    logger.removeHandler(handler)
-    assert messages == []
+    transformers.utils.logging.remove_handler(handler)
+    assert records.empty()
     return loaded
 
 

@@ -2,7 +2,7 @@
 
 It draws and, in the same breath, adds `-log2 p` of what it drew to `bits`. When every draw can be seen in the text,
 `bits` is the exact code length of that text under the generator, and so the floor that no language model beats on
-average. The stream is a pure function of the key. Cost: about a third of a microsecond a draw, ten for a new key.
+average. The stream is a pure function of the key. Cost: about 0.3 microseconds a draw, ten a key.
 Ref: Shannon, A Mathematical Theory of Communication (1948), section 6.
 """
 

@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from smelt.data.town.lexicon import Ask, Check, FactWords, words
 
+# No start is the beginning of another, and there are as many ends as starts, so that byte-pair merges find the start
+# before they join it to what follows: a name is then cut in the same two pieces wherever it stands. No end has the
+# vowel e, which would make words ("Kite").
 _STARTS = words(
-    "Ba Be Bi Bo Da De Do Du Fa Fe Fi Ga Go Ha He Ka Ke Ki Ko La Le Li Ma Me Mi Mo Na Ne No Pa Ra Re Ro Sa Se Ta Te To"
-    " Va Ve"
+    "Ba Be Bi Bo Da De Do Du Fa Fe Fi Ga Go Gu Ha He Ka Ke Ki Ko La Le Li Lu Ma Me Mi Mo Na Ne Nu Ra Re Ro Ru Sa Se Ta"
+    " Te To Tu Va Ve Vo Dima Fura Jari Joma Kusa Noru Pomi Suri Vila Wira Zela Zora Zumi"
 )
-# First part, middle, last part.
+# First part, last part.
 NAME_PARTS = (
     _STARTS,
-    ("", "la", "ri"),
-    words("ba bi bo da di do dra ga ka ko la li lo ma mi mo na ni no ra ri ro ru sa ska so ta ti to tra va vi vo za"),
+    words(
+        "ba bi bo bu da di do dra dru du fa fi fo ga gi ja jo ka ki ko kra ku la li lo lu ma mi mo mu na ni no nu ra ri"
+        " ro ru sa si ska sko so sta su ta ti to tra tro tu va vi vo za"
+    ),
 )
 TOWN_PARTS = (
     _STARTS,

@@ -9,6 +9,7 @@ Cost: some tens of milliseconds a language, once.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import product
 from typing import Literal
 from zlib import crc32
 
@@ -46,10 +47,10 @@ def is_heldout_sum(left: int, sign: str, right: int) -> bool:
 @lru_cache
 def name_table(split: Split, language: Language, what: Literal["people", "towns"]) -> dict[str, tuple[str, ...]]:
     """List the names of one side by their first part (syllable or surname)."""
-    starts, middles, ends = _PARTS[language][what == "towns"]
+    starts, *others = _PARTS[language][what == "towns"]
+    rests = ["".join(parts) for parts in product(*others)]
     table: dict[str, tuple[str, ...]] = {}
     for start in starts:
-        rests = [middle + end for middle in middles for end in ends]
         # A doubled first syllable ("Kaka") reads badly.
         names = [start + rest for rest in rests if not rest.startswith(start.lower())]
         table[start] = tuple(name for name in names if is_heldout_name(name) == (split == "heldout"))

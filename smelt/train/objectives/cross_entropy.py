@@ -33,14 +33,15 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         """Return the summed loss for `hidden (N, D)`, `weight (V, D)`, `bias (V,)`, `labels (N,)`."""
         needs_gradient = any(ctx.needs_input_grad)
         low_weight = weight.to(dtype)
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        wide = torch.promote_types(dtype, torch.float32)  # softmax and its sums never run in a narrow type
+        total = torch.zeros((), dtype=wide, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if needs_gradient else None
         grad_weight = torch.zeros_like(weight) if needs_gradient else None
         grad_bias = torch.zeros_like(bias) if needs_gradient and bias is not None else None
         for start in range(0, hidden.size(0), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             low_hidden = hidden[rows].to(dtype)
-            logits = functional.linear(low_hidden, low_weight).float()  # (chunk, V)
+            logits = functional.linear(low_hidden, low_weight).to(wide)  # (chunk, V)
             if bias is not None:
                 logits += bias
             target = labels[rows].unsqueeze(1)

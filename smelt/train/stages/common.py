@@ -126,10 +126,11 @@ def run_job(job: Job) -> StageResult:
 def resume_from_latest(job: Job, state: TrainState) -> None:
     """Continue from the newest valid checkpoint of the run, if there is one."""
     directory = latest_valid(job.run.checkpoints)
+    if directory is not None:
+        restore(state, directory)
+    job.run.cut_metrics(state.step)
     if directory is None:
         return
-    restore(state, directory)
-    job.run.cut_metrics(state.step)
     job.run.log_event("resume", step=state.step)
     say(f"resuming {job.run.path} after step {state.step}")
 

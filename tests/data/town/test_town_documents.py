@@ -55,17 +55,19 @@ def test_every_draw_can_be_seen_in_the_text(kind: str, language: Language):
         return WRITERS[kind](World(chooser, LEXICONS[language], "train")), chooser
 
     redrawn = 0
-    for key in range(60):
+    for key in range(14):
         uniforms = uniforms_of(key)
-        text, chooser = write(uniforms)
-        for place in range(len(chooser.draws)):
-            for shift in (0.5, 0.21):
-                changed = [*uniforms[:place], (uniforms[place] + shift) % 1, *uniforms[place + 1 :]]
-                other, redraw = write(changed)
-                if redraw.draws[place] != chooser.draws[place]:
-                    redrawn += 1
-                    assert other != text, (place, chooser.draws[place], redraw.draws[place], text)
-    assert redrawn > 1500
+        _, chooser = write(uniforms)
+        for place, (num, _) in enumerate(chooser.draws):
+            # All values of a small draw, some of a large one; everything after it is drawn alike.
+            targets = range(num) if num <= 24 else range(0, num, num // 6)
+            texts: dict[tuple[int, int], str] = {}
+            for target in targets:
+                text, redraw = write([*uniforms[:place], (target + 0.5) / num, *uniforms[place + 1 :]])
+                texts[redraw.draws[place]] = text
+            redrawn += len(texts) - 1
+            assert len(set(texts.values())) == len(texts), (place, texts)
+    assert redrawn > 900
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -84,7 +86,7 @@ def test_texts_and_choices_are_one_to_one(skill: str, language: Language, monkey
 
 
 def test_mean_bits_are_the_entropy_of_an_enumerable_grammar():
-    num, bits, counts = 30_000, 0.0, Counter()
+    num, bits, counts = 15_000, 0.0, Counter()
     for key in range(num):
         world = World(Chooser("entropy", key), LEXICONS["en"], "train")
         exercise = EXERCISES["continue"](world)
@@ -92,7 +94,7 @@ def test_mean_bits_are_the_entropy_of_an_enumerable_grammar():
         bits += world.chooser.bits
     plug_in = -sum(count / num * log2(count / num) for count in counts.values())
     # The plug-in estimate is low by about (outcomes - 1) / (2 num ln 2) bits (Miller and Madow).
-    assert plug_in + (len(counts) - 1) / (2 * num) * log2(2.718281828) == pytest.approx(bits / num, abs=0.03)
+    assert plug_in + (len(counts) - 1) / (2 * num) * log2(2.718281828) == pytest.approx(bits / num, abs=0.04)
 
 
 def test_documents_are_a_function_of_seed_split_and_index():

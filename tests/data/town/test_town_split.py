@@ -18,7 +18,7 @@ from smelt.data.town import (
 )
 from smelt.data.town import lexicon_zh as zh
 from smelt.data.town.languages import LEXICONS
-from smelt.data.town.split import result_of, sequences_of, sums_of
+from smelt.data.town.split import name_table, result_of, sequences_of, sums_of
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
 OTHER: dict[Split, Split] = {"train": "heldout", "heldout": "train"}
@@ -115,11 +115,19 @@ def test_chinese_names_share_no_character_with_the_word_lists():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_name_comes_from_one_choice_of_parts_only(language: Language):
-    parts = {"en": (2, "people"), "zh": (1, "people")}[language]
-    from smelt.data.town.split import name_table
+@pytest.mark.parametrize("what", ["people", "towns"])
+def test_a_name_comes_from_one_choice_of_parts_only(what: str, language: Language):
+    table = name_table("train", language, what)
+    names = [name for names in table.values() for name in names]
+    assert len(set(names)) == len(names), "two ways to the same name would count its bits wrongly"
+    assert all(name.startswith(start) for start, names in table.items() for name in names)
+    assert not any(a != b and a.startswith(b) for a in table for b in table)
+    assert all(table.values())
 
-    for what in ("people", "towns"):
-        for start, names in name_table("train", language, what).items():
-            assert len(set(names)) == len(names)
-            assert all(name[: parts[0]] == start for name in names)
+
+def test_no_english_name_is_a_word_of_the_texts():
+    words = {
+        word.lower() for text in texts("train", "en") for word in re.findall(r"\b[a-z]+\b|\b[A-Z][a-z]+\b(?=:)", text)
+    }
+    assert {"kite", "story", "page", "has"} <= words
+    assert not words & {name.lower() for split in OTHER for name in names_of(split, "en")}

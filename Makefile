@@ -1,0 +1,51 @@
+# make demo   raw text to a chat model, end to end, on an embedded corpus (two cores: under 8 minutes of training)
+# make test   the default test suite (under 5 minutes on two cores)
+# Both create .venv with PYTHON and install what they need; a second call installs nothing and needs no network.
+
+PYTHON ?= python3
+TORCH := torch==2.13.0
+WORKERS ?= 2
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types ci clean
+
+demo: $(VENV)/demo.stamp
+	$(VENV)/bin/smelt quickstart --out runs/demo --yes
+
+# One thread a worker: the tests' tensors are small, and threads of two workers would wait for one another.
+test: $(VENV)/test.stamp
+	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow and not gpu and not browser" -n $(WORKERS) --dist loadfile $(ARGS)
+
+lint: $(VENV)/test.stamp
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+types: $(VENV)/test.stamp
+	$(RUN) mypy
+
+ci:
+	.ci/run
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find smelt tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Torch first and alone, at the version that smelt is tested with: a plain requirement could bring a newer build
+# with gigabytes of accelerator libraries.
+$(VENV)/torch.stamp:
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing $(TORCH) into $(VENV)"
+	$(INSTALL) "$(TORCH)"
+	touch $@
+
+$(VENV)/demo.stamp: pyproject.toml $(VENV)/torch.stamp
+	@echo "installing smelt into $(VENV)"
+	$(INSTALL) --editable ".[report]"
+	touch $@
+
+$(VENV)/test.stamp: pyproject.toml $(VENV)/torch.stamp
+	@echo "installing smelt and its tests' tools into $(VENV)"
+	$(INSTALL) --editable ".[dev,interop,report]"
+	touch $@

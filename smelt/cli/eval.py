@@ -1,0 +1,131 @@
+"""`smelt eval`: how well a model predicts a text, how often it answers exactly, how much it copies.
+
+Bits per byte compare models with different tokenizers; exact match comes by kind with 95 % Wilson intervals, because
+few rows make wide ones; the memorization rate is the share of samples that copy 50 tokens in a row from training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smelt.cli.common import Json, make_app, open_checkpoint, print_json, print_table
+from smelt.core.errors import UsageError
+from smelt.core.log import LiveLine, printable, say
+
+app = make_app()
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint or a run directory.")],
+    text: Annotated[str | None, typer.Option(help="Text (file, folder or glob): bits per byte, perplexity.")] = None,
+    gold: Annotated[str | None, typer.Option(help="Conversations with known answers: exact match by kind.")] = None,
+    memorization: Annotated[
+        str | None, typer.Option(metavar="TRAINING_TEXT", help="Training text or shards: share of copying samples.")
+    ] = None,
+    stride: Annotated[int | None, typer.Option(help="Tokens scored a window [default: half the context]")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time.")] = 64,
+    num_samples: Annotated[int, typer.Option(min=1, help="Samples for the memorization rate.")] = 64,
+    span_tokens: Annotated[int, typer.Option(min=1, help="Tokens in a row that count as a copy.")] = 50,
+    show_wrong: Annotated[bool, typer.Option("--show-wrong", help="Show some wrong answers of each kind.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Decides the samples for the memorization rate.")] = 0,
+    json: Json = False,
+) -> None:
+    """Measure a model on text, on gold answers, or against its training text.
+
+    Example: smelt eval runs/books --text held-out.txt
+    """
+    if text is None and gold is None and memorization is None:
+        raise UsageError("nothing to measure", accepted="--text FILE, --gold FILE or --memorization TRAINING_TEXT")
+    model, tokenizer = open_checkpoint(checkpoint)[1:]
+    values: dict[str, Any] = {}
+    if text is not None:
+        values |= measure_text(model, tokenizer, text, stride, quiet=json)
+    if gold is not None:
+        values |= measure_gold(model, tokenizer, gold, batch_size, quiet=json, show_wrong=show_wrong)
+    if memorization is not None:
+        settings = {"num_samples": num_samples, "span_tokens": span_tokens, "seed": seed}
+        values |= measure_copies(model, tokenizer, memorization, settings, quiet=json)
+    if json:
+        print_json(values)
+
+
+def measure_text(model: Any, tokenizer: Any, source: str, stride: int | None, *, quiet: bool) -> dict[str, Any]:
+    """Score a text and show the result."""
+    from smelt.data.formats import read_text
+    from smelt.evals.text import bits_per_byte
+
+    score = bits_per_byte(model, tokenizer, (row.text for row in read_text(source)), stride=stride)
+    if not quiet:
+        print(
+            f"{source}: {score.bits_per_byte:.4f} bits per byte · perplexity {score.perplexity:,.2f} a token · "
+            f"{score.num_bytes:,} bytes, {score.num_tokens:,} tokens"
+        )
+    return {"bits_per_byte": score.bits_per_byte, "perplexity": score.perplexity, "bytes": score.num_bytes}
+
+
+def measure_gold(
+    model: Any, tokenizer: Any, source: str, batch_size: int, *, quiet: bool, show_wrong: bool
+) -> dict[str, Any]:
+    """Answer gold questions and show the rates by kind."""
+    from smelt.data.formats import read_chats
+    from smelt.evals.gold import exact_match
+    from smelt.tokenizers.chat import ChatTemplate
+
+    line = LiveLine()
+    score = exact_match(
+        model,
+        tokenizer,
+        ChatTemplate(tokenizer),
+        list(read_chats(source)),
+        batch_size=batch_size,
+        on_progress=lambda done, total: line.update(f"answered {done:,} of {total:,}"),
+    )
+    line.close()
+    rates = {**score.by_kind, "all": score.overall}
+    if not quiet:
+        rows = [
+            (kind, f"{rate.value:.1%}", f"{rate.low:.1%} to {rate.high:.1%}", f"{rate.correct}/{rate.total}")
+            for kind, rate in rates.items()
+        ]
+        numeric = ("exact match", "95 % interval", "rows")
+        print_table(("kind", *numeric), rows, numeric=numeric)
+    if show_wrong:
+        for miss in (miss for misses in score.wrong.values() for miss in misses):
+            say(printable(f"\n{miss.where}: {miss.question}\n  gold   {miss.gold}\n  answer {miss.answer}"))
+    return {
+        "exact_match": score.overall.value,
+        "exact_match_by_kind": {kind: rate.value for kind, rate in score.by_kind.items()},
+        "exact_match_intervals": {kind: [rate.low, rate.high] for kind, rate in rates.items()},
+    }
+
+
+def measure_copies(model: Any, tokenizer: Any, source: str, settings: dict[str, int], *, quiet: bool) -> dict[str, Any]:
+    """Compare samples with the training text and show how many copy from it."""
+    from smelt.evals.memorization import measure_memorization
+
+    found = measure_memorization(model, tokenizer, training_ids(source, tokenizer), **settings)
+    if not quiet:
+        print(f"samples that copy {found.span_tokens} or more training tokens in a row:")
+        print(f"  after the beginning of a training passage  {found.from_prefixes}")
+        print(f"  from nothing                               {found.from_nothing}")
+    rates = {"from_prefixes": found.from_prefixes, "from_nothing": found.from_nothing}
+    shares: dict[str, Any] = {name: rate.value for name, rate in rates.items()}
+    intervals = {name: [rate.low, rate.high] for name, rate in rates.items()}
+    return {"memorization": {**shares, "span_tokens": found.span_tokens, "intervals": intervals}}
+
+
+def training_ids(source: str, tokenizer: Any) -> Any:
+    """Return the ids of a training text (N,), read from its shards or tokenized now."""
+    from smelt.data.formats import read_text
+    from smelt.data.shards import META, TokenShards
+    from smelt.tokenizers.base import END_OF_TEXT
+
+    if (Path(source) / META).is_file():
+        shards = TokenShards.open(source, tokenizer_fingerprint=tokenizer.fingerprint)
+        return shards.read(0, shards.meta.num_tokens)
+    texts = (row.text for row in read_text(source))
+    return tokenizer.encode_to_array(texts, end_id=tokenizer.special[END_OF_TEXT])[0]

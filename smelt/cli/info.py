@@ -1,0 +1,160 @@
+"""`smelt info`: what a checkpoint or a preset is made of: layers, parameters with their shapes, totals.
+
+Read from config.json alone, without loading a weight: parameters are counted on torch's meta device, so a preset of any
+size costs milliseconds and no memory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smelt.cli.common import Json, make_app, print_json, print_table
+from smelt.core.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from smelt.nn.spec import LayerSpec, ModelSpec
+
+app = make_app()
+Parameter = tuple[str, tuple[int, ...], int]
+
+
+@app.command()
+def info(
+    model: Annotated[str | None, typer.Argument(metavar="CKPT|PRESET", help="A checkpoint, a run or a preset.")] = None,
+    presets: Annotated[bool, typer.Option("--presets", help="List the presets.")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="List the parameters of every block, not of one for all.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show a model layer by layer, with a table of its parameters.
+
+    Example: smelt info novel-140m
+    """
+    if presets:
+        list_presets(json)
+        return
+    if model is None:
+        raise UsageError(
+            "no model named", accepted="a checkpoint, a run directory or a preset", fix="smelt info --presets"
+        )
+    from smelt.models.build import describe
+
+    spec, lineage = find_spec(model)
+    parameters = describe(spec)
+    total = sum(count for _, _, count in parameters)
+    if json:
+        layers = len(spec.layers)
+        counts = {"parameters": total, "trainable_parameters": total, "layers": layers}
+        print_json({"family": spec.family, **counts, "spec": asdict(spec), "lineage": lineage})
+        return
+    for line in summary(model, spec, total):
+        print(line)
+    rows = [(name, str(shape), f"{count:,}") for name, shape, count in (parameters if full else collapse(parameters))]
+    print()
+    print_table(("parameter", "shape", "numbers"), rows, numeric=("numbers",))
+    print(f"\n{total:,} parameters, all trainable · {4 * total / 1e6:,.1f} MB in float32")
+    if lineage:
+        print(f"made by {lineage.get('stage', '?')}, step {lineage.get('step', '?')}, see smelt.json")
+
+
+def list_presets(as_json: bool) -> None:
+    """Print the presets with their sizes."""
+    from smelt.models.build import count_parameters
+    from smelt.models.families import PRESETS
+
+    sizes = {name: count_parameters(spec) for name, spec in PRESETS.items()}
+    if as_json:
+        print_json({"presets": {name: {"family": PRESETS[name].family, "parameters": sizes[name]} for name in PRESETS}})
+        return
+    rows = [
+        (name, spec.family, f"{sizes[name]:,}", str(len(spec.layers)), str(spec.dim), f"{spec.max_seq_len:,}")
+        for name, spec in PRESETS.items()
+    ]
+    numeric = ("parameters", "layers", "width", "context")
+    print_table(("preset", "family", *numeric), rows, numeric=numeric)
+
+
+def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
+    """Return the spec of a checkpoint, a run or a preset, and the checkpoint's lineage.
+
+    Raises UsageError when the name is none of them.
+    """
+    from smelt.core.storage import checkpoint_at
+    from smelt.models.families import PRESETS
+    from smelt.models.hub import LINEAGE, load_spec
+    from smelt.models.shards import read_json
+
+    if name in PRESETS and not os.path.exists(name):
+        return PRESETS[name], {}
+    if not os.path.exists(name):
+        raise UsageError(
+            f"no checkpoint and no preset '{name}'.{nearest(name, PRESETS)}",
+            accepted=f"a directory, or {', '.join(sorted(PRESETS))}",
+        )
+    directory = checkpoint_at(name)
+    lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
+    return load_spec(directory), lineage
+
+
+def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
+    """Yield the lines above the table of parameters."""
+    yield f"{name}: {spec.family}, {total:,} parameters"
+    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": len(spec.layers)}
+    yield "  " + " · ".join(f"{name} {size:,}" for name, size in sizes.items())
+    if spec.positions == "learned":
+        yield f"  positions: a learned table ({spec.max_seq_len}, {spec.dim})"
+    if spec.positions == "sinusoidal":
+        from smelt.nn.positions import sinusoidal_table
+
+        row = ", ".join(f"{value:.6f}" for value in sinusoidal_table(2, spec.dim)[1, :6].tolist())
+        yield f"  positions: a sinusoidal table ({spec.max_seq_len}, {spec.dim}), computed, no parameter"
+        yield f"    row 1 begins {row}"
+    for start, stop, layer in runs_of(spec.layers):
+        yield f"  layer {start}" if stop == start else f"  layers {start} to {stop}, each"
+        yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
+    head = "tied to the embedding" if spec.tied else f"own matrix{', with a bias' if spec.head_bias else ''}"
+    yield f"  end: {spec.norm.kind} norm (eps {spec.norm.eps:g}), head {head}"
+
+
+def runs_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[int, int, LayerSpec]]:
+    """Yield (first, last, spec) for each run of equal layers."""
+    for layer, run in groupby(enumerate(layers), key=lambda pair: pair[1]):
+        numbers = [number for number, _ in run]
+        yield numbers[0], numbers[-1], layer
+
+
+def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
+    """Yield what a block does, in order."""
+    attention, forward = layer.attention, layer.feed_forward
+    rotary = f", rotary (theta {attention.rotary.theta:g})" if attention.rotary else ""
+    biases = [name for name, there in (("q/k/v", attention.qkv_bias), ("output", attention.output_bias)) if there]
+    yield f"{layer.norm.kind} norm (eps {layer.norm.eps:g})"
+    yield (
+        f"attention: {attention.num_heads} heads over {attention.num_kv_heads} key-value heads of {attention.head_dim}"
+        f"{rotary}, {'bias on ' + ' and '.join(biases) if biases else 'no bias'}"
+    )
+    yield f"{layer.norm.kind} norm (eps {layer.norm.eps:g})"
+    biases = ["with biases"] if forward.bias else ["no bias"]
+    yield ", ".join((f"feed-forward: {forward.activation}", f"{dim:,} to {forward.hidden_dim:,} and back", *biases))
+
+
+def collapse(parameters: Sequence[Parameter]) -> list[Parameter]:
+    """Return one row for the same parameter of all blocks, with their number in the name and their sum.
+
+    blocks.0.norm.weight and blocks.1.norm.weight of (8,) -> ("blocks.*.norm.weight x 2", (8,), 16)
+    """
+    found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+    for name, shape, count in parameters:
+        found.setdefault((re.sub(r"^blocks\.\d+\.", "blocks.*.", name), shape), []).append(count)
+    return [
+        (f"{name} x {len(counts)}" if "*" in name else name, shape, sum(counts))
+        for (name, shape), counts in found.items()
+    ]

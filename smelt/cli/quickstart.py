@@ -1,0 +1,103 @@
+"""`smelt quickstart`: from text to a chat model in one command, with a plan before and a summary after.
+
+It asks before it starts when somebody sits at the terminal; `--yes`, a pipe and CI go straight on. Without text it
+walks the generated town, whose entropy is known, so the figure at the end stands beside its floor.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from smelt.cli.common import Json, make_app, plural, print_json, print_table
+from smelt.core.log import printable, say
+
+if TYPE_CHECKING:
+    from smelt.train.quickstart import QuickstartRecipe, QuickstartResult
+
+app = make_app()
+
+
+@app.command()
+def quickstart(
+    text: Annotated[str | None, typer.Option(help="Text (file, folder or glob) [default: the generated town]")] = None,
+    instructions: Annotated[str | None, typer.Option(help="Conversations to learn to answer from.")] = None,
+    minutes: Annotated[float, typer.Option(help="Time for everything, evaluation included.")] = 7.0,
+    preset: Annotated[str, typer.Option(help="Sizes of tokenizer and model: auto, town or small.")] = "auto",
+    out: Annotated[str, typer.Option(help="Directory for everything that is made.")] = "runs/quickstart",
+    seed: Annotated[int, typer.Option(help="Decides data, weights and order.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; replace an earlier quickstart in --out.")] = False,
+    json: Json = False,
+) -> None:
+    """From text to a chat model in one command.
+
+    Example: smelt quickstart --text books/ --instructions chats.jsonl --minutes 10
+    """
+    from smelt.core.config import validate
+    from smelt.train.quickstart import QuickstartRecipe
+    from smelt.train.quickstart import quickstart as walk
+
+    values: dict[str, Any] = {"text": text, "instructions": instructions, "minutes": minutes}
+    values |= {"preset": preset, "out": out, "seed": seed}
+    recipe = validate(QuickstartRecipe, values, source="the command line")
+    for line in plan(recipe):
+        say(line)
+    if not yes and sys.stdin.isatty() and not typer.confirm("start?", default=True, err=True):
+        say("nothing was done")
+        raise typer.Exit(1)
+    result = walk(recipe, replace=yes)
+    if json:
+        print_json(result.as_dict())
+    else:
+        show(recipe, result)
+
+
+def plan(recipe: QuickstartRecipe) -> list[str]:
+    """Return what will happen, in lines; raises DataError for files that are not there."""
+    from smelt.data.readers import expand_paths
+    from smelt.models.build import count_parameters
+    from smelt.train.quickstart import PRESETS
+
+    def files(spec: str) -> str:
+        paths = expand_paths(spec)
+        return f"{spec} ({plural(len(paths), 'file')}, {sum(path.stat().st_size for path in paths) / 1e6:,.1f} MB)"
+
+    own = recipe.text is not None
+    name = ("small" if own else "town") if recipe.preset == "auto" else recipe.preset
+    sizes = PRESETS[name]
+    spec = sizes.model.spec(vocab_size=sizes.vocab_size, max_seq_len=sizes.max_seq_len)
+    chats = files(recipe.instructions) if recipe.instructions else "none: a base model" if own else "the town's"
+    return [
+        f"plan for about {recipe.minutes:g} minutes, all of it in {recipe.out}:",
+        f"  1  text          {files(recipe.text) if recipe.text is not None else 'the generated town'}",
+        f"  2  tokenizer     {sizes.vocab_size:,} tokens",
+        f"  3  pretraining   preset {name}: {count_parameters(spec):,} parameters, context {sizes.max_seq_len}",
+        f"  4  instructions  {chats}",
+        "  5  evaluation    bits per byte of held-out text" + ("" if own else ", exact match on held-out questions"),
+    ]
+
+
+def show(recipe: QuickstartRecipe, result: QuickstartResult) -> None:
+    """Print the summary: figures, rates by kind, chats, how to go on."""
+    print(f"\nvalidation  {result.validation_bits_per_byte:.4f} bits per byte", end="")
+    print(
+        "" if result.floor_bits_per_byte is None else f"   floor {result.floor_bits_per_byte:.4f} (the text's entropy)"
+    )
+    print(f"speed       {result.tokens_per_second:,.0f} tokens/s, {result.seconds:,.0f} s in all")
+    if result.exact_match is not None:
+        print(f"answers     {result.exact_match:.1%} exactly right, on worlds that training never saw\n")
+        rows = list(result.intervals.items())
+        print_table(("kind", "exact match (correct/rows, 95 % interval)"), rows)
+    for chat in result.chats:
+        print(f"\n> {printable(chat['question'])}\n{printable(chat['answer'])}")
+    checkpoint = shlex.quote(result.checkpoint)
+    print("\nhow to go on")
+    print(f"  talk to it       smelt chat {checkpoint}")
+    print(f"  look inside      smelt info {checkpoint}")
+    print(f"  see the curves   {Path(recipe.out) / 'base' / 'report.md'}, smelt runs list {shlex.quote(recipe.out)}")
+    print(f"  train longer     smelt quickstart --minutes {4 * recipe.minutes:g} --out ANOTHER_DIRECTORY")
+    print(f"  teach it more    smelt sft name=NAME checkpoint={checkpoint} data=YOUR_CHATS.jsonl")

@@ -1,0 +1,42 @@
+"""A model small enough to train in a test, and the files to train it on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from smelt.models.build import build
+from smelt.models.decoder import Decoder
+from smelt.models.families import Shape, spec_for
+from smelt.tokenizers.base import SPECIAL
+from smelt.tokenizers.bpe import ByteBPE
+from smelt.tokenizers.formats import save_tokenizer
+
+WORDS = "the mill stands by the river and the miller sells bread on market days".split()
+
+
+def sentence(number: int) -> str:
+    return " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 12)) + f" {number}."
+
+
+@pytest.fixture
+def tiny_model() -> Decoder:
+    return build(spec_for("llama", Shape(300, 32, 2, 2, 64, num_kv_heads=1, tied=True)), seed=1)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with text.jsonl, chats.jsonl and a byte tokenizer."""
+    folder = tmp_path_factory.mktemp("files")
+    texts = [{"text": sentence(number)} for number in range(200)]
+    (folder / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts))
+    chats = [
+        {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "assistant", "content": WORDS[n % 14]}]}
+        for n in range(60)
+    ]
+    (folder / "chats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chats))
+    tokenizer = ByteBPE.train([], vocab_size=256 + len(SPECIAL))
+    save_tokenizer(tokenizer, folder / "tokenizer", template=None, max_seq_len=64)
+    return folder
