@@ -46,7 +46,7 @@ def quickstart(
     recipe = validate(QuickstartRecipe, values, source="the command line")
     for line in plan(recipe):
         say(line)
-    if not yes and sys.stdin.isatty() and not typer.confirm("start?", default=True, err=True):
+    if not yes and at_terminal() and not typer.confirm("start?", default=True, err=True):
         say("nothing was done")
         raise typer.Exit(1)
     result = walk(recipe, replace=yes)
@@ -54,6 +54,11 @@ def quickstart(
         print_json(result.as_dict())
     else:
         show(recipe, result)
+
+
+def at_terminal() -> bool:
+    """Tell whether somebody can answer."""
+    return sys.stdin.isatty()
 
 
 def plan(recipe: QuickstartRecipe) -> list[str]:

@@ -54,7 +54,7 @@ def beam_search(job: Job) -> list[list[int]]:
     first = torch.arange(num_prompts, device=device) * num_beams  # (B,) first row of each prompt
     rows.keep(torch.arange(num_prompts, device=device).repeat_interleave(num_beams))
     seen = _seen(job, device)
-    stop, budgets = torch.tensor(job.stop_ids, device=device), torch.tensor(job.budgets, device=device)
+    stop, budgets = (torch.tensor(values, dtype=torch.long, device=device) for values in (job.stop_ids, job.budgets))
     running = Beams.empty(num_prompts, num_beams, num_steps, device)
     running.scores[:, 0] = 0.0  # the beams of a prompt are equal at first: only one may be extended
     finished = Beams.empty(num_prompts, num_beams, num_steps, device)

@@ -93,29 +93,27 @@ def _watched(job: Job, answers: list[_Answer], working: list[int]) -> list[Gener
 
 
 def sample_rows(job: Job, watch: Callable[[int, int], bool] | None = None) -> list[list[int]]:
-    """Choose token after token for every prompt; return the ids of each, its stop id included.
+    """Choose token after token for every prompt; return the ids of each, meaningless behind its stop id or budget.
 
     `watch(prompt, id)` is told each token of each prompt and returns True to end that prompt; it costs Python a row.
     """
     sampling, num_steps = job.sampling, max(job.budgets)
     rows = CachedRows(job.model, job.prompts, num_steps)
     device = rows.logits.device
-    stop, budgets = torch.tensor(job.stop_ids, device=device), torch.tensor(job.budgets, device=device)
+    stop, budgets = (torch.tensor(values, dtype=torch.long, device=device) for values in (job.stop_ids, job.budgets))
     seen = seen_tokens(job.prompts, job.vocab_size, device) if sampling.repetition_penalty != 1 else None
     numbers = None if sampling.greedy else uniforms(job.seeds, num_steps).to(device)
     chosen = torch.zeros(len(job.prompts), num_steps, dtype=torch.long, device=device)
-    lengths = budgets.clone()
     prompt = torch.arange(len(job.prompts), device=device)  # which prompt each row of the batch belongs to
     active = torch.ones_like(prompt, dtype=torch.bool)
     for step in range(num_steps):
         logits = rows.logits[:, : job.vocab_size]
         ids = next_ids(logits, sampling, seen, None if numbers is None else numbers[prompt, step])
-        chosen[prompt, step] = ids  # an idle row writes behind its length, where nobody reads
+        chosen[prompt, step] = ids  # an idle row writes behind its end, where nobody reads
         done = torch.isin(ids, stop) | (budgets[prompt] <= step + 1)
         if watch is not None:
             pairs = zip(active.tolist(), prompt.tolist(), ids.tolist(), strict=True)
             done |= torch.tensor([on and watch(index, token_id) for on, index, token_id in pairs], device=device)
-        lengths[prompt[active & done]] = step + 1
         active &= ~done
         num_active = int(active.sum())
         if num_active == 0:
@@ -128,7 +126,7 @@ def sample_rows(job: Job, watch: Callable[[int, int], bool] | None = None) -> li
         if seen is not None:
             seen.scatter_(1, ids[:, None], True)
         rows.step(ids)
-    return [row[:length] for row, length in zip(chosen.tolist(), lengths.tolist(), strict=True)]
+    return chosen.tolist()
 
 
 class _Answer:

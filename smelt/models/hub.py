@@ -8,7 +8,7 @@ configuration before memory is allocated; loading then copies one tensor at a ti
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from smelt.core.errors import CheckpointError
 from smelt.core.storage import MANIFEST, atomic_directory, checkpoint_at, verify_directory
 from smelt.models.build import blank
 from smelt.models.decoder import Decoder
-from smelt.models.families import FAMILIES, family_for
-from smelt.models.families.base import Family
+from smelt.models.families import FAMILIES, check_representable, family_for
+from smelt.models.families.base import Family, check_same
 from smelt.models.shards import WEIGHTS, Shards, read_json
 from smelt.models.weights import Rules, check_shapes, export_weights, import_weights, without_prefix
 from smelt.nn.spec import ModelSpec, TokenIds
@@ -42,7 +42,7 @@ def save_model(model: Decoder, directory: Path | str, *, token_ids: TokenIds | N
     spec = model.spec if token_ids is None else replace(model.spec, token_ids=token_ids)
     family, ids = FAMILIES[spec.family], spec.token_ids
     config = family.hf_from_spec(spec)
-    check_same(spec, family.spec_from_hf(config), f"the {spec.family} layout cannot hold this model")
+    check_representable(spec)
     dtype = str(model.head_weight.dtype).removeprefix("torch.")
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
@@ -92,8 +92,8 @@ def publish(
 ) -> None:
     """Write a whole artefact into an existing directory: model, tokenizer, chat template, lineage.
 
-    Begin, end and padding ids are the tokenizer's, where it has such tokens. Raises CheckpointError when the tokenizer has
-    more tokens than the model.
+    Begin, end and padding ids are the tokenizer's, where it has such tokens. Raises CheckpointError when the
+    tokenizer has more tokens than the model.
     """
     directory = Path(directory)
     _check_vocabulary(model, tokenizer, str(directory))
@@ -137,18 +137,6 @@ def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decod
     model = load_model(directory, dtype=dtype)
     _check_vocabulary(model, tokenizer, str(directory))
     return model, tokenizer
-
-
-def check_same(ours: ModelSpec, theirs: ModelSpec, what: str) -> None:
-    """Raise CheckpointError naming the first field in which two specs differ, with both values."""
-    for entry in fields(ModelSpec):
-        one, other = getattr(ours, entry.name), getattr(theirs, entry.name)
-        if one != other and entry.name == "layers" and len(one) == len(other):
-            index = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-            raise CheckpointError(f"{what}: layer {index} is {one[index]}, not {other[index]}")
-        if one != other:
-            one, other = (len(one), len(other)) if entry.name == "layers" else (one, other)
-            raise CheckpointError(f"{what}: {entry.name} is {one!r}, not {other!r}")
 
 
 def _check_vocabulary(model: Decoder, tokenizer: Tokenizer, where: str) -> None:

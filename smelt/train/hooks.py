@@ -98,7 +98,7 @@ class Validate:
         self.run.log_event("validation", step=state.step, loss=loss, best_step=state.best_step)
         if self.patience and state.validations_without_gain >= self.patience:
             say(
-                f"early stop at step {state.step}: no gain in {self.patience} validations, best was step {state.best_step}"
+                f"early stop at step {state.step}: {self.patience} validations since {state.best_step} without gain"
             )
             state.stop = "early stop"
 

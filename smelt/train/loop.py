@@ -107,7 +107,7 @@ def refuse_non_finite(state: TrainState, loss: float, norm: float) -> None:
         optimizer.zero_grad(set_to_none=True)
     raise TrainingError(
         f"step {state.step + 1}: loss {loss}, gradient norm {norm}; the weights were not changed",
-        fix="lower optimizer.learning_rate, or look at the rows of this step; --resume goes on from the last checkpoint",
+        fix="lower optimizer.learning_rate, or look at the rows of this step; the last checkpoint is intact",
     )
 
 

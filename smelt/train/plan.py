@@ -36,8 +36,8 @@ class Plan:
     def lines(self) -> list[str]:
         """Return the plan as lines for people."""
         return [
-            f"parameters {self.parameters:,} · tokens {self.tokens:,} ({self.tokens / max(1, self.parameters):.1f} per parameter) · "
-            f"{self.flops:.2e} FLOPs",
+            f"parameters {self.parameters:,} · tokens {self.tokens:,} "
+            f"({self.tokens / max(1, self.parameters):.1f} per parameter) · {self.flops:.2e} FLOPs",
             f"memory about {gigabytes(self.memory_bytes)} of {gigabytes(self.free_bytes)} free",
         ]
 
@@ -71,7 +71,7 @@ def flops_per_token(spec: ModelSpec, parameters: int, max_seq_len: int) -> float
 
 
 def activation_bytes(spec: ModelSpec, micro_rows: int, max_seq_len: int, gradient_checkpointing: bool) -> int:
-    """Return what forward keeps for backward: about 11 D + 4 F values a token and layer, the mask, one chunk of logits."""
+    """Return the bytes kept for backward: about 11 D + 4 F values a token and layer, the mask, a chunk of logits."""
     tokens = micro_rows * max_seq_len
     per_layer = [11 * spec.dim + 4 * layer.feed_forward.hidden_dim for layer in spec.layers]
     kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
@@ -89,10 +89,11 @@ def refuse_what_does_not_fit(plan: Plan, spec: ModelSpec) -> None:
     limit = int(MEMORY_LIMIT * plan.free_bytes)
     if plan.memory_bytes <= limit:
         return
-    fixed = plan.memory_bytes - activation_bytes(spec, plan.micro_rows, plan.max_seq_len, plan.gradient_checkpointing)
+    kept = activation_bytes(spec, plan.micro_rows, plan.max_seq_len, plan.gradient_checkpointing)
+    needed, allowed = gigabytes(plan.memory_bytes), gigabytes(limit)
     raise ResourceError(
-        f"the run needs about {gigabytes(plan.memory_bytes)}, {MEMORY_LIMIT:.0%} of the free memory is {gigabytes(limit)}",
-        fix=smallest_change(plan, spec, limit - fixed),
+        f"the run needs about {needed}, {MEMORY_LIMIT:.0%} of the free memory is {allowed}",
+        fix=smallest_change(plan, spec, limit - (plan.memory_bytes - kept)),
     )
 
 

@@ -23,7 +23,7 @@ from smelt.data.packing import Packed
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token rows `(B, T)`: ids, labels (-100 = no loss), and, where rows hold several documents, segments and positions."""
+    """Token rows `(B, T)`: ids, labels (-100 = no loss); segments and positions where rows hold several documents."""
 
     ids: Tensor
     labels: Tensor

@@ -15,7 +15,7 @@ HOSTS = ("pypi" + ".org", "files.python" + "hosted", "download.pytorch" + ".org"
 HOME = "|".join(("work", "home", "root", "Users"))
 MACHINE = re.compile(rf"(?<![\w.~}}-])/(?:{HOME})/|" + "|".join(re.escape(host) for host in HOSTS))
 PICTOGRAM = re.compile("[\U0001f000-\U0001faff\u2705\u274c\u2728\u26a0\u2b50\ufe0f]")
-COMMAND = re.compile(r"^#.*?\bsmelt (?P<stage>[a-z-]+) (?P<rest>.*)$", re.MULTILINE)
+COMMAND = re.compile(r"^#.*?\bsmelt (?P<stage>[a-z-]+) (?P<rest>.+)$", re.MULTILINE)
 
 
 def text_files(root: Path) -> Iterator[tuple[Path, str]]:
@@ -71,18 +71,23 @@ def examples(root: Path) -> list[Path]:
 def recipe_fault(root: Path, path: Path) -> str:
     """Return why a recipe does not parse against its stage's schema, or "".
 
-    Its first comment is the command that runs it, with the settings that a file cannot know:
-    `# smelt sft recipes/chat.yaml checkpoint=CHECKPOINT`.
+    It lies in recipes/STAGE/, and a comment holds the command that runs it, with the settings that a file cannot
+    know: `# smelt sft recipes/sft/chat.yaml checkpoint=CHECKPOINT`.
     """
     from smelt.core.config import Config, load_recipe
     from smelt.core.errors import SmeltError
 
-    command = COMMAND.search(path.read_text(encoding="utf-8"))
-    if command is None or path.name not in command["rest"]:
-        return f"{place(root, path)}: names no stage; begin it with the command that runs it: # smelt STAGE {path.name}"
-    module = f"smelt.train.stages.{command['stage'].replace('-', '_')}"
+    name = path.relative_to(root).as_posix()
+    stage = path.relative_to(root / "recipes").parts[0]
+    commands = (
+        match["rest"].split() for match in COMMAND.finditer(path.read_text(encoding="utf-8")) if match["stage"] == stage
+    )
+    words = next((words for words in commands if words[0] == name), None)
+    if words is None:
+        return f"{place(root, path)}: no comment holds the command that runs it: # smelt {stage} {name}"
+    module = f"smelt.train.stages.{stage.replace('-', '_')}"
     if importlib.util.find_spec(module) is None:
-        return f"{place(root, path)}: unknown stage '{command['stage']}': there is no module {module}"
+        return f"{place(root, path)}: unknown stage '{stage}': there is no module {module}"
     defined = vars(importlib.import_module(module)).values()
     schemas = [
         kind
@@ -95,7 +100,7 @@ def recipe_fault(root: Path, path: Path) -> str:
     if len(schemas) != 1:
         return f"{place(root, path)}: {module} defines {len(schemas)} recipes, expected one"
     try:
-        load_recipe(schemas[0], path, [word for word in command["rest"].split() if "=" in word and word[0] != "-"])
+        load_recipe(schemas[0], path, [word for word in words if "=" in word and word[0] != "-"])
     except SmeltError as error:
         return f"{place(root, path)}: {error}"
     return ""

@@ -9,7 +9,8 @@ from .source import ROOT, Rule, write_tree
 
 RULES = (machine_traces, pictograms)
 PATH, HOST = "/" + "work/main", "https://pypi" + ".org/simple"
-RECIPE = "# smelt pretrain recipes/a.yaml data=TEXT\nname: a\ntokenizer: bytes\n"
+NAME = "recipes/pretrain/a.yaml"
+RECIPE = f"# About `smelt eval x`.\n# smelt pretrain {NAME} data=TEXT --json\nname: a\ntokenizer: bytes\n"
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -55,19 +56,24 @@ def test_ignored_and_binary_files_are_not_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("name", "text", "message"),
     [
-        (RECIPE, ""),
-        (RECIPE.replace("# smelt pretrain recipes/a.yaml data=TEXT", "data: x"), "names no stage"),
-        (RECIPE.replace("a.yaml", "b.yaml"), "names no stage"),
-        (RECIPE.replace("pretrain", "pretrian"), "unknown stage 'pretrian'"),
-        (RECIPE + "optimiser: {}\n", "unknown key 'optimiser'. Did you mean 'optimizer'?"),
-        (RECIPE + "optimizer:\n  learning_rate: fast\n", "optimizer.learning_rate='fast'"),
-        (RECIPE.replace(" data=TEXT", ""), "'data' is required"),
+        (NAME, RECIPE, ""),
+        (
+            NAME,
+            "name: a\ndata: x\ntokenizer: bytes\n",
+            f"no comment holds the command that runs it: # smelt pretrain {NAME}",
+        ),
+        (NAME, RECIPE.replace("a.yaml", "b.yaml"), "no comment holds the command"),
+        (NAME, RECIPE.replace("smelt pretrain", "smelt sft"), "no comment holds the command"),
+        (NAME.replace("train", "trian"), RECIPE.replace("train", "trian"), "unknown stage 'pretrian'"),
+        (NAME, RECIPE + "optimiser: {}\n", "unknown key 'optimiser'. Did you mean 'optimizer'?"),
+        (NAME, RECIPE + "optimizer:\n  learning_rate: fast\n", "optimizer.learning_rate='fast'"),
+        (NAME, RECIPE.replace(" data=TEXT", ""), "'data' is required"),
     ],
 )
-def test_recipe_faults(text: str, message: str, tmp_path: Path) -> None:
-    write_tree(tmp_path, {"recipes/a.yaml": text})
+def test_recipe_faults(name: str, text: str, message: str, tmp_path: Path) -> None:
+    write_tree(tmp_path, {name: text})
     (path,) = recipes(tmp_path)
     fault = recipe_fault(tmp_path, path)
     assert message in fault if message else fault == ""

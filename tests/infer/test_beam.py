@@ -53,8 +53,8 @@ def test_a_wide_beam_finds_the_best_of_all_answers(model, tokenizer):
 
 
 def test_scores_are_divided_by_the_length(model, tokenizer):
-    # Ending at once has log 0.5 for one token; going on has log 0.5 for two tokens, a better score a token.
-    chain = Chain(model.spec, [[0.0, 0.5, 0.5], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    # Ending at once scores log 0.55 = -0.60 for one token; going on scores log 0.45 = -0.80 for two, -0.40 a token.
+    chain = Chain(model.spec, [[0.0, 0.55, 0.45], [0.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
     (beam,) = generate(chain, tokenizer, [[0]], Sampling(max_new_tokens=4, num_beams=2), stop_ids=[1])
     assert beam.ids == (2, 1) and beam.finish_reason == "stop"
 

@@ -83,3 +83,8 @@ def test_unknown_preset_and_family_name_the_nearest():
 def test_presets_can_be_resized():
     spec = preset("smelt-town", vocab_size=777, max_seq_len=99)
     assert (spec.vocab_size, spec.max_seq_len, spec.dim) == (777, 99, PRESETS["smelt-town"].dim)
+
+
+def test_sizes_that_the_layout_cannot_hold_are_refused_before_training():
+    with pytest.raises(CheckpointError, match="the gpt2 layout cannot hold this model: layer 0 is LayerSpec"):
+        spec_for("gpt2", Shape(61, 24, 2, 6, 40, num_kv_heads=2))

@@ -18,6 +18,8 @@ from smelt.tokenizers.merging import Pair, merge_by_heap, merge_by_scan
 from smelt.tokenizers.pretokenize import PATTERNS, split
 from smelt.tokenizers.stream import TextStream
 
+# A busy machine is slow now and then; slowness is not what these tests are about.
+patient = settings(deadline=None)
 # Any Unicode text, with the marks and the white space that patterns care about drawn often.
 texts = st.lists(
     st.one_of(
@@ -35,6 +37,7 @@ TOKENIZER = TOKENIZERS["gpt4"]
 
 
 @every_tokenizer
+@patient
 @given(text=texts)
 def test_decode_undoes_encode(tokenizer: ByteBPE, text: str) -> None:
     for allow_special in (False, True):
@@ -44,11 +47,13 @@ def test_decode_undoes_encode(tokenizer: ByteBPE, text: str) -> None:
 
 
 @every_tokenizer
+@patient
 @given(text=texts)
 def test_plain_text_makes_no_special_token(tokenizer: ByteBPE, text: str) -> None:
     assert not set(tokenizer.encode(text)) & set(tokenizer.special.values())
 
 
+@patient
 @given(documents=st.lists(texts, max_size=5), end_id=st.sampled_from([None, 0]))
 def test_one_array_holds_every_document(documents: list[str], end_id: int | None) -> None:
     ids, ends = TOKENIZER.encode_to_array(documents, end_id=end_id)
@@ -58,6 +63,7 @@ def test_one_array_holds_every_document(documents: list[str], end_id: int | None
     assert found == [[*TOKENIZER.encode(text), *tail] for text in documents]
 
 
+@patient
 @given(text=texts, pattern=st.sampled_from(sorted(PATTERNS)), stretch=st.integers(1, 20))
 def test_cutting_long_texts_changes_no_word(text: str, pattern: str, stretch: int) -> None:
     whole = pretokenize.compile_pattern(pattern).findall(text)
@@ -67,6 +73,7 @@ def test_cutting_long_texts_changes_no_word(text: str, pattern: str, stretch: in
     assert "".join(whole) == text
 
 
+@patient
 @given(ids=st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=20))
 def test_streaming_equals_decoding_at_once(ids: list[int]) -> None:
     for skip_special in (False, True):
@@ -78,7 +85,7 @@ def test_streaming_equals_decoding_at_once(ids: list[int]) -> None:
 pairs = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-@settings(max_examples=300)
+@settings(patient, max_examples=300)
 @given(word=st.lists(st.integers(0, 3), max_size=40), merges=st.lists(pairs, max_size=16, unique=True))
 def test_heap_and_scan_merge_alike(word: list[int], merges: list[Pair]) -> None:
     # Products may be any symbol, so ranks come in orders that no training would give: foreign files have them.
@@ -87,7 +94,7 @@ def test_heap_and_scan_merge_alike(word: list[int], merges: list[Pair]) -> None:
     assert merge_by_heap(list(word), ranks, products) == merge_by_scan(list(word), ranks, products)
 
 
-@settings(max_examples=200)
+@settings(patient, max_examples=200)
 @given(
     words=st.dictionaries(st.text("abc-", min_size=1, max_size=10), st.integers(1, 5), max_size=12),
     size=st.integers(0, 20),
@@ -115,6 +122,7 @@ def learn_by_counting_anew(words: dict[str, int], num_tokens: int) -> tuple[list
     return tokens, merges
 
 
+@patient
 @given(text=texts)
 def test_a_file_carries_the_whole_tokenizer(text: str) -> None:
     loaded = from_json(to_json(TOKENIZER))
@@ -125,6 +133,7 @@ def test_a_file_carries_the_whole_tokenizer(text: str) -> None:
 messages = st.lists(st.fixed_dictionaries({"role": st.sampled_from(ROLES), "content": texts}), min_size=1, max_size=4)
 
 
+@patient
 @given(messages=messages)
 def test_conversations_hold_two_marks_a_message_and_extend(messages: list[dict[str, str]]) -> None:
     template = ChatTemplate(TOKENIZER)

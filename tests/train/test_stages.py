@@ -119,7 +119,9 @@ def test_continued_pretraining_starts_from_the_checkpoint(base: StageResult, fil
     assert lineage["parents"][0]["weights_sha256"] == weights(base)
 
 
-def test_sft_trains_the_assistant_only(base: StageResult, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sft_trains_the_assistant_only(
+    base: StageResult, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = SftRecipe(
         name="chat", out=str(tmp_path), checkpoint=base.run, data=str(files / "chats.jsonl"), max_seq_len=32,
         batch_rows=4, epochs=2, compile="no", validation_fraction=0.1,
@@ -135,7 +137,9 @@ def test_sft_trains_the_assistant_only(base: StageResult, files: Path, tmp_path:
 def test_early_stop_returns_the_best_step(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([1.0, 3.0, 4.0, 5.0, 6.0])
     monkeypatch.setattr("smelt.train.stages.common.held_out_loss", lambda *arguments: next(losses))
-    result = pretrain(base_recipe(files, tmp_path, steps=20, validate_every=2, patience=2, save_every=2, sample_every=0))
+    result = pretrain(
+        base_recipe(files, tmp_path, steps=20, validate_every=2, patience=2, save_every=2, sample_every=0)
+    )
     assert (result.steps, result.stopped, result.metrics["best_step"]) == (6, "early stop", 2)
     assert result.checkpoint.endswith("step-0000002")
 
@@ -192,12 +196,12 @@ def test_context_longer_than_the_models(base: StageResult, files: Path, tmp_path
     with pytest.raises(ConfigError, match="max_seq_len=64 is longer than the context of .*, 32"):
         pretrain(base_recipe(files, tmp_path, tokenizer=None, checkpoint=base.checkpoint, max_seq_len=64))
     with pytest.raises(ConfigError, match="max_seq_len=64"):
-        sft(SftRecipe(name="c", out=str(tmp_path), checkpoint=base.run, data=str(files / "chats.jsonl"), max_seq_len=64))
+        sft(
+            SftRecipe(name="c", out=str(tmp_path), checkpoint=base.run, data=str(files / "chats.jsonl"), max_seq_len=64)
+        )
 
 
-def test_plan_refuses_with_the_smallest_change(
-    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plan_refuses_with_the_smallest_change(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan.runtime, "free_memory_bytes", lambda: int(plan.BASE_BYTES / 0.9) + 900_000)
     with pytest.raises(ResourceError, match=r"the run needs about .* free memory is .*\ntry: micro_rows=\d+"):
         pretrain(base_recipe(files, tmp_path, batch_rows=64, micro_rows=64))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from smelt.data.town.lexicon import Ask, Check, FactWords, words
 
-# Surname, two given characters.
+# Surname, given character: a name is two tokens, as it is in English.
 NAME_PARTS = (
     tuple("王李张刘陈杨赵冯吴徐孙胡朱何林郭罗梁宋郑"),
-    tuple("佳思梓宇浩欣嘉志文建俊晓雅诗若婉海伟国永舒丽秀玉慧凯昊泽锦瑞亦景宛清立承启彦春晨"),
-    tuple("琳涛强军杰磊洋勇艳娟敏霞平刚桂辉鹏华兰莉珊萍婷雪怡宁轩涵彤睿妍莹倩岚琪航凡远恒峰"),
+    tuple(
+        "佳思梓宇浩欣嘉志文建俊晓雅诗若婉海伟国永舒丽秀玉慧凯昊泽锦瑞亦景宛清立承启彦春晨"
+        "琳涛强军杰磊洋勇艳娟敏霞平刚桂辉鹏华兰莉珊萍婷雪怡宁轩涵彤睿妍莹倩岚琪航凡远恒峰"
+    ),
 )
 TOWN_PARTS = (
     tuple("青金云松竹柳梅枫银翠长龙凤鹤鹿燕莲荷苇枣"),

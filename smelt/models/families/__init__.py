@@ -6,13 +6,13 @@ A family is one file beside this one and one line here. Looking up a name that i
 from dataclasses import replace
 
 from smelt.core.errors import CheckpointError, UsageError, nearest
-from smelt.models.families.base import Family, Shape
+from smelt.models.families.base import Family, Shape, check_same
 from smelt.models.families.gpt2 import GPT2
 from smelt.models.families.llama import LLAMA
 from smelt.models.families.novel import NOVEL
 from smelt.nn.spec import ModelSpec
 
-__all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "family_for", "preset", "spec_for"]
+__all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
 FAMILIES: dict[str, Family] = {
     "gpt2": GPT2,
@@ -43,9 +43,20 @@ def preset(name: str, *, vocab_size: int | None = None, max_seq_len: int | None 
 
 
 def spec_for(family: str, shape: Shape) -> ModelSpec:
-    """Make a family's spec of these sizes; raises UsageError on an unknown family or sizes that do not divide."""
+    """Make a family's spec of these sizes.
+
+    Raises UsageError on an unknown family or sizes that do not divide, CheckpointError on what no file could hold.
+    """
     if family not in FAMILIES:
         raise UsageError(f"no family {family!r}.{nearest(family, FAMILIES)}", accepted=", ".join(sorted(FAMILIES)))
     if shape.num_heads <= 0 or shape.dim % shape.num_heads:
         raise UsageError(f"width {shape.dim} over {shape.num_heads} heads", accepted="a width that the heads divide")
-    return FAMILIES[family].make(shape)
+    spec = FAMILIES[family].make(shape)
+    check_representable(spec)
+    return spec
+
+
+def check_representable(spec: ModelSpec) -> None:
+    """Raise CheckpointError when the published layout of the spec's family cannot hold all of it."""
+    family = FAMILIES[spec.family]
+    check_same(spec, family.spec_from_hf(family.hf_from_spec(spec)), f"the {family.name} layout cannot hold this model")

@@ -5,7 +5,7 @@ config.json and a ModelSpec, and refuse by name any setting that we could not ho
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from smelt.core.errors import CheckpointError
@@ -90,3 +90,15 @@ def hf_from_token_ids(ids: TokenIds) -> dict[str, Any]:
     """Write bos, eos (one id, or a list when several) and pad."""
     end = None if not ids.end else ids.end[0] if len(ids.end) == 1 else list(ids.end)
     return {"bos_token_id": ids.begin, "eos_token_id": end, "pad_token_id": ids.padding}
+
+
+def check_same(ours: ModelSpec, theirs: ModelSpec, what: str) -> None:
+    """Raise CheckpointError naming the first field in which two specs differ, with both values."""
+    for entry in fields(ModelSpec):
+        one, other = getattr(ours, entry.name), getattr(theirs, entry.name)
+        if one != other and entry.name == "layers" and len(one) == len(other):
+            index = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+            raise CheckpointError(f"{what}: layer {index} is {one[index]}, not {other[index]}")
+        if one != other:
+            one, other = (len(one), len(other)) if entry.name == "layers" else (one, other)
+            raise CheckpointError(f"{what}: {entry.name} is {one!r}, not {other!r}")

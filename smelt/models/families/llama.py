@@ -19,7 +19,7 @@ from smelt.models.families.base import (
     token_ids_from_hf,
 )
 from smelt.models.weights import Ignore, Rule, Rules, Tie, rename
-from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, RotarySpec
+from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, RotarySpec, TokenIds
 
 PER_LAYER = {
     "input_layernorm": "attention_norm",
@@ -35,14 +35,23 @@ PER_LAYER = {
 """Their names and ours, inside one layer."""
 
 
-def make(shape: Shape, *, theta: float = 10_000.0, eps: float = 1e-5) -> ModelSpec:
-    """Make a spec of these sizes; F defaults to 8/3 D rounded up to a multiple of 32."""
-    head_dim, kv_heads = shape.dim // shape.num_heads, shape.num_kv_heads or shape.num_heads
-    norm = NormSpec("rms", eps)
+def make(
+    shape: Shape,
+    *,
+    head_dim: int | None = None,
+    theta: float = 10_000.0,
+    eps: float = 1e-5,
+    attention_bias: bool = False,
+    feed_forward_bias: bool = False,
+    token_ids: TokenIds | None = None,
+) -> ModelSpec:
+    """Make a spec of these sizes; F defaults to 8/3 D rounded up to a multiple of 32, the head to untied."""
+    size, norm = head_dim or shape.dim // shape.num_heads, NormSpec("rms", eps)
+    kv_heads, hidden_dim = shape.num_kv_heads or shape.num_heads, shape.hidden_dim or -(-shape.dim * 8 // 3 // 32) * 32
     layer = LayerSpec(
-        attention=AttentionSpec(shape.num_heads, kv_heads, head_dim, RotarySpec(head_dim, theta)),
-        feed_forward=FeedForwardSpec(shape.hidden_dim or -(-shape.dim * 8 // 3 // 32) * 32, "swiglu"),
-        norm=norm,
+        AttentionSpec(shape.num_heads, kv_heads, size, RotarySpec(size, theta), attention_bias, attention_bias),
+        FeedForwardSpec(hidden_dim, "swiglu", feed_forward_bias),
+        norm,
     )
     return ModelSpec(
         family="llama",
@@ -52,6 +61,7 @@ def make(shape: Shape, *, theta: float = 10_000.0, eps: float = 1e-5) -> ModelSp
         layers=(layer,) * shape.num_layers,
         norm=norm,
         tied=bool(shape.tied),
+        token_ids=token_ids or TokenIds(),
     )
 
 
@@ -62,29 +72,15 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
     refuse_other(rope, {"rope_type": ("default",), "partial_rotary_factor": (1.0,)}, "rope_parameters.")
     names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     vocab_size, dim, num_layers, num_heads, hidden_dim = require(config, *names)
-    head_dim = config.get("head_dim") or dim // num_heads
-    theta = float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0)
-    biased, norm = bool(config.get("attention_bias", False)), NormSpec("rms", config.get("rms_norm_eps", 1e-6))
-    layer = LayerSpec(
-        attention=AttentionSpec(
-            num_heads=num_heads,
-            num_kv_heads=config.get("num_key_value_heads") or num_heads,
-            head_dim=head_dim,
-            rotary=RotarySpec(head_dim, theta),
-            qkv_bias=biased,
-            output_bias=biased,
-        ),
-        feed_forward=FeedForwardSpec(hidden_dim, "swiglu", bool(config.get("mlp_bias", False))),
-        norm=norm,
-    )
-    return ModelSpec(
-        family="llama",
-        vocab_size=vocab_size,
-        dim=dim,
-        max_seq_len=config.get("max_position_embeddings", 2048),
-        layers=(layer,) * num_layers,
-        norm=norm,
-        tied=bool(config.get("tie_word_embeddings", False)),
+    max_seq_len, kv_heads = config.get("max_position_embeddings", 2048), config.get("num_key_value_heads")
+    tied = bool(config.get("tie_word_embeddings", False))
+    return make(
+        Shape(vocab_size, dim, num_layers, num_heads, max_seq_len, kv_heads, hidden_dim, tied),
+        head_dim=config.get("head_dim"),
+        theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
+        eps=config.get("rms_norm_eps", 1e-6),
+        attention_bias=bool(config.get("attention_bias", False)),
+        feed_forward_bias=bool(config.get("mlp_bias", False)),
         token_ids=token_ids_from_hf(config),
     )
 
@@ -92,7 +88,8 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
 def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of config.json, with the rotary base where both older and newer readers look for it."""
     layer = spec.layers[0]
-    attention, theta = layer.attention, layer.attention.rotary.theta if layer.attention.rotary else 10_000.0
+    attention, rotary = layer.attention, layer.attention.rotary
+    theta = rotary.theta if rotary else None
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -125,8 +122,8 @@ def rules(spec: ModelSpec) -> Rules:
         Ignore("model.layers.*.self_attn.rotary_emb.inv_freq"),
     ]
     for index, layer in enumerate(spec.layers):
+        biased = {"attention": layer.attention.output_bias, "feed_forward": layer.feed_forward.bias}
         for theirs, ours in PER_LAYER.items():
-            biased = {"attention": layer.attention.output_bias, "feed_forward": layer.feed_forward.bias}
             for kind in ("weight", "bias") if biased.get(ours.split(".")[0]) else ("weight",):
                 found.append(rename(f"model.layers.{index}.{theirs}.{kind}", f"blocks.{index}.{ours}.{kind}"))
     return tuple(found)

@@ -128,11 +128,9 @@ def resume_from_latest(job: Job, state: TrainState) -> None:
     directory = latest_valid(job.run.checkpoints)
     if directory is not None:
         restore(state, directory)
+        job.run.log_event("resume", step=state.step)
+        say(f"resuming {job.run.path} after step {state.step}")
     job.run.cut_metrics(state.step)
-    if directory is None:
-        return
-    job.run.log_event("resume", step=state.step)
-    say(f"resuming {job.run.path} after step {state.step}")
 
 
 def resolve(job: Job, state: TrainState) -> Any:
@@ -152,14 +150,11 @@ def resolve(job: Job, state: TrainState) -> Any:
     compiled = resolve_compile(recipe.compile, (steps - state.step) * seconds)
     tokens_per_step = recipe.batch_rows * recipe.max_seq_len
     plan = make_plan(job.model, tokens=steps * tokens_per_step, **plan_for)
-    say(
-        f"{job.stage}: {job.run.path} · {steps} steps of {tokens_per_step:,} tokens · {str(dtype)[6:]}{', compiled' if compiled else ''}"
-    )
-    for line in plan.lines():
+    how = f"{str(dtype)[6:]}{', compiled' if compiled else ''}"
+    left = hooks.clock((steps - state.step) * seconds)
+    say(f"{job.stage}: {job.run.path} · {steps} steps of {tokens_per_step:,} tokens · {how}")
+    for line in (*plan.lines(), f"measured {tokens_per_step / seconds:,.0f} tokens/s uncompiled · about {left}"):
         say("  " + line)
-    say(
-        f"  measured {tokens_per_step / seconds:,.0f} tokens/s before compiling · about {hooks.clock((steps - state.step) * seconds)}"
-    )
     recipe = recipe.resolved(
         steps=steps, epochs=None, minutes=None, dtype=str(dtype)[6:], compile="yes" if compiled else "no"
     )
@@ -251,7 +246,7 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     run = job.run
     target = read_pointer(run.checkpoints / ("best" if job.recipe.patience and state.best_step else "latest"))
     validation = (
-        held_out_loss(job, settings, None) if job.validation is not None and not state.stop == "interrupted" else None
+        held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
     )
     recent = [line["loss"] for line in run.read_metrics()[-20:]]
     result = StageResult(

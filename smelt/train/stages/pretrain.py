@@ -128,7 +128,8 @@ def starting_point(recipe: PretrainRecipe) -> tuple[Decoder, ByteBPE]:
         model, tokenizer = load(recipe.checkpoint)
         if recipe.max_seq_len > model.spec.max_seq_len:
             raise ConfigError(
-                f"max_seq_len={recipe.max_seq_len} is longer than the context of {recipe.checkpoint}, {model.spec.max_seq_len}",
+                f"max_seq_len={recipe.max_seq_len} is longer than the context of {recipe.checkpoint}, "
+                f"{model.spec.max_seq_len}",
                 fix=f"max_seq_len={model.spec.max_seq_len}",
             )
         return model, tokenizer

@@ -84,7 +84,8 @@ def check_context(recipe: SftRecipe, model: Decoder) -> None:
     """Refuse rows longer than the model's context."""
     if recipe.max_seq_len > model.spec.max_seq_len:
         raise ConfigError(
-            f"max_seq_len={recipe.max_seq_len} is longer than the context of {recipe.checkpoint}, {model.spec.max_seq_len}",
+            f"max_seq_len={recipe.max_seq_len} is longer than the context of {recipe.checkpoint}, "
+            f"{model.spec.max_seq_len}",
             fix=f"max_seq_len={model.spec.max_seq_len}",
         )
 
