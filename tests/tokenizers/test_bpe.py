@@ -32,7 +32,7 @@ def test_a_text_that_runs_out_gives_a_smaller_vocabulary() -> None:
     assert ByteBPE.train(["abab"], vocab_size=1000).vocab_size == 256 + 1 + 3
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "qwen2", r"\S+"])
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "qwen2", "han", r"\S+"])
 def test_decode_restores_the_text(pattern: str) -> None:
     text = "The mill's 1234 stones\r\n\t— 磨坊 🙂 \x00 e\u0301"
     tokenizer = ByteBPE.train([text] * 2, vocab_size=300, pattern=pattern)

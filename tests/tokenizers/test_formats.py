@@ -22,7 +22,7 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "qwen2", r"\s?\S+"])
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", "qwen2", "han", r"\s?\S+"])
 def test_saving_and_loading_keeps_every_id(pattern: str, tmp_path: Path) -> None:
     tokenizer = ByteBPE.train([SAMPLE] * 3, vocab_size=300, pattern=pattern)
     save_tokenizer(tokenizer, tmp_path, template=None, max_seq_len=64)

@@ -46,7 +46,7 @@ def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(TokenizerError) as caught:
         split("x", "gtp4")
     assert str(caught.value) == (
-        "unknown split pattern 'gtp4'. Did you mean 'gpt4'?\naccepted: gpt2, gpt4, qwen2, or a regular expression"
+        "unknown split pattern 'gtp4'. Did you mean 'gpt4'?\naccepted: gpt2, gpt4, qwen2, han, or a regular expression"
     )
 
 

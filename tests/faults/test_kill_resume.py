@@ -1,0 +1,18 @@
+"""A few kills of the benchmark that the release figures come from, so that CI sees them every time."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "kill_resume.py"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_runs_resume_to_the_same_weights() -> None:
+    spec = importlib.util.spec_from_file_location("kill_resume", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(kills=3, seed=1) == 0
