@@ -93,6 +93,7 @@ def read_line() -> str | None:
         try:
             return input("> ")
         except EOFError:
+            say("")
             return None
     line = sys.stdin.readline()
     return line.rstrip("\n") if line else None

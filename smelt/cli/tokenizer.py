@@ -35,7 +35,9 @@ app = make_app(help="Train a tokenizer, encode with it, look into it.")
 def train(
     texts: Annotated[list[str], typer.Argument(metavar="TEXT ...", help="Files, folders or globs of text or chats.")],
     vocab_size: Annotated[int, typer.Option(help="Tokens altogether: 256 bytes, 3 special tokens, the rest.")] = 4096,
-    pattern: Annotated[str, typer.Option(help="How text is cut into words: gpt2, gpt4, qwen2, han, or a regex.")] = "gpt4",
+    pattern: Annotated[
+        str, typer.Option(help="How text is cut into words: gpt2, gpt4, qwen2, han, or a regex.")
+    ] = "gpt4",
     out: Annotated[Path, typer.Option(help="Directory for tokenizer.json and its companions.")] = Path("tokenizer"),
     json: Json = False,
 ) -> None:

@@ -12,6 +12,15 @@ from smelt.models.hub import load
 from .conftest import Smelt
 
 
+def test_the_stride_is_passed_on(smelt: Smelt, checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("the mill by the river " * 10)
+    found = smelt("eval", checkpoint, "--text", tmp_path / "long.txt", "--stride", 20, "--json").json
+    expected = bits_per_byte(*load(checkpoint), ["the mill by the river " * 10], stride=20)
+    assert found["bits_per_byte"] == pytest.approx(expected.bits_per_byte, rel=1e-6)
+    result = smelt("eval", checkpoint, "--text", tmp_path / "long.txt", "--stride", 1000)
+    assert result.code == 2 and "stride: 1000 is not possible" in result.err
+
+
 def test_text(smelt: Smelt, checkpoint: Path, text_file: Path) -> None:
     result = smelt("eval", checkpoint, "--text", text_file, "--json")
     assert result.code == 0
