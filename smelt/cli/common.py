@@ -120,7 +120,8 @@ def recipe_of(kind: type[Any], words: Sequence[str], *, resume: bool) -> Any:
     files = [word for word in words if "=" not in word or os.path.exists(word)]
     if len(files) > 1:
         raise UsageError(
-            f"two recipes: '{files[0]}' and '{files[1]}'", accepted="one recipe file, then key=value words"
+            f"two recipes: '{files[0]}' and '{files[1]}'",
+            accepted="one recipe file, then key=value words without spaces around '='",
         )
     path = Path(files[0]) if files else None
     if path is not None and (path / "recipe.yaml").is_file():

@@ -88,10 +88,9 @@ def plan(recipe: QuickstartRecipe) -> list[str]:
 
 def show(recipe: QuickstartRecipe, result: QuickstartResult) -> None:
     """Print the summary: figures, rates by kind, chats, how to go on."""
-    print(f"\nvalidation  {result.validation_bits_per_byte:.4f} bits per byte", end="")
-    print(
-        "" if result.floor_bits_per_byte is None else f"   floor {result.floor_bits_per_byte:.4f} (the text's entropy)"
-    )
+    floor = result.floor_bits_per_byte
+    beside = "" if floor is None else f"   floor {floor:.4f} (the text's entropy)"
+    print(f"\nvalidation  {result.validation_bits_per_byte:.4f} bits per byte{beside}")
     print(f"speed       {result.tokens_per_second:,.0f} tokens/s, {result.seconds:,.0f} s in all")
     if result.exact_match is not None:
         print(f"answers     {result.exact_match:.1%} exactly right, on worlds that training never saw\n")
@@ -99,10 +98,22 @@ def show(recipe: QuickstartRecipe, result: QuickstartResult) -> None:
         print_table(("kind", "exact match (correct/rows, 95 % interval)"), rows)
     for chat in result.chats:
         print(f"\n> {printable(chat['question'])}\n{printable(chat['answer'])}")
-    checkpoint = shlex.quote(result.checkpoint)
     print("\nhow to go on")
-    print(f"  talk to it       smelt chat {checkpoint}")
-    print(f"  look inside      smelt info {checkpoint}")
-    print(f"  see the curves   {Path(recipe.out) / 'base' / 'report.md'}, smelt runs list {shlex.quote(recipe.out)}")
-    print(f"  train longer     smelt quickstart --minutes {4 * recipe.minutes:g} --out ANOTHER_DIRECTORY")
-    print(f"  teach it more    smelt sft name=NAME checkpoint={checkpoint} data=YOUR_CHATS.jsonl")
+    print_table(("", ""), next_steps(recipe, result.checkpoint))
+
+
+def next_steps(recipe: QuickstartRecipe, checkpoint: str) -> list[tuple[str, str]]:
+    """Return what can be done now, each with its command."""
+    checkpoint, out = shlex.quote(checkpoint), shlex.quote(recipe.out)
+    own = (("--text", recipe.text), ("--instructions", recipe.instructions))
+    files = "".join(f"{option} {shlex.quote(path)} " for option, path in own if path is not None)
+    base = recipe.text is not None and recipe.instructions is None
+    return [
+        ("  let it write", f"smelt generate {checkpoint} --prompt TEXT")
+        if base
+        else ("  talk to it", f"smelt chat {checkpoint}"),
+        ("  look inside", f"smelt info {checkpoint}"),
+        ("  see the curves", f"smelt runs list {out}, and {Path(recipe.out) / 'base' / 'report.md'}"),
+        ("  train longer", f"smelt quickstart {files}--minutes {4 * recipe.minutes:g} --out ANOTHER_DIRECTORY"),
+        ("  teach it more", f"smelt sft name=NAME checkpoint={checkpoint} data=YOUR_CHATS.jsonl"),
+    ]

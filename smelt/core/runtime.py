@@ -8,12 +8,10 @@ training type is chosen by the processor's flags and by nothing else.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import random
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,21 +112,11 @@ def seed_everything(seed: int) -> None:
 
 
 def prepare_process() -> None:
-    """Set threads and the allocator for a long run; safe to call again.
-
-    glibc hands every large activation back to the kernel and faults it in again: with mmap for large blocks
-    off and trimming off, freed memory is kept, worth 10-25 % of a training step.
-    """
+    """Give torch every core of this process, unless OMP_NUM_THREADS says how many; safe to call again."""
     import torch
 
-    torch.set_num_threads(num_threads())
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-            mallopt(m_mmap_max, 0)
-            mallopt(m_trim_threshold, 2**31 - 1)
-            mallopt(m_top_pad, 64 * 2**20)
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(num_threads())
 
 
 @contextmanager

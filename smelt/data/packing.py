@@ -1,10 +1,12 @@
 """Lay token lists side by side in rows of one length, so that no step is spent on padding.
 
 Two ways, because two needs. Pretraining reads one endless stream cut every `max_seq_len` tokens: nothing is wasted and
-a long document simply goes on in the next row. Instruction tuning must not cut an example, so whole examples go into
-rows by best fit decreasing: each, longest first, into the fullest row that still takes it. That leaves about one per
-cent of the slots empty and costs O(n log n). In both, segment ids keep documents apart (1, 2, ... in a row; 0 is
-padding), positions restart with each document, and labels are the next token of the same document or IGNORED.
+a long document simply goes on in the next row. The end token of a document is its last label and the first token that
+the next document reads, so that a document begins as a prompt does at inference: after an end of text. Instruction
+tuning must not cut an example, so whole examples go into rows by best fit decreasing: each, longest first, into the
+fullest row that still takes it. That leaves about one per cent of the slots empty and costs O(n log n). In both,
+segment ids keep documents apart (1, 2, ... in a row; 0 is padding), positions restart with each document, and labels
+are the next token, or IGNORED where there is nothing to learn.
 Ref: fewer truncations by best-fit packing, arXiv:2404.10830.
 """
 
@@ -105,16 +107,15 @@ class StreamRows:
         for slot, row in enumerate(rows.tolist()):
             tokens[slot] = self.stream.read(row * length, row * length + length + 1)
         starts = rows[:, None] * length
-        places = starts + np.arange(length + 1)  # (R, T + 1) offsets in the stream
-        documents = np.searchsorted(self.stream.ends, places, side="right")
-        same = documents[:, :-1] == documents[:, 1:]
-        documents = documents[:, :-1]
-        begins = np.where(documents > 0, self.stream.ends[np.maximum(documents, 1) - 1], 0)
+        places = starts + np.arange(length)  # (R, T) offsets in the stream
+        marks = self.stream.ends - 1  # where the end tokens stand, each the first token that the next document reads
+        documents = np.searchsorted(marks, places, side="right")
+        begins = np.where(documents > 0, marks[np.maximum(documents, 1) - 1], 0)
         return Packed(
             ids=tokens[:, :-1],
-            labels=np.where(same, tokens[:, 1:], np.int32(IGNORED)),
+            labels=tokens[:, 1:],
             segments=(documents - documents[:, :1] + 1).astype(np.int32),
-            positions=(places[:, :-1] - np.maximum(begins, starts)).astype(np.int32),
+            positions=(places - np.maximum(begins, starts)).astype(np.int32),
         )
 
 

@@ -24,7 +24,7 @@ from smelt.models.families.base import Family, check_same
 from smelt.models.shards import WEIGHTS, Shards, read_json
 from smelt.models.weights import Rules, check_shapes, export_weights, import_weights, without_prefix
 from smelt.nn.spec import ModelSpec, TokenIds
-from smelt.tokenizers.base import END_OF_TEXT, TURN_END, TURN_START, Tokenizer
+from smelt.tokenizers.base import END_OF_TEXT, TURN_END, Tokenizer
 from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.formats import load_tokenizer, save_tokenizer
@@ -108,13 +108,21 @@ def publish(
 
 
 def save(model: Decoder, tokenizer: Tokenizer, path: Path | str, *, lineage: Mapping[str, Any] | None = None) -> None:
-    """Save an artefact as a sealed directory that appears whole or not at all, replacing what was there.
+    """Save an artefact as a sealed directory that appears whole or not at all, replacing an earlier artefact.
 
-    The chat template is written when the tokenizer has its marks.
+    The chat template is written when the model stops at the end of a turn, that is, when it was taught to chat. Raises
+    CheckpointError when `path` holds something that is not an artefact of ours.
     """
-    has_marks = TURN_START in tokenizer.special and TURN_END in tokenizer.special
+    path = Path(path)
+    if path.is_dir() and any(path.iterdir()) and not (path / LINEAGE).is_file():
+        raise CheckpointError(
+            f"{path}: holds files that are not a smelt checkpoint, and saving would replace them",
+            accepted="a new directory, an empty one, or an earlier checkpoint",
+            fix="save to another path",
+        )
+    chats = TURN_END in tokenizer.special and tokenizer.special[TURN_END] in model.spec.token_ids.end
     with atomic_directory(path) as directory:
-        publish(model, tokenizer, directory, template=ChatTemplate(tokenizer) if has_marks else None, lineage=lineage)
+        publish(model, tokenizer, directory, template=ChatTemplate(tokenizer) if chats else None, lineage=lineage)
 
 
 def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decoder, ByteBPE]:
@@ -123,8 +131,8 @@ def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decod
     Raises CheckpointError when a file is damaged or the two do not belong together.
     """
     directory = checkpoint_at(path)
-    if (directory / MANIFEST).is_file():
-        verify_directory(directory)
+    if (directory / MANIFEST).is_file() or (directory / LINEAGE).is_file():
+        verify_directory(directory)  # ours are always sealed; those of others have no manifest
     tokenizer = load_tokenizer(directory)
     lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
     expected = str(lineage.get("tokenizer_sha256", tokenizer.fingerprint))

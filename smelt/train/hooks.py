@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -97,9 +98,7 @@ class Validate:
             state.validations_without_gain += 1
         self.run.log_event("validation", step=state.step, loss=loss, best_step=state.best_step)
         if self.patience and state.validations_without_gain >= self.patience:
-            say(
-                f"early stop at step {state.step}: {self.patience} validations since {state.best_step} without gain"
-            )
+            say(f"early stop at step {state.step}: {self.patience} validations since {state.best_step} without gain")
             state.stop = "early stop"
 
 
@@ -121,7 +120,7 @@ class ShowSamples:
 
 @dataclass
 class SaveCheckpoints:
-    """Save every `interval` steps, at the end, and when the run is asked to stop.
+    """Save every `interval` steps, at the end, when the run is asked to stop and, with `keep_best`, at each new best.
 
     A save that fails for want of disk does not end the run: it is reported, and tried again at the next interval.
     """
@@ -130,10 +129,12 @@ class SaveCheckpoints:
     save: Callable[[TrainState], Path]
     interval: int
     steps: int
+    keep_best: bool
 
     def __call__(self, state: TrainState, result: StepResult) -> None:
         """Save when it is time."""
-        if not (every(state.step, self.interval, self.steps) or state.stop or state.step == self.steps):
+        new_best = self.keep_best and state.best_step == state.step
+        if not (new_best or every(state.step, self.interval, self.steps) or state.stop or state.step == self.steps):
             return
         try:
             path = self.save(state)
@@ -154,6 +155,8 @@ class StopOnInterrupt:
         self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> StopOnInterrupt:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # only the main thread may listen for signals
         for number in (signal.SIGINT, signal.SIGTERM):
             self.previous[number] = signal.signal(number, self.handle)
         return self

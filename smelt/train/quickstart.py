@@ -8,6 +8,7 @@ part of what is left, and the evaluation keeps a reserve.
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ from pydantic import Field, model_validator
 from smelt.core.config import Config
 from smelt.core.errors import UsageError
 from smelt.core.log import say
-from smelt.core.storage import write_json
+from smelt.core.storage import atomic_write_text, write_json
 from smelt.data import town
 from smelt.data.formats import read_chats, read_text
 from smelt.data.order import split_documents
@@ -82,6 +83,12 @@ PRESETS: dict[str, Preset] = {
 RESERVE_SECONDS = 45.0  # kept for evaluation and chats
 TOKENIZER_SAMPLE_BYTES = 8 * 2**20
 TOWN_DOCUMENTS, TOWN_INSTRUCTIONS = 60_000, 70_000
+# What is hard to learn is practised more often; measured are all kinds alike.
+TOWN_PRACTICE = (
+    *town.KINDS,
+    *("reading", "fact", "yes_no", "unknowable", "order", "sort", "continue", "compare"),
+    *("reading", "arithmetic", "arithmetic"),
+)
 TOWN_HELDOUT_DOCUMENTS, TOWN_HELDOUT_INSTRUCTIONS = 400, 840
 
 
@@ -150,70 +157,75 @@ def quickstart(recipe: QuickstartRecipe, *, replace: bool = False) -> Quickstart
         SmeltError: bad data, or a directory that holds something else.
     """
     started = time.perf_counter()
+    deadline = started + recipe.minutes * 60 - RESERVE_SECONDS
     out = prepare_directory(Path(recipe.out), replace)
     preset = PRESETS[("town" if recipe.text is None else "small") if recipe.preset == "auto" else recipe.preset]
     corpus = town_corpus(recipe, out / "data") if recipe.text is None else own_corpus(recipe, out / "data")
     tokenizer = train_tokenizer(corpus, preset, out / "tokenizer")
-
-    def minutes_left(share: float) -> float:
-        left = recipe.minutes * 60 - (time.perf_counter() - started) - RESERVE_SECONDS
-        return max(0.05, share * left / 60)
-
     share = preset.pretrain_share if corpus.instructions else 1.0
-    base = pretrain(
-        PretrainRecipe(
-            name="base",
-            out=str(out),
-            seed=recipe.seed,
-            data=corpus.text,
-            validation=corpus.validation,
-            tokenizer=str(out / "tokenizer"),
-            model=preset.model,
-            max_seq_len=preset.max_seq_len,
-            batch_rows=preset.batch_rows,
-            minutes=minutes_left(share),
-            optimizer=OptimizerRecipe(learning_rate=preset.learning_rate),
-        )
-    )
-    final, stage = base.checkpoint, base
+    base = pretrain(pretrain_recipe(recipe, preset, corpus, minutes_until(deadline) * share))
+    final = base.checkpoint
     if corpus.instructions:
-        length = {"epochs": preset.sft_epochs} if preset.sft_epochs else {"minutes": minutes_left(1.0)}
-        stage = sft(
-            SftRecipe(
-                name="chat",
-                out=str(out),
-                seed=recipe.seed,
-                checkpoint=base.checkpoint,
-                data=corpus.instructions,
-                max_seq_len=preset.max_seq_len,
-                batch_rows=preset.batch_rows,
-                optimizer=OptimizerRecipe(learning_rate=preset.sft_learning_rate),
-                **length,
-            )
-        )
-        final = stage.checkpoint
+        final = sft(sft_recipe(recipe, preset, corpus, final, minutes_until(deadline))).checkpoint
     say("evaluating")
-    text_model, _ = load(base.checkpoint)
-    text_score = bits_per_byte(text_model, tokenizer, corpus.heldout_texts)
+    text_score = bits_per_byte(load(base.checkpoint)[0], tokenizer, corpus.heldout_texts)
     model, _ = load(final)
     score = exact_match(model, tokenizer, ChatTemplate(tokenizer), corpus.gold) if corpus.gold else None
+    by_kind = {} if score is None else score.by_kind
     result = QuickstartResult(
         checkpoint=final,
         validation_bits_per_byte=round(text_score.bits_per_byte, 4),
         floor_bits_per_byte=None if corpus.floor is None else round(corpus.floor, 4),
         exact_match=None if score is None else round(score.overall.value, 4),
-        exact_match_by_kind={}
-        if score is None
-        else {kind: round(rate.value, 4) for kind, rate in score.by_kind.items()},
+        exact_match_by_kind={kind: round(rate.value, 4) for kind, rate in by_kind.items()},
         tokens_per_second=base.tokens_per_second,
         seconds=round(time.perf_counter() - started, 1),
         chats=sample_chats(model, tokenizer, corpus.questions) if corpus.instructions else [],
-        intervals={} if score is None else {kind: str(rate) for kind, rate in score.by_kind.items()},
+        intervals={kind: str(rate) for kind, rate in by_kind.items()},
     )
     write_json(out / "quickstart.json", result.as_dict())
     if score is not None:
         write_json(out / "wrong_answers.json", wrong_answers(score))
     return result
+
+
+def minutes_until(deadline: float) -> float:
+    """Return the minutes left, a few seconds at the least."""
+    return max(0.05, (deadline - time.perf_counter()) / 60)
+
+
+def pretrain_recipe(recipe: QuickstartRecipe, preset: Preset, corpus: Corpus, minutes: float) -> PretrainRecipe:
+    """Return the recipe of the base model."""
+    return PretrainRecipe(
+        name="base",
+        out=recipe.out,
+        seed=recipe.seed,
+        data=corpus.text,
+        validation=corpus.validation,
+        tokenizer=str(Path(recipe.out) / "tokenizer"),
+        model=preset.model,
+        max_seq_len=preset.max_seq_len,
+        batch_rows=preset.batch_rows,
+        minutes=minutes,
+        optimizer=OptimizerRecipe(learning_rate=preset.learning_rate),
+    )
+
+
+def sft_recipe(recipe: QuickstartRecipe, preset: Preset, corpus: Corpus, checkpoint: str, minutes: float) -> SftRecipe:
+    """Return the recipe of the chat model; a preset may set its epochs, else it takes the time that is left."""
+    assert corpus.instructions is not None
+    return SftRecipe(
+        name="chat",
+        out=recipe.out,
+        seed=recipe.seed,
+        checkpoint=checkpoint,
+        data=corpus.instructions,
+        max_seq_len=preset.max_seq_len,
+        batch_rows=preset.batch_rows,
+        epochs=preset.sft_epochs,
+        minutes=minutes if preset.sft_epochs is None else None,
+        optimizer=OptimizerRecipe(learning_rate=preset.sft_learning_rate),
+    )
 
 
 def prepare_directory(out: Path, replace: bool) -> Path:
@@ -239,7 +251,15 @@ def town_corpus(recipe: QuickstartRecipe, folder: Path) -> Corpus:
     """Generate the town's files: training worlds, and held-out worlds that share no name with them."""
     say("generating the town")
     train, heldout = folder / "train", folder / "heldout"
-    town.write(train, split="train", seed=recipe.seed, num_documents=TOWN_DOCUMENTS, num_instructions=TOWN_INSTRUCTIONS)
+    town.write(
+        train,
+        split="train",
+        seed=recipe.seed,
+        num_documents=TOWN_DOCUMENTS,
+        num_instructions=TOWN_INSTRUCTIONS,
+        kinds=TOWN_PRACTICE,
+        max_questions=4,
+    )
     town.write(
         heldout,
         split="heldout",
@@ -293,12 +313,8 @@ def own_corpus(recipe: QuickstartRecipe, folder: Path) -> Corpus:
 
 def write_texts(path: Path, texts: Iterable[str]) -> None:
     """Write texts as rows of a .jsonl file."""
-    import json
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as handle:
-        for text in texts:
-            handle.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    atomic_write_text(path, "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts))
 
 
 def limit_bytes(texts: Iterable[str], num_bytes: int) -> Iterator[str]:

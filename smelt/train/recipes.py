@@ -7,7 +7,7 @@ resumed run takes the very same steps.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -69,10 +69,6 @@ class RunRecipe(Config):
             raise ValueError(f"give one of steps, epochs and minutes, not {' and '.join(given)}")
         return self
 
-    def resolved(self, **values: Any) -> Any:
-        """Return a copy with answers filled in."""
-        return self.model_copy(update=values)
-
 
 def resolve_dtype(choice: str) -> torch.dtype:
     """Return the type of matrix products that a recipe's choice means here."""
@@ -86,10 +82,10 @@ def resolve_compile(choice: str, expected_seconds: float) -> bool:
     return choice == "yes"
 
 
-def resolve_steps(recipe: RunRecipe, num_rows: int, seconds_per_step: float) -> int:
+def resolve_steps(recipe: RunRecipe, minutes_left: float | None, num_rows: int, seconds_per_step: float) -> int:
     """Return the number of steps of a run, from whichever length the recipe gives (one epoch without any)."""
     if recipe.steps is not None:
         return recipe.steps
-    if recipe.minutes is not None:
-        return max(1, int(recipe.minutes * 60 / seconds_per_step))
+    if minutes_left is not None:
+        return max(1, int(minutes_left * 60 / seconds_per_step))
     return max(1, round((recipe.epochs or 1.0) * num_rows / recipe.batch_rows))

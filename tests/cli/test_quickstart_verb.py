@@ -35,7 +35,9 @@ def walked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[QuickstartRecipe, bool
     return calls
 
 
-def test_plan_before_and_summary_after(smelt: Smelt, walked: list[tuple[QuickstartRecipe, bool]]) -> None:
+def test_plan_before_and_summary_after(
+    smelt: Smelt, walked: list[tuple[QuickstartRecipe, bool]], text_file: Path
+) -> None:
     result = smelt("quickstart", "--minutes", 5, "--out", "q")
     assert result.code == 0 and walked == [(QuickstartRecipe(minutes=5, out="q"), False)]
     assert "plan for about 5 minutes, all of it in q:" in result.err and "parameters, context" in result.err
@@ -43,6 +45,9 @@ def test_plan_before_and_summary_after(smelt: Smelt, walked: list[tuple[Quicksta
     assert "count  90.0 % (9/10, 59.6-98.2 %)" in result.out
     assert "> Where is the hat?\nIn the school." in result.out
     assert f"smelt chat {RESULT.checkpoint}" in result.out
+    base = smelt("quickstart", "--text", text_file).out
+    assert f"smelt generate {RESULT.checkpoint} --prompt TEXT" in base and "smelt chat" not in base
+    assert f"smelt quickstart --text {text_file} --minutes 28 --out" in base
 
 
 def test_json_has_the_stable_keys(

@@ -19,9 +19,10 @@ def test_stream_rows_by_hand():
     packed = rows.take([0, 1])
     assert len(rows) == 2
     assert packed.ids.tolist() == [[10, 11, 12, 13, 14], [15, 16, 17, 18, 19]]
-    assert packed.labels.tolist() == [[11, 12, X, 14, 15], [16, 17, 18, X, 20]]
-    assert packed.segments.tolist() == [[1, 1, 1, 2, 2], [1, 1, 1, 1, 2]]
-    assert packed.positions.tolist() == [[0, 1, 2, 0, 1], [0, 1, 2, 3, 0]]  # a document's rest starts over with its row
+    assert packed.labels.tolist() == [[11, 12, 13, 14, 15], [16, 17, 18, 19, 20]]
+    # 12 and 18 end their documents: the next document reads them as its beginning.
+    assert packed.segments.tolist() == [[1, 1, 2, 2, 2], [1, 1, 1, 2, 2]]
+    assert packed.positions.tolist() == [[0, 1, 0, 1, 2], [0, 1, 2, 0, 1]]  # a document's rest starts over with its row
     assert {array.dtype for array in vars(packed).values()} == {np.dtype(np.int32)}
 
 

@@ -188,18 +188,43 @@ def test_weights_load_into_an_existing_model_of_the_same_network_only(tiny, tmp_
 
 
 def test_artefact_round_trip_with_lineage(tiny, byte_tokenizer, tmp_path):
+    turn_end = byte_tokenizer.special["<|im_end|>"]
     model = tiny("llama", vocab_size=300)
+    model.spec = replace(model.spec, token_ids=TokenIds(end=(turn_end,)))  # one that was taught to chat
     smelt.save(model, byte_tokenizer, tmp_path / "out", lineage={"parents": ["base"]})
     loaded, tokenizer = smelt.load(tmp_path / "out")
     assert tokenizer.fingerprint == byte_tokenizer.fingerprint == smelt.load_tokenizer(tmp_path / "out").fingerprint
     assert torch.equal(loaded.head_weight, model.head_weight)
     special = byte_tokenizer.special
-    end_of_text, turn_end = special["<|endoftext|>"], special["<|im_end|>"]
+    end_of_text = special["<|endoftext|>"]
     assert loaded.spec.token_ids == TokenIds(end_of_text, (turn_end, end_of_text), end_of_text)
     lineage = json.loads((tmp_path / "out" / "smelt.json").read_text())
     assert lineage == {"parents": ["base"], "tokenizer_sha256": tokenizer.fingerprint}
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"chat_template.jinja", "tokenizer_config.json", "manifest.json"} <= names
+
+
+def test_a_base_model_is_saved_without_a_chat_template_and_again_as_it_was(tiny, byte_tokenizer, tmp_path):
+    smelt.save(tiny("llama", vocab_size=300), byte_tokenizer, tmp_path / "one")
+    assert not (tmp_path / "one" / "chat_template.jinja").exists()
+    smelt.save(*smelt.load(tmp_path / "one"), tmp_path / "two")
+    for name in ("config.json", "generation_config.json", "tokenizer_config.json", "model.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_saving_never_replaces_foreign_files(tiny, byte_tokenizer, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    with pytest.raises(CheckpointError, match=r"holds files that are not a smelt checkpoint.*\n.*\ntry: save to another"):
+        smelt.save(tiny("llama", vocab_size=300), byte_tokenizer, tmp_path / "home")
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "years of work"
+
+
+def test_our_artefact_without_its_manifest_is_refused(tiny, byte_tokenizer, tmp_path):
+    smelt.save(tiny("llama", vocab_size=300), byte_tokenizer, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match="no manifest.json, so it is incomplete"):
+        smelt.load(tmp_path / "out")
 
 
 def test_altered_artefact_is_refused_before_loading(tiny, byte_tokenizer, tmp_path):

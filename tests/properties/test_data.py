@@ -86,7 +86,6 @@ def test_bins_hold_each_index_once_and_never_overflow(lengths, capacity):
 def test_stream_rows_predict_each_token_once(lengths, max_seq_len):
     ends = np.cumsum(lengths)
     ids = np.arange(ends[-1], dtype=np.uint32)
-    first_tokens = {0, *ends.tolist()}
     try:
         rows = pack_stream(MemoryStream(ids, ends), max_seq_len)
     except DataError:
@@ -95,14 +94,12 @@ def test_stream_rows_predict_each_token_once(lengths, max_seq_len):
     packed = rows.take(range(len(rows)))
     covered = len(rows) * max_seq_len
     assert packed.ids.ravel().tolist() == list(range(covered))
-    assert packed.labels[packed.labels != IGNORED].tolist() == [
-        i for i in range(1, covered + 1) if i not in first_tokens
-    ]
+    assert packed.labels.ravel().tolist() == list(range(1, covered + 1))
     assert ends[-1] - 1 - covered < max_seq_len
-    document = np.searchsorted(ends, packed.ids, side="right")
+    document = np.searchsorted(ends - 1, packed.ids, side="right")  # an end token opens the next document
     same_segment = packed.segments[:, :, None] == packed.segments[:, None, :]
     assert (same_segment == (document[:, :, None] == document[:, None, :])).all()
-    starts = np.concatenate([[0], ends])[document]
+    starts = np.concatenate([[0], ends - 1])[document]
     assert (packed.positions == packed.ids - np.maximum(starts, packed.ids[:, :1])).all()
 
 

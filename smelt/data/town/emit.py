@@ -87,10 +87,15 @@ def instructions(
     split: Split = "train",
     languages: Sequence[Language] = LANGUAGES,
     kinds: Sequence[str] | None = None,
+    max_questions: int = 1,
     start: int = 0,
 ) -> Iterator[ChatRow]:
-    """Yield chats that end with the gold answer. Raises UsageError for an unknown kind too."""
-    for kind, where, task in _tasks("instruction", range(start, start + num), seed, split, languages, kinds):
+    """Yield chats that end with the gold answer; kinds rotate, so one that is listed twice comes twice as often.
+
+    Chats about a text hold up to `max_questions` questions, 1 to 4. Raises UsageError for an unknown kind too.
+    """
+    rows = range(start, start + num)
+    for kind, where, task in _tasks("instruction", rows, seed, split, languages, kinds, max_questions):
         yield ChatRow(_messages((*task.turns, task.gold)), where, kind, task.gold)
 
 
@@ -125,7 +130,13 @@ def labels(
 
 
 def _tasks(
-    stream: str, rows: range, seed: int, split: Split, languages: Sequence[Language], kinds: Sequence[str] | None
+    stream: str,
+    rows: range,
+    seed: int,
+    split: Split,
+    languages: Sequence[Language],
+    kinds: Sequence[str] | None,
+    max_questions: int = 1,
 ) -> Iterator[tuple[str, str, Task]]:
     kinds = KINDS if kinds is None else kinds
     _accept(split, languages, kinds)
@@ -133,7 +144,7 @@ def _tasks(
         kind = kinds[index % len(kinds)]
         language = languages[index // len(kinds) % len(languages)]
         world = World(Chooser(stream, seed, split, language, kind, index), LEXICONS[language], split)
-        yield kind, f"town:{split}:{index}", TASKS[kind](world)
+        yield kind, f"town:{split}:{index}", TASKS[kind](world, world.chooser.index(max_questions))
 
 
 def _messages(turns: Sequence[str]) -> tuple[Message, ...]:

@@ -1,18 +1,22 @@
 """Instructions with gold answers, one kind a skill: what a user asks, and the only right reply.
 
 Each kind draws a world of its own, words the request in one of a few ways, and knows the answer because it made the
-world. Whether a question is told, true or untold cannot be seen from its form: the story has to be read.
+world. Whether a question is told, true or untold cannot be seen from its form: the story has to be read. A chat about a
+text may hold `earlier` questions before the one that counts; they are practice, four answers for one story read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple, TypeVar
 
 from smelt.data.town.exercises import EXERCISES
-from smelt.data.town.questions import Reply, asks_about, checked, checks_about, ordered, told, untold
+from smelt.data.town.questions import Reply, asks_about, checked, checks_about, draw_questions, ordered, told, untold
 from smelt.data.town.stories import tell_events, tell_facts, tell_page
 from smelt.data.town.world import World
+
+T = TypeVar("T")
 
 
 class Task(NamedTuple):
@@ -23,50 +27,61 @@ class Task(NamedTuple):
     wrong: Callable[[], str]
 
 
-def _about(world: World, frame: str, text: str, reply: Reply) -> Task:
+def _about(world: World, frame: str, text: str, replies: Sequence[Reply]) -> Task:
+    """Ask about a text, question after question; the last one is the task."""
     wording = world.chooser.choose(world.lexicon.tasks[frame])
-    return Task((wording.format(x=text, question=reply.question),), reply.answer, reply.wrong)
+    turns = [wording.format(x=text, question=replies[0].question)]
+    for before, after in pairwise(replies):
+        turns += [before.answer, after.question]
+    return Task(tuple(turns), replies[-1].answer, replies[-1].wrong)
 
 
-def reading(world: World) -> Task:
-    """Ask for something a story told; one in six goes on with a second question."""
+def _take(world: World, options: list[T]) -> T:
+    return options.pop(world.chooser.index(len(options)))
+
+
+def reading(world: World, earlier: int) -> Task:
+    """Ask for something a story told."""
     text = tell_facts(world)
-    asks = asks_about(world)
-    task = _about(world, "story", text, told(world, *asks.pop(world.chooser.index(len(asks)))))
-    if world.chooser.choose(("stop", "go on"), (5, 1)) == "stop":
-        return task
-    then = told(world, *world.chooser.choose(asks))
-    return Task((*task.turns, task.gold, then.question), then.answer, then.wrong)
+    asks, checks = asks_about(world), checks_about(world)
+    last = told(world, *_take(world, asks))
+    return _about(world, "story", text, [*draw_questions(world, earlier, asks, checks, with_untold=True), last])
 
 
-def fact(world: World) -> Task:
+def fact(world: World, earlier: int) -> Task:
     """Ask for something a page told."""
     text = tell_page(world)
-    return _about(world, "page", text, told(world, *world.chooser.choose(asks_about(world))))
+    asks, checks = asks_about(world), checks_about(world)
+    last = told(world, *_take(world, asks))
+    return _about(world, "page", text, [*draw_questions(world, earlier, asks, checks, with_untold=False), last])
 
 
-def yes_no(world: World) -> Task:
+def yes_no(world: World, earlier: int) -> Task:
     """Ask whether something in a story is so."""
     text = tell_facts(world)
     while not (checks := checks_about(world)):
         text = world.lexicon.space.join((text, world.fact("put").text))
-    return _about(world, "story", text, checked(world, *world.chooser.choose(checks)))
+    last = checked(world, *_take(world, checks))
+    before = draw_questions(world, earlier, asks_about(world), checks, with_untold=True)
+    return _about(world, "story", text, [*before, last])
 
 
-def unknowable(world: World) -> Task:
+def unknowable(world: World, earlier: int) -> Task:
     """Ask for something the story does not tell."""
     text = tell_facts(world)
-    return _about(world, "story", text, untold(world))
+    before = draw_questions(world, earlier, asks_about(world), checks_about(world), with_untold=True)
+    return _about(world, "story", text, [*before, untold(world)])
 
 
-def order(world: World) -> Task:
+def order(world: World, earlier: int) -> Task:
     """Ask which event came first, last, or next."""
     text = tell_events(world)
-    return _about(world, "story", text, ordered(world, world.chooser.index(len(world.facts) + 1)))
+    asked = world.chooser.sample(range(len(world.facts) + 1), earlier + 1)
+    return _about(world, "story", text, [ordered(world, which) for which in asked])
 
 
-def _exercise(skill: str) -> Callable[[World], Task]:
-    def task(world: World) -> Task:
+def _exercise(skill: str) -> Callable[[World, int], Task]:
+    def task(world: World, earlier: int) -> Task:
         exercise = EXERCISES[skill](world)
         wording = world.chooser.choose(world.lexicon.tasks[exercise.name])
         return Task((wording.format_map(exercise.fields),), exercise.answer, exercise.wrong)
@@ -74,7 +89,7 @@ def _exercise(skill: str) -> Callable[[World], Task]:
     return task
 
 
-TASKS: dict[str, Callable[[World], Task]] = {
+TASKS: dict[str, Callable[[World, int], Task]] = {
     "reading": reading,
     "fact": fact,
     "yes_no": yes_no,

@@ -13,15 +13,15 @@ from smelt.data.town.lexicon import Ask, Check, FactWords, words
 # before they join it to what follows: a name is then cut in the same two pieces wherever it stands. No end has the
 # vowel e, which would make words ("Kite").
 _STARTS = words(
-    "Ba Be Bi Bo Da De Do Du Fa Fe Fi Ga Go Gu Ha He Ka Ke Ki Ko La Le Li Lu Ma Me Mi Mo Na Ne Nu Ra Re Ro Ru Sa Se Ta"
-    " Te To Tu Va Ve Vo Dima Fura Jari Joma Kusa Noru Pomi Suri Vila Wira Zela Zora Zumi"
+    "Ba Be Bi Bo Da De Do Du Fa Fe Fi Ga Go Gu Ha Ka Ke Ki Ko La Le Li Lu Ma Me Mi Mo Na Ne Nu Ra Re Ro Ru Sa Ta To"
+    " Va Vo"
 )
 # First part, last part.
 NAME_PARTS = (
     _STARTS,
     words(
-        "ba bi bo bu da di do dra dru du fa fi fo ga gi ja jo ka ki ko kra ku la li lo lu ma mi mo mu na ni no nu ra ri"
-        " ro ru sa si ska sko so sta su ta ti to tra tro tu va vi vo za"
+        "ba bi bo da di do dra du fa fi fo ga gi ja jo ka ki ko kra la li lo lu ma mi mo na ni no ra ri ro sa si sko"
+        " sta ta ti to tro va vi"
     ),
 )
 TOWN_PARTS = (

@@ -73,6 +73,25 @@ def untold(world: World) -> Reply:
     return Reply(ask.question.format_map(fields), world.lexicon.unknown, wrong)
 
 
+def draw_questions(
+    world: World, num: int, asks: list[tuple[Fact, Ask]], checks: list[tuple[Fact, Check]], *, with_untold: bool
+) -> list[Reply]:
+    """Draw `num` questions, taking them out of `asks` and `checks`; `with_untold` adds some without an answer."""
+    replies = []
+    for _ in range(num):
+        weights = (4 * bool(asks), 2 * bool(checks), 2 * with_untold)
+        if not any(weights):
+            break
+        sort = world.chooser.choose((asks, checks, None), weights)
+        if sort is asks:
+            replies.append(told(world, *asks.pop(world.chooser.index(len(asks)))))
+        elif sort is checks:
+            replies.append(checked(world, *checks.pop(world.chooser.index(len(checks)))))
+        else:
+            replies.append(untold(world))
+    return replies
+
+
 def ordered(world: World, which: int) -> Reply:
     """Ask about the order in which `num` events of the world were told.
 

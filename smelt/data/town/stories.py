@@ -6,7 +6,7 @@ not told. Questions follow the text on lines of their own, each with its answer.
 
 from __future__ import annotations
 
-from smelt.data.town.questions import STORY_KINDS, Reply, asks_about, checked, checks_about, ordered, told, untold
+from smelt.data.town.questions import STORY_KINDS, Reply, asks_about, checks_about, draw_questions, ordered
 from smelt.data.town.world import World
 
 _KINDS, _KIND_WEIGHTS = tuple(STORY_KINDS), tuple(STORY_KINDS.values())
@@ -15,8 +15,8 @@ _PERSON_KINDS = ("has", "put", "works", "did", "visits")
 
 
 def tell_facts(world: World) -> str:
-    """Tell three to five facts of a new world."""
-    num = world.chooser.integer(3, 5)
+    """Tell two to four facts of a new world."""
+    num = world.chooser.integer(2, 4)
     texts = [world.fact(world.chooser.choose(_KINDS, _KIND_WEIGHTS)).text for _ in range(num)]
     return world.lexicon.space.join(texts)
 
@@ -58,17 +58,7 @@ def note(world: World, reply: Reply) -> str:
 def question_notes(world: World, num: int, *, with_untold: bool) -> list[str]:
     """Write `num` different questions about the facts told so far; `with_untold` adds some without an answer."""
     asks, checks = asks_about(world), checks_about(world)
-    lines = []
-    for _ in range(num):
-        weights = (4 * bool(asks), 2 * bool(checks), 2 * with_untold)
-        sort = world.chooser.choose((asks, checks, None), weights)
-        if sort is asks:
-            lines.append(note(world, told(world, *asks.pop(world.chooser.index(len(asks))))))
-        elif sort is checks:
-            lines.append(note(world, checked(world, *checks.pop(world.chooser.index(len(checks))))))
-        else:
-            lines.append(note(world, untold(world)))
-    return lines
+    return [note(world, reply) for reply in draw_questions(world, num, asks, checks, with_untold=with_untold)]
 
 
 def story(world: World) -> str:

@@ -30,11 +30,14 @@ def write(
     num_preferences: int = 0,
     num_labels: int = 0,
     languages: Sequence[Language] = LANGUAGES,
+    kinds: Sequence[str] | None = None,
+    max_questions: int = 1,
 ) -> dict[str, int]:
     """Write the streams that are asked for and return the bytes of each file by its name.
 
     Files: pretrain.jsonl (text), instructions.jsonl (messages, kind, gold), preferences.jsonl (messages, chosen,
-    rejected), labels.jsonl (text, label). Raises UsageError for an unknown split or language.
+    rejected), labels.jsonl (text, label). `kinds` and `max_questions` are those of `instructions`. Raises UsageError
+    for an unknown split, language or kind.
     """
     directory = Path(directory)
     if directory.exists() and not directory.is_dir():
@@ -49,7 +52,14 @@ def write(
             num_instructions,
             (
                 {"messages": _plain(row.messages), "kind": row.kind, "gold": row.gold}
-                for row in instructions(num_instructions, seed=seed, split=split, languages=languages)
+                for row in instructions(
+                    num_instructions,
+                    seed=seed,
+                    split=split,
+                    languages=languages,
+                    kinds=kinds,
+                    max_questions=max_questions,
+                )
             ),
         ),
         "preferences.jsonl": (

@@ -77,7 +77,7 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor | None, label
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
-        total: Tensor = ChunkedCrossEntropy.apply(hidden, weight, bias, labels, dtype)
+        total: Tensor = ChunkedCrossEntropy.apply(hidden, weight, bias, labels, dtype)  # type: ignore[no-untyped-call]
     return total
 
 

@@ -17,12 +17,13 @@ import torch
 
 from smelt.core import runtime
 from smelt.core.config import load_recipe, to_yaml
+from smelt.core.errors import ConfigError
 from smelt.core.log import say
 from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, sha256_file
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.decoder import Decoder
-from smelt.models.hub import publish
+from smelt.models.hub import load_weights_into, publish
 from smelt.optim.build import build_optimizers
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
@@ -93,12 +94,31 @@ def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
     run.create(resume=resume)
     if resume and run.recipe.exists():
         saved = load_recipe(type(recipe), run.recipe)
+        refuse_changes(recipe, saved, run)
         recipe = saved.model_copy(update={"out": recipe.out, "name": recipe.name})
     return recipe, run
 
 
+def refuse_changes(recipe: RunRecipe, saved: RunRecipe, run: RunDirectory) -> None:
+    """Refuse settings that a resumed run would not follow: it goes on with those that it wrote down.
+
+    Raises:
+        ConfigError: a setting was given and differs from the run's.
+    """
+    # Lengths in epochs or minutes, and "auto", were answered when the run began: they may be repeated as they were.
+    answered = {"name", "out", "epochs", "minutes"}
+    for key in sorted(recipe.model_fields_set - answered):
+        given, kept = getattr(recipe, key), getattr(saved, key)
+        if given not in (kept, "auto", None):
+            raise ConfigError(
+                f"{key}={given!r} differs from the run's {kept!r}, and --resume goes on with the run as it was",
+                fix=f"leave it out, or start a new run with name=ANOTHER checkpoint={run.path}",
+            )
+
+
 def run_job(job: Job) -> StageResult:
     """Train a prepared job to its end and return what was made."""
+    started = time.perf_counter()
     runtime.prepare_process()
     recipe: RunRecipe = job.recipe
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
@@ -106,10 +126,7 @@ def run_job(job: Job) -> StageResult:
     source = RowSource(job.rows, seed=recipe.seed, device=runtime.device())
     state = TrainState(job.model, build_optimizers(job.model, recipe.optimizer), source)
     resume_from_latest(job, state)
-    recipe = resolve(job, state)
-    if recipe.compile == "yes":
-        for block in job.model.blocks:
-            block.compile(dynamic=False)
+    recipe = resolve(job, state, started)
     settings = FitSettings(
         recipe.steps or 0,
         recipe.batch_rows,
@@ -117,7 +134,6 @@ def run_job(job: Job) -> StageResult:
         recipe.optimizer,
         resolve_dtype(recipe.dtype),
     )
-    started = time.perf_counter()
     with hooks.StopOnInterrupt() as interrupt:
         fit(state, job.objective, settings, make_hooks(job, settings, interrupt))
     return finish(job, state, settings, time.perf_counter() - started)
@@ -133,8 +149,11 @@ def resume_from_latest(job: Job, state: TrainState) -> None:
     job.run.cut_metrics(state.step)
 
 
-def resolve(job: Job, state: TrainState) -> Any:
-    """Answer what the recipe leaves open, show the plan, refuse what does not fit, write the recipe down."""
+def resolve(job: Job, state: TrainState, started: float) -> Any:
+    """Answer what the recipe leaves open, show the plan, refuse what does not fit, write the recipe down.
+
+    A length in minutes counts from `started`, so that preparing and compiling are inside it.
+    """
     recipe = job.recipe
     micro_rows = min(recipe.micro_rows or recipe.batch_rows, recipe.batch_rows)
     dtype = resolve_dtype(recipe.dtype)
@@ -146,29 +165,37 @@ def resolve(job: Job, state: TrainState) -> Any:
     )
     refuse_what_does_not_fit(make_plan(job.model, tokens=0, **plan_for), job.model.spec)
     seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)
-    steps = resolve_steps(recipe, job.rows.num_rows, seconds)
-    compiled = resolve_compile(recipe.compile, (steps - state.step) * seconds)
-    tokens_per_step = recipe.batch_rows * recipe.max_seq_len
+
+    def steps_to_do() -> int:
+        minutes = None if recipe.minutes is None else recipe.minutes - (time.perf_counter() - started) / 60
+        return resolve_steps(recipe, minutes, job.rows.num_rows, seconds)
+
+    compiled = resolve_compile(recipe.compile, (steps_to_do() - state.step) * seconds)
+    if compiled:
+        torch.compiler.reset()  # the variants of an earlier stage count against dynamo's limit
+        for block in job.model.blocks:
+            block.compile(dynamic=False)
+        seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)
+    steps, tokens_per_step = steps_to_do(), recipe.batch_rows * recipe.max_seq_len
     plan = make_plan(job.model, tokens=steps * tokens_per_step, **plan_for)
     how = f"{str(dtype)[6:]}{', compiled' if compiled else ''}"
     left = hooks.clock((steps - state.step) * seconds)
     say(f"{job.stage}: {job.run.path} · {steps} steps of {tokens_per_step:,} tokens · {how}")
-    for line in (*plan.lines(), f"measured {tokens_per_step / seconds:,.0f} tokens/s uncompiled · about {left}"):
+    for line in (*plan.lines(), f"measured {tokens_per_step / seconds:,.0f} tokens/s · about {left}"):
         say("  " + line)
-    recipe = recipe.resolved(
-        steps=steps, epochs=None, minutes=None, dtype=str(dtype)[6:], compile="yes" if compiled else "no"
-    )
-    atomic_write_text(job.run.recipe, to_yaml(recipe))
-    job.recipe = recipe
-    return recipe
+    answers = {"steps": steps, "epochs": None, "minutes": None, "dtype": str(dtype)[6:]}
+    job.recipe = recipe.model_copy(update={**answers, "compile": "yes" if compiled else "no"})
+    atomic_write_text(job.run.recipe, to_yaml(job.recipe))
+    return job.recipe
 
 
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
-    """Return the seconds of one optimizer step, from three forward and backward passes that change nothing."""
+    """Return the seconds of one optimizer step, the quickest of some passes that change nothing."""
     probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device())
     job.model.train()
-    times = []
-    for _ in range(3):
+    times: list[float] = []
+    # The first pass warms up (or compiles); then at least three, and up to eight while they are short.
+    while len(times) < 4 or (len(times) < 9 and sum(times[1:]) < 2.0):
         batch = probe.take(micro_rows)
         started = time.perf_counter()
         with runtime.autocast(dtype):
@@ -176,7 +203,7 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
         loss.backward()
         times.append(time.perf_counter() - started)
         job.model.zero_grad(set_to_none=True)
-    return min(times) * len(split_rows(batch_rows, micro_rows)) * 1.1  # the optimizer step is about a tenth
+    return min(times[1:]) * len(split_rows(batch_rows, micro_rows)) * 1.15  # an optimizer step is about a seventh
 
 
 def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt) -> list[Callable[..., None]]:
@@ -192,6 +219,7 @@ def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt
             "stage": job.stage,
             "step": state.step,
             "tokens": state.tokens,
+            "metrics": {"validation_loss": state.best_loss} if state.best_step else {},
             "recipe": recipe.model_dump(mode="json"),
         }
         return save_checkpoint(
@@ -206,7 +234,7 @@ def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt
         found.append(hooks.Validate(run, measure, recipe.validate_every, steps, recipe.patience))
     if job.prompts and recipe.sample_every:
         found.append(hooks.ShowSamples(run, lambda: write_samples(job), recipe.sample_every, steps))
-    return [*found, interrupt, hooks.SaveCheckpoints(run, save, recipe.save_every, steps)]
+    return [*found, interrupt, hooks.SaveCheckpoints(run, save, recipe.save_every, steps, recipe.patience > 0)]
 
 
 @torch.no_grad()
@@ -244,7 +272,11 @@ def write_samples(job: Job) -> list[dict[str, str]]:
 def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -> StageResult:
     """Measure the whole validation set, write the report, return the result."""
     run = job.run
-    target = read_pointer(run.checkpoints / ("best" if job.recipe.patience and state.best_step else "latest"))
+    best = job.recipe.patience > 0 and state.best_step > 0
+    target = read_pointer(run.checkpoints / ("best" if best else "latest"))
+    assert target is not None  # the last step was saved
+    if best:
+        load_weights_into(job.model, target)  # what is measured is what is returned
     validation = (
         held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
     )
