@@ -51,16 +51,20 @@ def smelt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny chat model with a byte tokenizer, saved as every stage saves."""
+    from dataclasses import replace
+
     import torch
 
     from smelt.models.build import build
     from smelt.models.families import Shape, spec_for
     from smelt.models.hub import save
+    from smelt.nn.spec import TokenIds
     from smelt.tokenizers.bpe import ByteBPE
 
     tokenizer = ByteBPE.train([], vocab_size=259)
     shape = Shape(vocab_size=259, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=CONTEXT)
-    model = build(spec_for("llama", shape), seed=1)
+    stops = (tokenizer.special["<|im_end|>"], tokenizer.special["<|endoftext|>"])
+    model = build(replace(spec_for("llama", shape), token_ids=TokenIds(None, stops, stops[1])), seed=1)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 8 if parameter.ndim == 2 else 1  # else every prompt has the same dull answer

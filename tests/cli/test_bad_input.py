@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from smelt.core.storage import seal
+
 from .conftest import CONTEXT, TINY, Result, Smelt, write_chats
 
 
@@ -104,9 +106,10 @@ def test_vocabulary_smaller_than_the_alphabet(smelt: Smelt, text_file: Path, tmp
 def test_tokenizer_of_another_model(smelt: Smelt, checkpoint: Path, text_file: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     shutil.copytree(checkpoint, other)
-    (other / "manifest.json").unlink()  # as a model that came from elsewhere
     smelt("tokenizer", "train", text_file, "--vocab-size", 280, "--out", tmp_path / "tok")
     shutil.copy(tmp_path / "tok" / "tokenizer.json", other / "tokenizer.json")
+    one_error(smelt("generate", other, "--prompt", "x"), "'tokenizer.json' has ", "its manifest says")
+    seal(other)
     one_error(smelt("generate", other, "--prompt", "x"), "tokenizer.json has SHA-256", "restore the tokenizer.json")
     smelt("data", "pack", text_file, "--tokenizer", tmp_path / "tok", "--out", tmp_path / "shards")
     one_error(smelt("eval", checkpoint, "--memorization", tmp_path / "shards"), "made with tokenizer")

@@ -8,6 +8,7 @@ import pytest
 
 from smelt.cli.chat import COMMANDS, fit_history
 from smelt.core.errors import UsageError
+from smelt.core.storage import seal
 from smelt.data.records import Message
 from smelt.models.hub import load
 from smelt.tokenizers.chat import ChatTemplate
@@ -113,10 +114,11 @@ def test_a_base_model_is_named_as_one(smelt: Smelt, checkpoint: Path, tmp_path: 
 
     base = tmp_path / "base"
     shutil.copytree(checkpoint, base)
-    (base / "manifest.json").unlink()
     (base / "chat_template.jinja").write_text("{{ other }}")
+    seal(base)
     assert "another chat template than ChatML" in smelt("chat", base, stdin="").err
     (base / "chat_template.jinja").unlink()
+    seal(base)
     assert "a base model, which has not learned to answer" in smelt("chat", base, stdin="").err
 
 
