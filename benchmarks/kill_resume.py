@@ -24,7 +24,15 @@ from smelt.data import town
 
 def command(stage: str, out: Path, name: str, settings: list[str]) -> list[str]:
     """Return the command line of a small run that saves every third step."""
-    words = [f"name={name}", f"out={out}", "steps=60", "batch_rows=4", "save_every=3", "validate_every=20", "compile=no"]
+    words = [
+        f"name={name}",
+        f"out={out}",
+        "steps=60",
+        "batch_rows=4",
+        "save_every=3",
+        "validate_every=20",
+        "compile=no",
+    ]
     return [sys.executable, "-m", "smelt.cli.main", stage, *words, *settings, "--json"]
 
 

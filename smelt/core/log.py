@@ -10,12 +10,22 @@ from __future__ import annotations
 import shutil
 import sys
 import time
+import unicodedata
 from typing import ClassVar
+
+DIRECTION_MARKS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str) -> str:
-    """Replace control characters, so that foreign text cannot steer the terminal."""
-    return "".join(ch if ch.isprintable() or ch in "\n\t" else "\N{REPLACEMENT CHARACTER}" for ch in text)
+    """Replace control characters and direction marks, so that foreign text cannot steer the terminal."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if steers(character) else character for character in text)
+
+
+def steers(character: str) -> bool:
+    """Tell whether a character controls the terminal instead of showing something."""
+    if character in "\n\t":
+        return False
+    return unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTION_MARKS
 
 
 def say(message: str) -> None:

@@ -36,6 +36,7 @@ from smelt.optim.build import OptimizerRecipe
 from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.formats import save_tokenizer
+from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import ModelRecipe, PretrainRecipe, pretrain
 from smelt.train.stages.sft import SftRecipe, sft
 
@@ -86,7 +87,7 @@ TOWN_DOCUMENTS, TOWN_INSTRUCTIONS = 60_000, 70_000
 # What is hard to learn is practised more often; measured are all kinds alike.
 TOWN_PRACTICE = (
     *town.KINDS,
-    *("reading", "fact", "yes_no", "unknowable", "order", "sort", "continue", "compare"),
+    *("reading", "fact", "yes_no", "unknowable", "sort", "continue", "extract"),
     *("reading", "arithmetic", "arithmetic"),
 )
 TOWN_HELDOUT_DOCUMENTS, TOWN_HELDOUT_INSTRUCTIONS = 400, 840
@@ -163,10 +164,10 @@ def quickstart(recipe: QuickstartRecipe, *, replace: bool = False) -> Quickstart
     corpus = town_corpus(recipe, out / "data") if recipe.text is None else own_corpus(recipe, out / "data")
     tokenizer = train_tokenizer(corpus, preset, out / "tokenizer")
     share = preset.pretrain_share if corpus.instructions else 1.0
-    base = pretrain(pretrain_recipe(recipe, preset, corpus, minutes_until(deadline) * share))
+    base = unless_interrupted(pretrain(pretrain_recipe(recipe, preset, corpus, minutes_until(deadline) * share)))
     final = base.checkpoint
     if corpus.instructions:
-        final = sft(sft_recipe(recipe, preset, corpus, final, minutes_until(deadline))).checkpoint
+        final = unless_interrupted(sft(sft_recipe(recipe, preset, corpus, final, minutes_until(deadline)))).checkpoint
     say("evaluating")
     text_score = bits_per_byte(load(base.checkpoint)[0], tokenizer, corpus.heldout_texts)
     model, _ = load(final)
@@ -186,6 +187,14 @@ def quickstart(recipe: QuickstartRecipe, *, replace: bool = False) -> Quickstart
     write_json(out / "quickstart.json", result.as_dict())
     if score is not None:
         write_json(out / "wrong_answers.json", wrong_answers(score))
+    return result
+
+
+def unless_interrupted(result: StageResult) -> StageResult:
+    """Return a stage's result; after Ctrl-C, which the stage answered by saving, end the walk too."""
+    if result.stopped == "interrupted":
+        say(f"interrupted; what was trained is in {result.checkpoint}")
+        raise KeyboardInterrupt
     return result
 
 

@@ -1,6 +1,6 @@
 """A run directory: the resolved recipe, one JSON line a step, events, checkpoints, a report.
 
-    runs/<name>/recipe.yaml  metrics.jsonl  events.jsonl  checkpoints/step-000100/  checkpoints/latest  report.md
+    runs/<name>/recipe.yaml  metrics.jsonl  events.jsonl  checkpoints/step-0000100/  checkpoints/latest  report.md
 
 Everything that later looks at a run (report, comparison, studio) reads these files; there is no second store.
 A resumed run cuts `metrics.jsonl` back to the step of the checkpoint, so that no step is listed twice.
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from smelt.core.errors import UsageError
+from smelt.core.errors import DataError, UsageError
 from smelt.core.storage import atomic_write_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -59,10 +59,11 @@ class RunDirectory:
         """Return all logged events."""
         return read_lines(self.events)
 
-    def cut_metrics(self, step: int) -> None:
-        """Forget steps after `step`, which a resumed run will take again."""
+    def cut(self, step: int) -> None:
+        """Forget steps after `step`, which a resumed run will take again, and any line that a kill cut short."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
-        atomic_write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        for path, lines in ((self.metrics, kept), (self.events, self.read_events())):
+            atomic_write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def append_line(path: Path, values: dict[str, Any]) -> None:
@@ -72,8 +73,17 @@ def append_line(path: Path, values: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects of a file of lines; an unfinished last line is left out."""
+    """Return the JSON objects of a file of lines; an unfinished last line is left out.
+
+    Raises:
+        DataError: another line is not JSON; the message holds its number.
+    """
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+        try:
+            found.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}: not a JSON object ({error.msg})", fix="delete that line") from None
+    return found

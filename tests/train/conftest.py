@@ -14,7 +14,7 @@ from smelt.tokenizers.base import SPECIAL
 from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.formats import save_tokenizer
 
-WORDS = "the mill stands by the river and the miller sells bread on market days".split()
+WORDS = ["the", "mill", "stands", "by", "a", "river", "and", "one", "miller", "sells", "bread", "on", "market", "days"]
 
 
 def sentence(number: int) -> str:

@@ -193,7 +193,7 @@ def test_bad_recipes(files: Path, tmp_path: Path, changes: dict[str, object], me
 
 
 def test_context_longer_than_the_models(base: StageResult, files: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="max_seq_len=64 is longer than the context of .*, 32"):
+    with pytest.raises(ConfigError, match=r"max_seq_len=64 is longer than the context of .*, 32"):
         pretrain(base_recipe(files, tmp_path, tokenizer=None, checkpoint=base.checkpoint, max_seq_len=64))
     with pytest.raises(ConfigError, match="max_seq_len=64"):
         sft(

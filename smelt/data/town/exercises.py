@@ -121,7 +121,9 @@ def _fill(world: World, keys: Keys) -> Fields:
 
 
 def _record(fields: Fields, keys: Keys) -> dict[str, str | int]:
-    return {key: int(fields[slot]) if slot == "n" else fields[slot] for key, slot in keys}
+    # Counted things keep their plural, so that every value stands in the record as it stands in the sentence.
+    shown = fields | {"o": fields["os"]} if ("count", "n") in keys else fields
+    return {key: int(shown[slot]) if slot == "n" else shown[slot] for key, slot in keys}
 
 
 def _json(value: object) -> str:
@@ -156,20 +158,6 @@ def tool_call(world: World) -> Exercise:
     return Exercise("tool_" + name, fields, call(fields), wrong)
 
 
-def compare(world: World) -> Exercise:
-    """Say who of two people has more, or fewer."""
-    name = world.chooser.choose(("compare_more", "compare_fewer"))
-    thing = world.pick("o")
-    numbers = world.chooser.sample(range(2, 10), 2)
-    people = [world.new_person(), world.new_person()]
-    pair = world.lexicon.texts["pair"][0]
-    texts = [pair.format_map(thing | {"P": who, "n": str(n)}) for who, n in zip(people, numbers, strict=True)]
-    best = (numbers[0] < numbers[1]) == (name == "compare_more")
-    answer = world.lexicon.answers["compare"]
-    fields = thing | {"x": world.lexicon.space.join(texts)}
-    return Exercise(name, fields, answer.format(P=people[best]), lambda: answer.format(P=people[not best]))
-
-
 def small_talk(world: World) -> Exercise:
     """Answer somebody who gives their name."""
     name = world.chooser.choose(_TALKS)
@@ -188,6 +176,5 @@ EXERCISES: dict[str, Callable[[World], Exercise]] = {
     "passive": passive,
     "extract": extract,
     "tool_call": tool_call,
-    "compare": compare,
     "small_talk": small_talk,
 }

@@ -12,8 +12,8 @@ from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
 from smelt.data.town.exercises import EXERCISES
-from smelt.data.town.questions import Reply, asks_about, checked, checks_about, draw_questions, ordered, told, untold
-from smelt.data.town.stories import tell_events, tell_facts, tell_page
+from smelt.data.town.questions import Reply, asks_about, checked, checks_about, draw_questions, told, untold
+from smelt.data.town.stories import tell_facts, tell_page
 from smelt.data.town.world import World
 
 T = TypeVar("T")
@@ -73,13 +73,6 @@ def unknowable(world: World, earlier: int) -> Task:
     return _about(world, "story", text, [*before, untold(world)])
 
 
-def order(world: World, earlier: int) -> Task:
-    """Ask which event came first, last, or next."""
-    text = tell_events(world)
-    asked = world.chooser.sample(range(len(world.facts) + 1), earlier + 1)
-    return _about(world, "story", text, [ordered(world, which) for which in asked])
-
-
 def _exercise(skill: str) -> Callable[[World, int], Task]:
     def task(world: World, earlier: int) -> Task:
         exercise = EXERCISES[skill](world)
@@ -94,6 +87,5 @@ TASKS: dict[str, Callable[[World, int], Task]] = {
     "fact": fact,
     "yes_no": yes_no,
     "unknowable": unknowable,
-    "order": order,
     **{skill: _exercise(skill) for skill in EXERCISES},
 }

@@ -34,8 +34,6 @@ TASKS = {
         "Extract person, object, colour and place as JSON: {x}",
         "Write as JSON with person, object, colour and place: {x}",
     ),
-    "compare_more": ("{x} Who has more {os}?", "Who has more {os}? {x}"),
-    "compare_fewer": ("{x} Who has fewer {os}?", "Who has fewer {os}? {x}"),
     "tool_buy": ("Please buy {n} {c} {os}.", "I need {n} {c} {os}. Please buy them."),
     "tool_remind": ("Remind me to call {P} on {d}.", "On {d} I want to call {P}. Please remind me."),
     "tool_message": ("Tell {P} that I am in the {l}.", "Please let {P} know that I am in the {l}."),
@@ -58,15 +56,12 @@ NOTES = {
     "passive": "Active: {x}\nPassive: {answer}",
     "extract_deal": "{x}\nRecord: {answer}",
     "extract_put": "{x}\nRecord: {answer}",
-    "compare_more": "{x} Which of them has more? {answer}",
-    "compare_fewer": "{x} Which of them has fewer? {answer}",
     "tool": "Request: {question}\nCall: {answer}",
     "talk": "Guest: {question}\nHost: {answer}",
 }
 
 ANSWERS = {
     "passive": "The {c} {o} was {vp} by {P}.",
-    "compare": "It is {P}.",
     "talk_hello": "Hello, {P}! Nice to meet you too.",
     "talk_how": "Good day, {P}! I am well, thank you.",
     "talk_thanks": "You are welcome, {P}!",

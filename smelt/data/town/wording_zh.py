@@ -27,8 +27,6 @@ TASKS = {
     "passive": ("请改成被字句：{x}", "用“被”字改写这句话：{x}"),
     "extract_deal": ("请提取人物、物品、数量和日期，写成JSON：{x}", "用JSON写出人物、物品、数量和日期：{x}"),
     "extract_put": ("请提取人物、物品、颜色和地点，写成JSON：{x}", "用JSON写出人物、物品、颜色和地点：{x}"),
-    "compare_more": ("{x}谁的{o}更多？", "谁的{o}更多？{x}"),
-    "compare_fewer": ("{x}谁的{o}更少？", "谁的{o}更少？{x}"),
     "tool_buy": ("请买{n}{m}{c}的{o}。", "我需要{n}{m}{c}的{o}，请帮我买。"),
     "tool_remind": ("请在{d}提醒我给{P}打电话。", "{d}我要给{P}打电话，请提醒我。"),
     "tool_message": ("请告诉{P}，我在{l}里。", "帮我转告{P}，我在{l}里。"),
@@ -51,15 +49,12 @@ NOTES = {
     "passive": "原句：{x}\n被字句：{answer}",
     "extract_deal": "{x}\n记录：{answer}",
     "extract_put": "{x}\n记录：{answer}",
-    "compare_more": "{x}谁的比较多？{answer}",
-    "compare_fewer": "{x}谁的比较少？{answer}",
     "tool": "请求：{question}\n调用：{answer}",
     "talk": "客人：{question}\n主人：{answer}",
 }
 
 ANSWERS = {
     "passive": "{c}的{o}被{P}{vp}了。",
-    "compare": "是{P}。",
     "talk_hello": "你好，{P}！我也很高兴认识你。",
     "talk_how": "你好，{P}！我很好，谢谢。",
     "talk_thanks": "不客气，{P}！",

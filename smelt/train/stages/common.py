@@ -144,9 +144,10 @@ def resume_from_latest(job: Job, state: TrainState) -> None:
     directory = latest_valid(job.run.checkpoints)
     if directory is not None:
         restore(state, directory)
+    job.run.cut(state.step)
+    if directory is not None:
         job.run.log_event("resume", step=state.step)
         say(f"resuming {job.run.path} after step {state.step}")
-    job.run.cut_metrics(state.step)
 
 
 def resolve(job: Job, state: TrainState, started: float) -> Any:

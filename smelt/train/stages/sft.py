@@ -64,7 +64,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         tokenizer=tokenizer,
         template=template,
         rows=rows,
-        validation=pack(held_out, template, recipe, "validation", tokenizer) if held_out else None,
+        validation=pack_held_out(held_out, template, recipe, tokenizer),
         objective=OBJECTIVES["token_cross_entropy"](),
         prompts=[(text, template.render([Message("user", text)], add_reply=True)[0]) for text in recipe.sample_prompts],
         stop_ids=template.stop_ids,
@@ -78,6 +78,17 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         ),
     )
     return run_job(job)
+
+
+def pack_held_out(
+    rows: Sequence[ChatRow], template: ChatTemplate, recipe: SftRecipe, tokenizer: ByteBPE
+) -> ArrayRows | None:
+    """Pack the held-out conversations; where none is left the run goes without a validation loss, and says so."""
+    fitting = [row for row in rows if len(template.render(row.messages)[0]) <= recipe.max_seq_len]
+    if not fitting and recipe.on_long != "error":
+        say("warning: no held-out conversation fits max_seq_len; no validation loss")
+        return None
+    return pack(rows, template, recipe, "validation", tokenizer)
 
 
 def check_context(recipe: SftRecipe, model: Decoder) -> None:

@@ -71,7 +71,7 @@ def test_every_draw_can_be_seen_in_the_text(kind: str, language: Language):
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize("skill", ["small_talk", "continue", "tool_call", "compare"])
+@pytest.mark.parametrize("skill", ["small_talk", "continue", "tool_call"])
 def test_texts_and_choices_are_one_to_one(skill: str, language: Language, monkeypatch: pytest.MonkeyPatch):
     table = {"Ba": ("Baka", "Bako"), "Mi": ("Mira", "Miro")}
     monkeypatch.setattr("smelt.data.town.world.name_table", lambda split, language, what: table | {what: (what,)})
