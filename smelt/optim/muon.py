@@ -1,8 +1,8 @@
 """Muon: momentum whose direction is orthogonalized, for the matrices of the blocks.
 
 The momentum M = U S V^T is replaced by about U V^T, found with five Newton-Schulz steps that need matrix
-products only. All singular directions then move at one speed, which on small budgets reaches a given loss in
-roughly two thirds of AdamW's steps. Matrices of one shape go through the iteration as one batch, because many
+products only. All singular directions then move at one speed, which on small budgets reaches a given loss in fewer
+steps than AdamW. Matrices of one shape go through the iteration as one batch, because many
 small products are call overhead. Embeddings, heads, norms and biases stay with AdamW.
 
 Ref: K. Jordan et al. 2024 (Muon), coefficients (3.4445, -4.7750, 2.0315); update scale 0.2 sqrt(max(rows, columns)),
@@ -27,7 +27,7 @@ def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = x @ x.mT
-        x = a * x + torch.baddbmm(gram, gram, gram, beta=b, alpha=c) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x if wide else x.mT
 
 

@@ -59,13 +59,13 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "town": Preset(
         vocab_size=2048,
-        pattern="qwen2",  # single digits, so that sums can be learnt digit by digit
-        model=ModelRecipe(dim=192, num_layers=4, num_heads=6),
+        pattern="han",  # single digits and single characters: sums and names are learnt piece by piece
+        model=ModelRecipe(family="gpt2", dim=128, num_layers=4, num_heads=8),
         max_seq_len=256,
-        batch_rows=32,
-        pretrain_share=0.5,
-        learning_rate=4e-3,
-        sft_learning_rate=2e-3,
+        batch_rows=8,
+        pretrain_share=0.45,
+        learning_rate=6e-3,
+        sft_learning_rate=5e-3,
         sft_epochs=None,
     ),
     "small": Preset(
