@@ -70,7 +70,7 @@ def test_reads_across_files(tmp_path, monkeypatch):
             assert shards.read(start, stop).tolist() == stream[start:stop]
     packed = pack_stream(shards, 4).take([0, 1, 2])
     assert packed.ids.ravel().tolist() == stream[:12]
-    assert packed.segments.tolist() == [[1, 1, 1, 1], [1, 1, 1, 2], [1, 2, 2, 2]]
+    assert packed.segments.tolist() == [[1, 1, 1, 2], [1, 1, 2, 2], [1, 1, 1, 1]]
 
 
 def test_batches_bound_memory():

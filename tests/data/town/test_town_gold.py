@@ -64,7 +64,7 @@ def solve_passive(prompt: str) -> str:
     if found := re.search(r": (\w+) (\w+) the (\w+ \w+)\.$", prompt):
         person, verb, thing = found.groups()
         return f"The {thing} was {verb} by {person}."
-    person, thing, verb = re.search(r"：(\w{3})把(\w色的\w+?)(洗干净|\w\w)了。$", prompt).groups()
+    person, thing, verb = re.search(r"：(\w{2})把(\w色的\w+?)(洗干净|\w\w)了。$", prompt).groups()
     return f"{thing}被{person}{verb}了。"
 
 
@@ -80,11 +80,11 @@ YES_EN = [
     (r"(?P<P>\w+ \w{3})\w* the \w+ (?P<o>\w+)\.", r"Did (?P<P>\w+ \w{3})\w* the (?P<o>\w+)\?"),
 ]
 YES_ZH = [
-    (r"(?P<P>\w{3})在(?P<l>\w+)里工作。", r"(?P<P>\w{3})在(?P<l>\w+)里工作，对吗"),
+    (r"(?P<P>\w{2})在(?P<l>\w+)里工作。", r"(?P<P>\w{2})在(?P<l>\w+)里工作，对吗"),
     (r"的(?P<o>\w+)[放留]在(?P<l>\w+)里。", r"^(?P<o>\w+)在(?P<l>\w+)里，对吗"),
-    (r"(?P<d>星期.)，\w{3}把\w+的(?P<o>\w+)送给了\w{3}。", r"\w{3}是(?P<d>星期.)收到(?P<o>\w+)的，对吗"),
-    (r"(?P<P>\w{3})要在(?P<d>星期.)去看望", r"(?P<P>\w{3})要在(?P<d>星期.)去看望"),
-    (r"(?P<d>星期.)，(?P<P>\w{3})要去看望", r"(?P<P>\w{3})要在(?P<d>星期.)去看望"),
+    (r"(?P<d>星期.)，\w{2}把\w+的(?P<o>\w+)送给了\w{2}。", r"\w{2}是(?P<d>星期.)收到(?P<o>\w+)的，对吗"),
+    (r"(?P<P>\w{2})要在(?P<d>星期.)去看望", r"(?P<P>\w{2})要在(?P<d>星期.)去看望"),
+    (r"(?P<d>星期.)，(?P<P>\w{2})要去看望", r"(?P<P>\w{2})要在(?P<d>星期.)去看望"),
 ]
 
 
@@ -96,12 +96,12 @@ def solve_yes_no(prompt: str) -> str:
     no, yes = ("不对。", "对。") if chinese else ("No.", "Yes.")
     if colour := re.search(r"^(\w+)是(\w色)的，对吗", question):
         return yes if f"{colour[2]}的{colour[1]}" in body else no
-    if deed := re.search(r"^(\w{3})把(\w+)了，对吗", question):
+    if deed := re.search(r"^(\w{2})把(\w+)了，对吗", question):
         thing_and_verb = {found[1] for found in re.finditer(rf"{deed[1]}把\w色的(\w+)了。", body)}
         return yes if deed[2] in thing_and_verb else no
     if count := re.search(r"Does (\w+) have (\d) (\w+)\?", question):
         return yes if re.search(rf"{count[1]} (?:has|owns) {count[2]} \w+ {count[3]}\.", body) else no
-    if (count := re.search(r"^(\w{3})有(\d)(\w+)，对吗", question)) and (measure := count[3][0]):
+    if (count := re.search(r"^(\w{2})有(\d)(\w+)，对吗", question)) and (measure := count[3][0]):
         return yes if re.search(rf"{count[1]}(?:家里)?有{count[2]}{measure}\w色的{count[3][1:]}。", body) else no
     for told, asked in YES_ZH if chinese else YES_EN:
         claim = re.search(asked, question)
@@ -129,8 +129,8 @@ def test_golds_follow_from_the_prompt_alone(kind: str, language: str):
         assert SOLVERS[kind](row.messages[0].content) == row.gold, row.messages[0].content
 
 
-def test_there_are_fourteen_kinds_balanced_over_any_long_slice():
-    assert len(KINDS) == 14
+def test_there_are_twelve_kinds_balanced_over_any_long_slice():
+    assert len(KINDS) == 12
     rows = list(instructions(4200, seed=1, start=17))
     counts = Counter(row.kind for row in rows)
     assert max(counts.values()) - min(counts.values()) <= 0.03 * 300
