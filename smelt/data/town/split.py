@@ -20,8 +20,8 @@ Split = Literal["train", "heldout"]
 Sum = tuple[int, str, int]
 
 # How often each class of sums is drawn, see `sums_of`.
-SUM_WEIGHTS = {"ones": 4, "tens": 2, "plain": 3, "carry": 2}
-_STEPS = (1, 2, 5, 10)
+SUM_WEIGHTS = {"ones": 6, "tens": 4, "over": 2, "plain": 3, "carry": 1}
+_STEPS = (1, 10)
 _PARTS: dict[Language, tuple[tuple[tuple[str, ...], ...], ...]] = {
     "en": (lexicon_en.NAME_PARTS, lexicon_en.TOWN_PARTS),
     "zh": (lexicon_zh.NAME_PARTS, lexicon_zh.TOWN_PARTS),
@@ -78,7 +78,8 @@ def _carries(item: Sum) -> bool:
 def sums_of(split: Split) -> dict[str, tuple[Sum, ...]]:
     """List the sums of one side by class; terms and results are in 0..99.
 
-    Exercises: `ones` adds or takes 1 to 9, `tens` a round number, `plain` two digits without a carry, `carry` with one.
+    Exercises: `ones` adds or takes 1 to 9 within the ten, `over` across it, `tens` a round number, `plain` two digits
+    without a carry, `carry` with one.
     Stories: `plus` and `minus`, small numbers of things.
     """
     pairs = [(left, right) for left in range(1, 100) for right in range(1, 100)]
@@ -87,7 +88,8 @@ def sums_of(split: Split) -> dict[str, tuple[Sum, ...]]:
     large = [item for item in mine if item[0] > 9 < item[2] and item[2] % 10]
     small = [item for item in mine if 2 <= item[0] < 40 and item[2] < 10 and result_of(item) > 1]
     return {
-        "ones": tuple(item for item in mine if item[2] < 10),
+        "ones": tuple(item for item in mine if item[2] < 10 and not _carries(item)),
+        "over": tuple(item for item in mine if item[2] < 10 and _carries(item)),
         "tens": tuple(item for item in mine if item[2] % 10 == 0),
         "plain": tuple(item for item in large if not _carries(item)),
         "carry": tuple(item for item in large if _carries(item)),
