@@ -84,8 +84,9 @@ def draw(run: RunDirectory, metrics: Sequence[dict[str, Any]], events: Sequence[
 
 
 def smooth(values: Sequence[float], share: float = 0.05) -> list[float]:
-    """Return the running average of a series, started at its first value."""
+    """Return the running average of a series; early values average what there is, so it does not lag at the start."""
     smoothed: list[float] = []
-    for value in values:
-        smoothed.append(value if not smoothed else smoothed[-1] + share * (value - smoothed[-1]))
+    for number, value in enumerate(values, start=1):
+        before = smoothed[-1] if smoothed else value
+        smoothed.append(before + max(share, 2 / (number + 1)) * (value - before))
     return smoothed

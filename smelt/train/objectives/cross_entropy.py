@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from smelt.data.packing import IGNORED
 from smelt.models.decoder import Decoder
 from smelt.train.sources import TokenBatch
 
-IGNORED = -100
 CHUNK_ROWS = (
     1024  # 1,024 rows of 8k fp32 logits are 32 MB: small enough for the last-level cache, large enough for matmul
 )
