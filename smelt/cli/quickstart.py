@@ -65,7 +65,7 @@ def plan(recipe: QuickstartRecipe) -> list[str]:
     """Return what will happen, in lines; raises DataError for files that are not there."""
     from smelt.data.readers import expand_paths
     from smelt.models.build import count_parameters
-    from smelt.train.quickstart import PRESETS
+    from smelt.train.quickstart import SIZES
 
     def files(spec: str) -> str:
         paths = expand_paths(spec)
@@ -73,7 +73,7 @@ def plan(recipe: QuickstartRecipe) -> list[str]:
 
     own = recipe.text is not None
     name = ("small" if own else "town") if recipe.preset == "auto" else recipe.preset
-    sizes = PRESETS[name]
+    sizes = SIZES[name]
     spec = sizes.model.spec(vocab_size=sizes.vocab_size, max_seq_len=sizes.max_seq_len)
     chats = files(recipe.instructions) if recipe.instructions else "none: a base model" if own else "the town's"
     return [

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-import random
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -99,16 +98,6 @@ def free_memory_bytes() -> int:
 def used_memory_bytes() -> int:
     """Return this process's resident memory."""
     return psutil.Process().memory_info().rss
-
-
-def seed_everything(seed: int) -> None:
-    """Seed python, numpy and torch."""
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def prepare_process() -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smelt.infer.rows import CachedRows, Job, seen_tokens
+from smelt.infer.rows import CachedRows, PromptBatch, seen_tokens
 from smelt.infer.sampling import penalize_repetition
 
 
@@ -46,21 +46,23 @@ class Beams:
         return Beams(ids, scores, torch.cat((self.lengths, other.lengths), 1).gather(1, index))
 
 
-def beam_search(job: Job) -> list[list[int]]:
+def beam_search(batch: PromptBatch) -> list[list[int]]:
     """Return the ids of the best answer of each prompt, its stop id included."""
-    num_prompts, num_beams, num_steps = len(job.prompts), job.sampling.num_beams, max(job.budgets)
-    rows = CachedRows(job.model, job.prompts, num_steps)
+    num_prompts, num_beams, num_steps = len(batch.prompts), batch.sampling.num_beams, max(batch.budgets)
+    rows = CachedRows(batch.model, batch.prompts, num_steps)
     device = rows.logits.device
     first = torch.arange(num_prompts, device=device) * num_beams  # (B,) first row of each prompt
     rows.keep(torch.arange(num_prompts, device=device).repeat_interleave(num_beams))
-    seen = _seen(job, device)
-    stop, budgets = (torch.tensor(values, dtype=torch.long, device=device) for values in (job.stop_ids, job.budgets))
+    seen = _seen(batch, device)
+    stop, budgets = (
+        torch.tensor(values, dtype=torch.long, device=device) for values in (batch.stop_ids, batch.budgets)
+    )
     running = Beams.empty(num_prompts, num_beams, num_steps, device)
     running.scores[:, 0] = 0.0  # the beams of a prompt are equal at first: only one may be extended
     finished = Beams.empty(num_prompts, num_beams, num_steps, device)
     unsettled = torch.ones(num_prompts, 1, dtype=torch.bool, device=device)
     for step in range(num_steps):
-        candidates, parent = _extend(running, _log_probabilities(rows.logits, job, seen), job, step)
+        candidates, parent = _extend(running, _log_probabilities(rows.logits, batch, seen), batch, step)
         last = candidates.ids[:, :, step]  # (B, M)
         ended = torch.isin(last, stop) | (budgets[:, None] == step + 1)
         # Only the K best candidates may finish; the others are there to replace those that do.
@@ -83,27 +85,27 @@ def beam_search(job: Job) -> list[list[int]]:
     return [ids[:length] for ids, length in best]
 
 
-def _seen(job: Job, device: torch.device) -> Tensor | None:
-    if job.sampling.repetition_penalty == 1:
+def _seen(batch: PromptBatch, device: torch.device) -> Tensor | None:
+    if batch.sampling.repetition_penalty == 1:
         return None
-    return seen_tokens(job.prompts, job.vocab_size, device).repeat_interleave(job.sampling.num_beams, 0)
+    return seen_tokens(batch.prompts, batch.vocab_size, device).repeat_interleave(batch.sampling.num_beams, 0)
 
 
-def _log_probabilities(logits: Tensor, job: Job, seen: Tensor | None) -> Tensor:
+def _log_probabilities(logits: Tensor, batch: PromptBatch, seen: Tensor | None) -> Tensor:
     """Turn logits into log-probabilities (B, K, V); the repetition penalty acts on them, as in transformers."""
-    scores = logits[:, : job.vocab_size].float().log_softmax(-1)
+    scores = logits[:, : batch.vocab_size].float().log_softmax(-1)
     if seen is not None:
-        scores = penalize_repetition(scores, seen, job.sampling.repetition_penalty)
-    return scores.view(-1, job.sampling.num_beams, job.vocab_size)
+        scores = penalize_repetition(scores, seen, batch.sampling.repetition_penalty)
+    return scores.view(-1, batch.sampling.num_beams, batch.vocab_size)
 
 
-def _extend(running: Beams, log_probabilities: Tensor, job: Job, step: int) -> tuple[Beams, Tensor]:
+def _extend(running: Beams, log_probabilities: Tensor, batch: PromptBatch, step: int) -> tuple[Beams, Tensor]:
     """Return the M best one-token extensions of the running beams, and the beam (B, M) that each extends.
 
     M leaves K candidates to go on with even when every beam's stop ids are among the best.
     """
     num_beams, vocab_size = log_probabilities.shape[1:]
-    num_candidates = min(max(2, 1 + len(job.stop_ids)) * num_beams, num_beams * vocab_size)
+    num_candidates = min(max(2, 1 + len(batch.stop_ids)) * num_beams, num_beams * vocab_size)
     total = (running.scores[:, :, None] + log_probabilities).flatten(1)  # (B, K * V)
     scores, index = total.topk(num_candidates)  # (B, M)
     parent = index // vocab_size

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from smelt.infer.beam import beam_search
-from smelt.infer.rows import CachedRows, Job, seen_tokens, token_budgets
+from smelt.infer.rows import CachedRows, PromptBatch, seen_tokens, token_budgets
 from smelt.infer.sampling import Sampling, next_ids, row_seeds, uniforms
 from smelt.infer.visible import VisibleText
 from smelt.models.decoder import Decoder
@@ -64,7 +64,7 @@ def generate(
     if not working:
         return [answer.result() for answer in answers]
     seeds = row_seeds(sampling.seed, len(prompts))
-    job = Job(
+    batch = PromptBatch(
         model=model,
         prompts=[prompts[row] for row in working],
         budgets=[budgets[row] for row in working],
@@ -74,11 +74,11 @@ def generate(
         vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
     )
     if sampling.num_beams > 1:
-        found = beam_search(job)
+        found = beam_search(batch)
     elif on_text is not None or sampling.stop:
-        return _watched(job, answers, working)
+        return _watched(batch, answers, working)
     else:
-        found = sample_rows(job)
+        found = sample_rows(batch)
     for row, ids in zip(working, found, strict=True):
         for token_id in ids:
             if answers[row].push(token_id):
@@ -86,28 +86,30 @@ def generate(
     return [answer.result() for answer in answers]
 
 
-def _watched(job: Job, answers: list[_Answer], working: list[int]) -> list[Generation]:
+def _watched(batch: PromptBatch, answers: list[_Answer], working: list[int]) -> list[Generation]:
     """Run the loop with each token shown to its answer at once."""
-    sample_rows(job, lambda index, token_id: answers[working[index]].push(token_id))
+    sample_rows(batch, lambda index, token_id: answers[working[index]].push(token_id))
     return [answer.result() for answer in answers]
 
 
-def sample_rows(job: Job, watch: Callable[[int, int], bool] | None = None) -> list[list[int]]:
+def sample_rows(batch: PromptBatch, watch: Callable[[int, int], bool] | None = None) -> list[list[int]]:
     """Choose token after token for every prompt; return the ids of each, meaningless behind its stop id or budget.
 
     `watch(prompt, id)` is told each token of each prompt and returns True to end that prompt; it costs Python a row.
     """
-    sampling, num_steps = job.sampling, max(job.budgets)
-    rows = CachedRows(job.model, job.prompts, num_steps)
+    sampling, num_steps = batch.sampling, max(batch.budgets)
+    rows = CachedRows(batch.model, batch.prompts, num_steps)
     device = rows.logits.device
-    stop, budgets = (torch.tensor(values, dtype=torch.long, device=device) for values in (job.stop_ids, job.budgets))
-    seen = seen_tokens(job.prompts, job.vocab_size, device) if sampling.repetition_penalty != 1 else None
-    numbers = None if sampling.greedy else uniforms(job.seeds, num_steps).to(device)
-    chosen = torch.zeros(len(job.prompts), num_steps, dtype=torch.long, device=device)
-    prompt = torch.arange(len(job.prompts), device=device)  # which prompt each row of the batch belongs to
+    stop, budgets = (
+        torch.tensor(values, dtype=torch.long, device=device) for values in (batch.stop_ids, batch.budgets)
+    )
+    seen = seen_tokens(batch.prompts, batch.vocab_size, device) if sampling.repetition_penalty != 1 else None
+    numbers = None if sampling.greedy else uniforms(batch.seeds, num_steps).to(device)
+    chosen = torch.zeros(len(batch.prompts), num_steps, dtype=torch.long, device=device)
+    prompt = torch.arange(len(batch.prompts), device=device)  # which prompt each row of the batch belongs to
     active = torch.ones_like(prompt, dtype=torch.bool)
     for step in range(num_steps):
-        logits = rows.logits[:, : job.vocab_size]
+        logits = rows.logits[:, : batch.vocab_size]
         ids = next_ids(logits, sampling, seen, None if numbers is None else numbers[prompt, step])
         chosen[prompt, step] = ids  # an idle row writes behind its end, where nobody reads
         done = torch.isin(ids, stop) | (budgets[prompt] <= step + 1)

@@ -20,7 +20,7 @@ from smelt.nn.cache import KVCache
 
 
 @dataclass(frozen=True)
-class Job:
+class PromptBatch:
     """Prompts to continue with one model; each has its budget of new tokens, 1 or more, and its seed.
 
     Ids from `vocab_size` on are never chosen: padded vocabularies have logits for ids that no tokenizer can spell.

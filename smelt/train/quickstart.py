@@ -56,7 +56,7 @@ class Preset:
     sft_epochs: float | None
 
 
-PRESETS: dict[str, Preset] = {
+SIZES: dict[str, Preset] = {
     "town": Preset(
         vocab_size=2048,
         pattern="han",  # single digits and single characters: sums and names are learnt piece by piece
@@ -160,7 +160,7 @@ def quickstart(recipe: QuickstartRecipe, *, replace: bool = False) -> Quickstart
     started = time.perf_counter()
     deadline = started + recipe.minutes * 60 - RESERVE_SECONDS
     out = prepare_directory(Path(recipe.out), replace)
-    preset = PRESETS[("town" if recipe.text is None else "small") if recipe.preset == "auto" else recipe.preset]
+    preset = SIZES[("town" if recipe.text is None else "small") if recipe.preset == "auto" else recipe.preset]
     corpus = town_corpus(recipe, out / "data") if recipe.text is None else own_corpus(recipe, out / "data")
     tokenizer = train_tokenizer(corpus, preset, out / "tokenizer")
     share = preset.pretrain_share if corpus.instructions else 1.0

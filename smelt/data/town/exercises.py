@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from smelt.data.town.lexicon import Fields, slots_of
-from smelt.data.town.split import SUM_WEIGHTS, result_of, sequences_of, sums_of
+from smelt.data.town.split import SUM_WEIGHTS, Sum, result_of, sequences_of, sums_of
 from smelt.data.town.world import World
 
 # The keys of a record in their order, with the slots that fill them.
@@ -39,14 +39,38 @@ class Exercise(NamedTuple):
 
 
 def arithmetic(world: World) -> Exercise:
-    """Add or take away; see `sums_of` for the classes of sums."""
-    sort = world.chooser.choose(tuple(SUM_WEIGHTS), tuple(SUM_WEIGHTS.values()))
-    item = world.chooser.choose(sums_of(world.split)[sort])
-    true = result_of(item)
-    near = [str(n) for n in range(max(0, true - 10), min(99, true + 10) + 1) if n != true]
+    """Add or take away, column by column; see `sums_of` for the classes of sums."""
+    sums = {name: items for name, items in sums_of(world.split).items() if name in SUM_WEIGHTS and items}
+    item = world.chooser.choose(sums[world.chooser.choose(tuple(sums), [SUM_WEIGHTS[name] for name in sums])])
+    true, template = result_of(item), world.lexicon.answers["arithmetic"]
+    near = [n for n in range(max(0, true - 10), min(99, true + 10) + 1) if n != true]
+    steps = ", ".join(columns(item))
+
+    def answer(result: int) -> str:
+        return template.format(x=steps, s=result)
+
     return Exercise(
-        "arithmetic", {"x": f"{item[0]} {item[1]} {item[2]}"}, str(true), lambda: world.chooser.choose(near)
+        "arithmetic",
+        {"x": f"{item[0]} {item[1]} {item[2]}"},
+        answer(true),
+        lambda: answer(world.chooser.choose(near)),
     )
+
+
+def columns(item: Sum) -> list[str]:
+    """Work out a sum on paper, ones before tens, with what is carried or borrowed: (29, "+", 38) -> 9+8=17, 2+3+1=6.
+
+    Every step is a small table to know; the whole would be 9,000 sums to know.
+    """
+    (tens, ones), sign, (more_tens, more_ones) = divmod(item[0], 10), item[1], divmod(item[2], 10)
+    carried = (ones + more_ones) // 10 if sign == "+" else int(ones < more_ones)
+    if sign == "-":
+        ones += 10 * carried
+    first = f"{ones}{sign}{more_ones}={result_of((ones, sign, more_ones))}"
+    if not (tens or more_tens) or (sign == "-" and not more_tens and tens == carried):
+        return [first]
+    second = tens + more_tens + carried if sign == "+" else tens - more_tens - carried
+    return [first, f"{tens}{sign}{more_tens}{f'{sign}1' if carried else ''}={second}"]
 
 
 def sort(world: World) -> Exercise:

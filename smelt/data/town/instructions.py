@@ -2,7 +2,7 @@
 
 Each kind draws a world of its own, words the request in one of a few ways, and knows the answer because it made the
 world. Whether a question is told, true or untold cannot be seen from its form: the story has to be read. A chat about a
-text may hold `earlier` questions before the one that counts; they are practice, four answers for one story read.
+text may hold `earlier` questions before the one that counts; they are practice, several answers for one story read.
 """
 
 from __future__ import annotations

@@ -48,10 +48,11 @@ class Ask:
 
 @dataclass(frozen=True)
 class Check:
-    """A yes-or-no question about a fact, and the slot that makes it false when changed."""
+    """A yes-or-no question about a fact, the slot that makes it false when changed, and what is so."""
 
     slot: str
     question: str
+    truth: str
 
 
 @dataclass(frozen=True)

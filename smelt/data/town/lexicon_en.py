@@ -9,25 +9,27 @@ from __future__ import annotations
 
 from smelt.data.town.lexicon import Ask, Check, FactWords, words
 
-# No start is the beginning of another, and there are as many ends as starts, so that byte-pair merges find the start
-# before they join it to what follows: a name is then cut in the same two pieces wherever it stands. No end has the
-# vowel e, which would make words ("Kite").
-_STARTS = words(
-    "Ba Be Bi Bo Da De Do Du Fa Fe Fi Ga Go Gu Ha Ka Ke Ki Ko La Le Li Lu Ma Me Mi Mo Na Ne Nu Ra Re Ro Ru Sa Ta To"
-    " Va Vo"
-)
-# First part, last part.
+# First part, last part. The tokenizer's pattern "han" joins the hyphen to the word behind it, so a name is cut in the
+# same two pieces wherever it stands, and an unseen name is made of pieces that were seen.
 NAME_PARTS = (
-    _STARTS,
     words(
-        "ba bi bo da di do dra du fa fi fo ga gi ja jo ka ki ko kra la li lo lu ma mi mo na ni no ra ri ro sa si sko"
-        " sta ta ti to tro va vi"
+        "Ba Be Bo Da De El Em Fa Fi Ga Gi Ha Hu Ja Jo Ka Ki La Le Li Lo Ma Mi Mo Na Ni Ol Pa Ra Re Ri Ro Sa Su Ta Ti"
+        " Va Vi Wa Yo Zo"
+    ),
+    words(
+        "-bo -da -dan -do -fa -go -ja -jo -ka -kin -ko -la -lan -len -li -lin -lo -ma -mi -min -mo -na -nan -ni -no"
+        " -ra -ran -ri -ro -sa -san -so -ta -tan -ti -to -va -vi -wen -ya -yo -za"
     ),
 )
 TOWN_PARTS = (
-    _STARTS,
-    words("ba da ka la lo mi na ra ri sa ta vi"),
-    ("dale", "field", "ford", "port", "stead", "wick"),
+    words(
+        "Alder Ash Birch Bram Clay Cold Dun East Elm Fair Fern Frost Hart Hazel High Kings Lang Long Maple Mill North"
+        " Oak Rose Sand South Swan Thorn Wal West Wild Wind Winter"
+    ),
+    words(
+        "-bridge -brook -bury -by -cliff -combe -dale -den -field -ford -ham -hill -hurst -land -lea -mere -moor"
+        " -mouth -port -stead -stone -ton -vale -well -wick -wood -worth"
+    ),
 )
 
 # After the colon: an irregular plural; the past tense and participle.
@@ -51,24 +53,27 @@ ROLES = ("baker", "teacher", "doctor", "mayor", "painter", "farmer", "singer", "
 BUILDINGS = ("bridges", "mills", "wells", "gates", "shops", "farms", "ponds", "inns")
 
 _COLOUR = Ask("c", "What colour is the {o}?", "It is {c}.")
-_IS_COLOUR = Check("c", "Is the {o} {c}?")
+_IS_COLOUR = Check("c", "Is the {o} {c}?", "It is {c}")
 _NOW = Ask("s", "How many {os} does {P} have now?", "{s} {os}.")
 
 FACTS = {
     "has": FactWords(
         ("{P} has {n} {c} {os}.", "{P} owns {n} {c} {os}."),
         (Ask("n", "How many {os} does {P} have?", "{n} {os}."), Ask("c", "What colour are the {os}?", "They are {c}.")),
-        (Check("c", "Are the {os} {c}?"), Check("n", "Does {P} have {n} {os}?")),
+        (
+            Check("c", "Are the {os} {c}?", "They are {c}"),
+            Check("n", "Does {P} have {n} {os}?", "{P} has {n} {os}"),
+        ),
     ),
     "put": FactWords(
         ("{P} put the {c} {o} in the {l}.", "{P} left the {c} {o} in the {l}."),
         (Ask("l", "Where is the {o}?", "In the {l}."), _COLOUR),
-        (Check("l", "Is the {o} in the {l}?"), _IS_COLOUR),
+        (Check("l", "Is the {o} in the {l}?", "It is in the {l}"), _IS_COLOUR),
     ),
     "works": FactWords(
         ("{P} works in the {l}.",),
         (Ask("l", "Where does {P} work?", "In the {l}."), Ask("P", "Who works in the {l}?", "It is {P}.")),
-        (Check("l", "Does {P} work in the {l}?"),),
+        (Check("l", "Does {P} work in the {l}?", "{P} works in the {l}"),),
     ),
     "lives": FactWords(("{P} lives in {T}.",), (Ask("T", "Where does {P} live?", "In {T}."),)),
     "gave": FactWords(
@@ -78,17 +83,17 @@ FACTS = {
             Ask("Q", "Who got the {o}?", "It was {Q}."),
             Ask("d", "When did {Q} get the {o}?", "On {d}."),
         ),
-        (Check("d", "Did {Q} get the {o} on {d}?"), _IS_COLOUR),
+        (Check("d", "Did {Q} get the {o} on {d}?", "It was on {d}"), _IS_COLOUR),
     ),
     "did": FactWords(
         ("{P} {v} the {c} {o}.",),
         (Ask("P", "Who {v} the {o}?", "It was {P}."), Ask("o", "What did {P} {vb}?", "The {c} {o}."), _COLOUR),
-        (Check("o", "Did {P} {vb} the {o}?"), _IS_COLOUR),
+        (Check("o", "Did {P} {vb} the {o}?", "{P} {v} the {o}"), _IS_COLOUR),
     ),
     "visits": FactWords(
         ("{P} will visit {Q} on {d}.", "On {d}, {P} will visit {Q}."),
         (Ask("d", "When will {P} visit {Q}?", "On {d}."),),
-        (Check("d", "Will {P} visit {Q} on {d}?"),),
+        (Check("d", "Will {P} visit {Q} on {d}?", "It will be on {d}"),),
     ),
     "plus": FactWords(("{P} had {a} {os} and got {b} more. Now {P} has {s} {os}.",), (_NOW,)),
     "minus": FactWords(("{P} had {a} {os} and gave {b} away. Now {P} has {s} {os}.",), (_NOW,)),
@@ -96,26 +101,26 @@ FACTS = {
     "opens": FactWords(
         ("The {l} opens on {d}.",),
         (Ask("d", "When does the {l} open?", "On {d}."),),
-        (Check("d", "Does the {l} open on {d}?"),),
+        (Check("d", "Does the {l} open on {d}?", "It opens on {d}"),),
     ),
     "known": FactWords(
         ("{T} is known for its {c} {os}.",),
         (Ask("o", "What is {T} known for?", "Its {c} {os}."),),
-        (Check("o", "Is {T} known for its {os}?"),),
+        (Check("o", "Is {T} known for its {os}?", "It is known for its {os}"),),
     ),
     "there": FactWords(
         ("There are {n} {g} in {T}.", "{T} has {n} {g}."),
         (Ask("n", "How many {g} are there in {T}?", "{n} {g}."),),
-        (Check("n", "Are there {n} {g} in {T}?"),),
+        (Check("n", "Are there {n} {g} in {T}?", "There are {n} {g}"),),
     ),
     "painted": FactWords(
         ("The {l} is {c}.",),
         (Ask("c", "What colour is the {l}?", "It is {c}."),),
-        (Check("c", "Is the {l} {c}?"),),
+        (Check("c", "Is the {l} {c}?", "It is {c}"),),
     ),
     "job": FactWords(
         ("{P} is a {r} from {T}.",),
         (Ask("T", "Where does {P} come from?", "From {T}."), Ask("r", "What does {P} do?", "{P} is a {r}.")),
-        (Check("r", "Is {P} a {r}?"),),
+        (Check("r", "Is {P} a {r}?", "{P} is a {r}"),),
     ),
 }

@@ -45,8 +45,9 @@ def told(world: World, fact: Fact, ask: Ask) -> Reply:
 
 
 def checked(world: World, fact: Fact, check: Check) -> Reply:
-    """Ask whether something is so; half of the time it is not."""
-    answers = (world.lexicon.yes, world.lexicon.no)
+    """Ask whether something is so; half of the time it is not. The answer says first what is so."""
+    truth = check.truth.format_map(fact.fields)
+    answers = [wording.format(x=truth) for wording in (world.lexicon.yes, world.lexicon.no)]
     false = world.chooser.index(2)
     fields = fact.fields | world.other(check.slot, fact.fields) if false else fact.fields
     return Reply(check.question.format_map(fields), answers[false], lambda: answers[1 - false])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from smelt.data.town.exercises import EXERCISES
 from smelt.data.town.world import World
 
-_NUM_SUMS = 5
+_NUM_SUMS = 3
 _SKILLS = tuple(skill for skill in EXERCISES if skill != "arithmetic")
 
 

@@ -2,6 +2,8 @@
 
 TASKS are what a user asks, NOTES how documents show the same exercise with its answer, in other words; ANSWERS are
 shared by both. Fields are the slots of `lexicon`; `x` is the material of the exercise, `answer` its answer.
+YES and NO end an answer that says first what is so, and sums are worked out before the result: a small model cannot
+compare or carry what it has not written down.
 A wording of TASKS must differ from its sisters for any material, or the bits of a document would count twice.
 """
 
@@ -9,8 +11,8 @@ from __future__ import annotations
 
 SPACE = " "
 COMMA = ", "
-YES = "Yes."
-NO = "No."
+YES = "{x}, so yes."
+NO = "{x}, so no."
 UNKNOWN = "The story does not say."
 
 TASKS = {
@@ -47,7 +49,7 @@ TASKS = {
 
 NOTES = {
     "question": "Question: {question}\nAnswer: {answer}",
-    "arithmetic": "{x} = {answer}",
+    "arithmetic": "{x}: {answer}",
     "sort_numbers": "Smallest first: {x} -> {answer}",
     "sort_words": "By the alphabet: {x} -> {answer}",
     "count_things": "Things: {x}. Number: {answer}",
@@ -61,6 +63,7 @@ NOTES = {
 }
 
 ANSWERS = {
+    "arithmetic": "{x}, so {s}.",
     "passive": "The {c} {o} was {vp} by {P}.",
     "talk_hello": "Hello, {P}! Nice to meet you too.",
     "talk_how": "Good day, {P}! I am well, thank you.",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 SPACE = ""
 COMMA = "、"
-YES = "对。"
-NO = "不对。"
+YES = "{x}，所以对。"
+NO = "{x}，所以不对。"
 UNKNOWN = "故事里没有说。"
 
 TASKS = {
@@ -40,7 +40,7 @@ TASKS = {
 
 NOTES = {
     "question": "问：{question}\n答：{answer}",
-    "arithmetic": "{x} = {answer}",
+    "arithmetic": "{x}：{answer}",
     "sort_numbers": "小的在前：{x} -> {answer}",
     "sort_days": "从星期一起：{x} -> {answer}",
     "count_things": "东西：{x}。数目：{answer}",
@@ -54,6 +54,7 @@ NOTES = {
 }
 
 ANSWERS = {
+    "arithmetic": "{x}，所以是{s}。",
     "passive": "{c}的{o}被{P}{vp}了。",
     "talk_hello": "你好，{P}！我也很高兴认识你。",
     "talk_how": "你好，{P}！我很好，谢谢。",

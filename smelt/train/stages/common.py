@@ -23,9 +23,10 @@ from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, s
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.decoder import Decoder
-from smelt.models.hub import load_weights_into, publish
+from smelt.models.hub import load, load_weights_into, publish
 from smelt.optim.build import build_optimizers
 from smelt.tokenizers.base import Tokenizer
+from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.train import hooks
 from smelt.train.checkpoint import latest_valid, restore, save_checkpoint
@@ -78,6 +79,21 @@ class StageResult:
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain values."""
         return asdict(self)
+
+
+def load_to_train(checkpoint: str, max_seq_len: int) -> tuple[Decoder, ByteBPE]:
+    """Load the checkpoint that a stage starts from, with its tokenizer.
+
+    Raises:
+        ConfigError: the rows to train on are longer than its context.
+    """
+    model, tokenizer = load(checkpoint)
+    if max_seq_len > model.spec.max_seq_len:
+        raise ConfigError(
+            f"max_seq_len={max_seq_len} is longer than the context of {checkpoint}, {model.spec.max_seq_len}",
+            fix=f"max_seq_len={model.spec.max_seq_len}",
+        )
+    return model, tokenizer
 
 
 def parents(checkpoint: str | None) -> list[dict[str, str]]:

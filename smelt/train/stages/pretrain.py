@@ -23,14 +23,13 @@ from smelt.data.shards import META, TokenShards, source_fingerprints, write_shar
 from smelt.models.build import build
 from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, preset, spec_for
-from smelt.models.hub import load
 from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.base import END_OF_TEXT, SPECIAL
 from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.train.objectives import OBJECTIVES
 from smelt.train.recipes import RunRecipe
-from smelt.train.stages.common import Job, StageResult, parents, recipe_of_run, run_job
+from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 
 
 class ModelRecipe(Config):
@@ -125,14 +124,7 @@ def pretrain(recipe: PretrainRecipe, *, resume: bool = False) -> StageResult:
 def starting_point(recipe: PretrainRecipe) -> tuple[Decoder, ByteBPE]:
     """Return a new model with its tokenizer, or those of the checkpoint to continue from."""
     if recipe.checkpoint is not None:
-        model, tokenizer = load(recipe.checkpoint)
-        if recipe.max_seq_len > model.spec.max_seq_len:
-            raise ConfigError(
-                f"max_seq_len={recipe.max_seq_len} is longer than the context of {recipe.checkpoint}, "
-                f"{model.spec.max_seq_len}",
-                fix=f"max_seq_len={model.spec.max_seq_len}",
-            )
-        return model, tokenizer
+        return load_to_train(recipe.checkpoint, recipe.max_seq_len)
     tokenizer = open_tokenizer(recipe.tokenizer or "")
     spec = recipe.model.spec(vocab_size=tokenizer.vocab_size, max_seq_len=recipe.max_seq_len)
     return build(spec, seed=recipe.seed), tokenizer

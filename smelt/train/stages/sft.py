@@ -11,22 +11,19 @@ from typing import Literal
 
 from pydantic import Field
 
-from smelt.core.errors import ConfigError
 from smelt.core.log import say
 from smelt.data.formats import read_chats
 from smelt.data.order import split_documents
 from smelt.data.packing import pack_rows
 from smelt.data.records import ChatRow, Message
 from smelt.data.shards import source_fingerprints
-from smelt.models.decoder import Decoder
-from smelt.models.hub import load
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.train.objectives import OBJECTIVES
 from smelt.train.recipes import RunRecipe
 from smelt.train.sources import ArrayRows
-from smelt.train.stages.common import Job, StageResult, parents, recipe_of_run, run_job
+from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 
 
 class SftRecipe(RunRecipe):
@@ -51,8 +48,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         SmeltError: bad data, recipe, checkpoint or machine; see the message.
     """
     recipe, run = recipe_of_run(recipe, resume)
-    model, tokenizer = load(recipe.checkpoint)
-    check_context(recipe, model)
+    model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len)
     template = ChatTemplate(tokenizer)
     train, held_out = conversations(recipe)
     rows = pack(train, template, recipe, "training", tokenizer)
@@ -89,16 +85,6 @@ def pack_held_out(
         say("warning: no held-out conversation fits max_seq_len; no validation loss")
         return None
     return pack(rows, template, recipe, "validation", tokenizer)
-
-
-def check_context(recipe: SftRecipe, model: Decoder) -> None:
-    """Refuse rows longer than the model's context."""
-    if recipe.max_seq_len > model.spec.max_seq_len:
-        raise ConfigError(
-            f"max_seq_len={recipe.max_seq_len} is longer than the context of {recipe.checkpoint}, "
-            f"{model.spec.max_seq_len}",
-            fix=f"max_seq_len={model.spec.max_seq_len}",
-        )
 
 
 def conversations(recipe: SftRecipe) -> tuple[list[ChatRow], list[ChatRow]]:

@@ -33,7 +33,16 @@ def items_of(prompt: str) -> list[str]:
 
 def solve_arithmetic(prompt: str) -> str:
     left, sign, right = re.search(r"(\d+) ([+-]) (\d+)", prompt).groups()
-    return str(int(left) + int(right) if sign == "+" else int(left) - int(right))
+    result = int(left) + int(right) if sign == "+" else int(left) - int(right)
+    (a, b), (c, d) = left.zfill(2), right.zfill(2)
+    if sign == "+":
+        ones = int(b) + int(d)
+        carried = "+1" if ones > 9 else ""
+        steps = f"{b}+{d}={ones}, {a}+{c}{carried}={result // 10}"
+    else:
+        borrowed = int(d) > int(b)
+        steps = f"{'1' if borrowed else ''}{b}-{d}={result % 10}, {a}-{c}{'-1' if borrowed else ''}={result // 10}"
+    return f"{steps}，所以是{result}。" if re.search("[\u4e00-\u9fff]", prompt) else f"{steps}, so {result}."
 
 
 def solve_sort(prompt: str) -> str:
@@ -61,7 +70,7 @@ def solve_continue(prompt: str) -> str:
 
 
 def solve_passive(prompt: str) -> str:
-    if found := re.search(r": (\w+) (\w+) the (\w+ \w+)\.$", prompt):
+    if found := re.search(r": ([\w-]+) (\w+) the (\w+ \w+)\.$", prompt):
         person, verb, thing = found.groups()
         return f"The {thing} was {verb} by {person}."
     person, thing, verb = re.search(r"：(\w{2})把(\w色的\w+?)(洗干净|\w\w)了。$", prompt).groups()
@@ -73,11 +82,11 @@ YES_EN = [
     (r"\d (?P<c>\w+) (?P<o>\w+)\.", r"Are the (?P<o>\w+) (?P<c>\w+)\?"),
     (r"(?:put|left) the \w+ (?P<o>\w+) in the (?P<l>\w+)\.", r"Is the (?P<o>\w+) in the (?P<l>\w+)\?"),
     (r"the (?P<c>\w+) (?P<o>\w+)\b", r"Is the (?P<o>\w+) (?P<c>\w+)\?"),
-    (r"(?P<P>\w+) works in the (?P<l>\w+)\.", r"Does (?P<P>\w+) work in the (?P<l>\w+)\?"),
-    (r"On (?P<d>\w+), \w+ gave the \w+ (?P<o>\w+) to \w+\.", r"Did \w+ get the (?P<o>\w+) on (?P<d>\w+)\?"),
-    (r"(?P<P>\w+) will visit \w+ on (?P<d>\w+)\.", r"Will (?P<P>\w+) visit \w+ on (?P<d>\w+)\?"),
-    (r"On (?P<d>\w+), (?P<P>\w+) will visit \w+\.", r"Will (?P<P>\w+) visit \w+ on (?P<d>\w+)\?"),
-    (r"(?P<P>\w+ \w{3})\w* the \w+ (?P<o>\w+)\.", r"Did (?P<P>\w+ \w{3})\w* the (?P<o>\w+)\?"),
+    (r"(?P<P>[\w-]+) works in the (?P<l>\w+)\.", r"Does (?P<P>[\w-]+) work in the (?P<l>\w+)\?"),
+    (r"On (?P<d>\w+), [\w-]+ gave the \w+ (?P<o>\w+) to [\w-]+\.", r"Did [\w-]+ get the (?P<o>\w+) on (?P<d>\w+)\?"),
+    (r"(?P<P>[\w-]+) will visit [\w-]+ on (?P<d>\w+)\.", r"Will (?P<P>[\w-]+) visit [\w-]+ on (?P<d>\w+)\?"),
+    (r"On (?P<d>\w+), (?P<P>[\w-]+) will visit [\w-]+\.", r"Will (?P<P>[\w-]+) visit [\w-]+ on (?P<d>\w+)\?"),
+    (r"(?P<P>[\w-]+ \w{3})\w* the \w+ (?P<o>\w+)\.", r"Did (?P<P>[\w-]+ \w{3})\w* the (?P<o>\w+)\?"),
 ]
 YES_ZH = [
     (r"(?P<P>\w{2})在(?P<l>\w+)里工作。", r"(?P<P>\w{2})在(?P<l>\w+)里工作，对吗"),
@@ -93,13 +102,13 @@ def solve_yes_no(prompt: str) -> str:
     chinese = question.endswith("对吗？")
     for base, past in (("sell", "sold"), ("lose", "lost"), ("find", "found")):
         question = question.replace(f" {base} ", f" {past} ")
-    no, yes = ("不对。", "对。") if chinese else ("No.", "Yes.")
+    no, yes = "no", "yes"
     if colour := re.search(r"^(\w+)是(\w色)的，对吗", question):
         return yes if f"{colour[2]}的{colour[1]}" in body else no
     if deed := re.search(r"^(\w{2})把(\w+)了，对吗", question):
         thing_and_verb = {found[1] for found in re.finditer(rf"{deed[1]}把\w色的(\w+)了。", body)}
         return yes if deed[2] in thing_and_verb else no
-    if count := re.search(r"Does (\w+) have (\d) (\w+)\?", question):
+    if count := re.search(r"Does ([\w-]+) have (\d) (\w+)\?", question):
         return yes if re.search(rf"{count[1]} (?:has|owns) {count[2]} \w+ {count[3]}\.", body) else no
     if (count := re.search(r"^(\w{2})有(\d)(\w+)，对吗", question)) and (measure := count[3][0]):
         return yes if re.search(rf"{count[1]}(?:家里)?有{count[2]}{measure}\w色的{count[3][1:]}。", body) else no
@@ -118,8 +127,14 @@ SOLVERS = {
     "count": solve_count,
     "continue": solve_continue,
     "passive": solve_passive,
-    "yes_no": solve_yes_no,
 }
+VERDICTS = {"so yes.": "yes", "so no.": "no", "所以对。": "yes", "所以不对。": "no"}
+
+
+def verdict_of(gold: str) -> tuple[str, str]:
+    """Cut an answer into what it says is so, and its yes or no."""
+    truth, verdict = re.fullmatch(r"(.+?)(?:, |，)(.+)", gold).groups()
+    return truth, VERDICTS[verdict]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -127,6 +142,20 @@ SOLVERS = {
 def test_golds_follow_from_the_prompt_alone(kind: str, language: str):
     for row in rows_of(kind, language):
         assert SOLVERS[kind](row.messages[0].content) == row.gold, row.messages[0].content
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_yes_and_no_follow_from_the_prompt_after_what_the_story_told(language: str):
+    for row in rows_of("yes_no", language):
+        prompt = row.messages[0].content
+        truth, verdict = verdict_of(row.gold)
+        assert verdict == solve_yes_no(prompt), prompt
+        body, _ = re.match(r"(?s)(.*)\n(.+)$", prompt).groups()
+        frame = (
+            {"It", "They", "is", "are", "was", "will", "be", "has", "on"} if language == "en" else set("是的收到在要有")
+        )
+        said = set(re.findall(r"[\w-]+", truth) if language == "en" else truth) - frame
+        assert said and all(word in body for word in said), row.gold
 
 
 def test_there_are_twelve_kinds_balanced_over_any_long_slice():
@@ -163,9 +192,8 @@ def test_instructions_are_a_function_of_seed_split_and_index():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_yes_and_no_are_balanced(language: str):
-    answers = Counter(row.gold for row in rows_of("yes_no", language, 2000))
-    assert set(answers) == ({"Yes.", "No."} if language == "en" else {"对。", "不对。"})
-    assert min(answers.values()) > 900
+    answers = Counter(verdict_of(row.gold)[1] for row in rows_of("yes_no", language, 2000))
+    assert set(answers) == {"yes", "no"} and min(answers.values()) > 900
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -218,16 +246,7 @@ def test_small_talk_uses_the_name_that_was_given(language: str):
     for row in rows_of("small_talk", language):
         prompt = row.messages[0].content
         if language == "en":
-            names = set(re.findall(r"[A-Z][a-z]+", row.gold)) - {
-                "Hello",
-                "Nice",
-                "Good",
-                "You",
-                "Goodbye",
-                "See",
-                "How",
-                "I",
-            }
+            names = set(re.findall(r"[A-Z][a-z]+-[a-z]+", row.gold))
             assert names and all(name in prompt for name in names)
         else:
             name = re.search(r"[，]([^！，。]{2})！", row.gold)[1]
