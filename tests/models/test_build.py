@@ -24,7 +24,7 @@ def stds(name: str) -> dict[str, float]:
 
 
 def test_llama_and_gpt2_residual_projections_start_smaller():
-    for name, position in (("smelt-town", None), ("gpt2-124m", 0.01)):
+    for name, position in (("llama-15m", None), ("gpt2-124m", 0.01)):
         found, num_layers = stds(name), len(preset(name).layers)
         assert found["blocks.1.attention.query.weight"] == pytest.approx(0.02, rel=0.03)
         assert found["token_embedding.weight"] == pytest.approx(0.02, rel=0.03)

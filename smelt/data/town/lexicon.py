@@ -48,11 +48,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class Check:
-    """A yes-or-no question about a fact, the slot that makes it false when changed, and what is so."""
+    """A yes-or-no question about a fact, and the slot that makes it false when changed."""
 
     slot: str
     question: str
-    truth: str
+
+    @property
+    def shown(self) -> str:
+        """The form of the slot that the question shows: a thing may stand in its plural."""
+        return "os" if self.slot == "o" and "{os}" in self.question else self.slot
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ ROLES = ("baker", "teacher", "doctor", "mayor", "painter", "farmer", "singer", "
 BUILDINGS = ("bridges", "mills", "wells", "gates", "shops", "farms", "ponds", "inns")
 
 _COLOUR = Ask("c", "What colour is the {o}?", "It is {c}.")
-_IS_COLOUR = Check("c", "Is the {o} {c}?", "It is {c}")
+_IS_COLOUR = Check("c", "Is the {o} {c}?")
 _NOW = Ask("s", "How many {os} does {P} have now?", "{s} {os}.")
 
 FACTS = {
@@ -61,19 +61,19 @@ FACTS = {
         ("{P} has {n} {c} {os}.", "{P} owns {n} {c} {os}."),
         (Ask("n", "How many {os} does {P} have?", "{n} {os}."), Ask("c", "What colour are the {os}?", "They are {c}.")),
         (
-            Check("c", "Are the {os} {c}?", "They are {c}"),
-            Check("n", "Does {P} have {n} {os}?", "{P} has {n} {os}"),
+            Check("c", "Are the {os} {c}?"),
+            Check("n", "Does {P} have {n} {os}?"),
         ),
     ),
     "put": FactWords(
         ("{P} put the {c} {o} in the {l}.", "{P} left the {c} {o} in the {l}."),
         (Ask("l", "Where is the {o}?", "In the {l}."), _COLOUR),
-        (Check("l", "Is the {o} in the {l}?", "It is in the {l}"), _IS_COLOUR),
+        (Check("l", "Is the {o} in the {l}?"), _IS_COLOUR),
     ),
     "works": FactWords(
         ("{P} works in the {l}.",),
         (Ask("l", "Where does {P} work?", "In the {l}."), Ask("P", "Who works in the {l}?", "It is {P}.")),
-        (Check("l", "Does {P} work in the {l}?", "{P} works in the {l}"),),
+        (Check("l", "Does {P} work in the {l}?"),),
     ),
     "lives": FactWords(("{P} lives in {T}.",), (Ask("T", "Where does {P} live?", "In {T}."),)),
     "gave": FactWords(
@@ -82,18 +82,19 @@ FACTS = {
             Ask("P", "Who gave the {o} to {Q}?", "It was {P}."),
             Ask("Q", "Who got the {o}?", "It was {Q}."),
             Ask("d", "When did {Q} get the {o}?", "On {d}."),
+            _COLOUR,
         ),
-        (Check("d", "Did {Q} get the {o} on {d}?", "It was on {d}"), _IS_COLOUR),
+        (Check("d", "Did {Q} get the {o} on {d}?"), _IS_COLOUR),
     ),
     "did": FactWords(
         ("{P} {v} the {c} {o}.",),
         (Ask("P", "Who {v} the {o}?", "It was {P}."), Ask("o", "What did {P} {vb}?", "The {c} {o}."), _COLOUR),
-        (Check("o", "Did {P} {vb} the {o}?", "{P} {v} the {o}"), _IS_COLOUR),
+        (Check("o", "Did {P} {vb} the {o}?"), _IS_COLOUR),
     ),
     "visits": FactWords(
         ("{P} will visit {Q} on {d}.", "On {d}, {P} will visit {Q}."),
         (Ask("d", "When will {P} visit {Q}?", "On {d}."),),
-        (Check("d", "Will {P} visit {Q} on {d}?", "It will be on {d}"),),
+        (Check("d", "Will {P} visit {Q} on {d}?"),),
     ),
     "plus": FactWords(("{P} had {a} {os} and got {b} more. Now {P} has {s} {os}.",), (_NOW,)),
     "minus": FactWords(("{P} had {a} {os} and gave {b} away. Now {P} has {s} {os}.",), (_NOW,)),
@@ -101,26 +102,26 @@ FACTS = {
     "opens": FactWords(
         ("The {l} opens on {d}.",),
         (Ask("d", "When does the {l} open?", "On {d}."),),
-        (Check("d", "Does the {l} open on {d}?", "It opens on {d}"),),
+        (Check("d", "Does the {l} open on {d}?"),),
     ),
     "known": FactWords(
         ("{T} is known for its {c} {os}.",),
         (Ask("o", "What is {T} known for?", "Its {c} {os}."),),
-        (Check("o", "Is {T} known for its {os}?", "It is known for its {os}"),),
+        (Check("o", "Is {T} known for its {os}?"),),
     ),
     "there": FactWords(
         ("There are {n} {g} in {T}.", "{T} has {n} {g}."),
         (Ask("n", "How many {g} are there in {T}?", "{n} {g}."),),
-        (Check("n", "Are there {n} {g} in {T}?", "There are {n} {g}"),),
+        (Check("n", "Are there {n} {g} in {T}?"),),
     ),
     "painted": FactWords(
         ("The {l} is {c}.",),
         (Ask("c", "What colour is the {l}?", "It is {c}."),),
-        (Check("c", "Is the {l} {c}?", "It is {c}"),),
+        (Check("c", "Is the {l} {c}?"),),
     ),
     "job": FactWords(
         ("{P} is a {r} from {T}.",),
         (Ask("T", "Where does {P} come from?", "From {T}."), Ask("r", "What does {P} do?", "{P} is a {r}.")),
-        (Check("r", "Is {P} a {r}?", "{P} is a {r}"),),
+        (Check("r", "Is {P} a {r}?"),),
     ),
 }

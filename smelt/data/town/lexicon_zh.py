@@ -38,24 +38,24 @@ ROLES = ("面包师", "老师", "医生", "邮差", "画家", "农夫", "歌手"
 BUILDINGS = ("座桥", "座磨坊", "口井", "座水塔", "家商店", "座农场", "个池塘", "家客栈")
 
 _COLOUR = Ask("c", "{o}是什么颜色的？", "是{c}的。")
-_IS_COLOUR = Check("c", "{o}是{c}的，对吗？", "是{c}的")
+_IS_COLOUR = Check("c", "{o}是{c}的，对吗？")
 _NOW = Ask("s", "{P}现在有多少{m}{o}？", "{s}{m}{o}。")
 
 FACTS = {
     "has": FactWords(
         ("{P}有{n}{m}{c}的{o}。", "{P}家里有{n}{m}{c}的{o}。"),
         (Ask("n", "{P}有几{m}{o}？", "{n}{m}{o}。"), _COLOUR),
-        (_IS_COLOUR, Check("n", "{P}有{n}{m}{o}，对吗？", "有{n}{m}{o}")),
+        (_IS_COLOUR, Check("n", "{P}有{n}{m}{o}，对吗？")),
     ),
     "put": FactWords(
         ("{P}把{c}的{o}放在{l}里。", "{P}把{c}的{o}留在{l}里。"),
         (Ask("l", "{o}在哪里？", "在{l}里。"), _COLOUR),
-        (Check("l", "{o}在{l}里，对吗？", "在{l}里"), _IS_COLOUR),
+        (Check("l", "{o}在{l}里，对吗？"), _IS_COLOUR),
     ),
     "works": FactWords(
         ("{P}在{l}里工作。",),
         (Ask("l", "{P}在哪里工作？", "在{l}里。"), Ask("P", "谁在{l}里工作？", "是{P}。")),
-        (Check("l", "{P}在{l}里工作，对吗？", "在{l}里工作"),),
+        (Check("l", "{P}在{l}里工作，对吗？"),),
     ),
     "lives": FactWords(("{P}住在{T}。",), (Ask("T", "{P}住在哪里？", "住在{T}。"),)),
     "gave": FactWords(
@@ -64,18 +64,19 @@ FACTS = {
             Ask("P", "谁把{o}送给了{Q}？", "是{P}。"),
             Ask("Q", "谁收到了{o}？", "是{Q}。"),
             Ask("d", "{Q}是哪天收到{o}的？", "是{d}。"),
+            _COLOUR,
         ),
-        (Check("d", "{Q}是{d}收到{o}的，对吗？", "是{d}收到的"), _IS_COLOUR),
+        (Check("d", "{Q}是{d}收到{o}的，对吗？"), _IS_COLOUR),
     ),
     "did": FactWords(
         ("{P}把{c}的{o}{v}了。",),
         (Ask("P", "谁把{o}{v}了？", "是{P}。"), Ask("o", "{P}把什么{v}了？", "是{c}的{o}。"), _COLOUR),
-        (Check("o", "{P}把{o}{v}了，对吗？", "{P}把{o}{v}了"), _IS_COLOUR),
+        (Check("o", "{P}把{o}{v}了，对吗？"), _IS_COLOUR),
     ),
     "visits": FactWords(
         ("{d}，{P}要去看望{Q}。", "{P}要在{d}去看望{Q}。"),
         (Ask("d", "{P}哪天要去看望{Q}？", "是{d}。"),),
-        (Check("d", "{P}要在{d}去看望{Q}，对吗？", "要在{d}去"),),
+        (Check("d", "{P}要在{d}去看望{Q}，对吗？"),),
     ),
     "plus": FactWords(("{P}原来有{a}{m}{o}，又得到{b}{m}，现在有{s}{m}。",), (_NOW,)),
     "minus": FactWords(("{P}原来有{a}{m}{o}，后来送出{b}{m}，现在有{s}{m}。",), (_NOW,)),
@@ -83,26 +84,26 @@ FACTS = {
     "opens": FactWords(
         ("{l}在{d}开门。",),
         (Ask("d", "{l}哪天开门？", "是{d}。"),),
-        (Check("d", "{l}在{d}开门，对吗？", "在{d}开门"),),
+        (Check("d", "{l}在{d}开门，对吗？"),),
     ),
     "known": FactWords(
         ("{T}出产{c}的{o}。",),
         (Ask("o", "{T}出产什么？", "是{c}的{o}。"),),
-        (Check("o", "{T}出产{o}，对吗？", "出产{o}"),),
+        (Check("o", "{T}出产{o}，对吗？"),),
     ),
     "there": FactWords(
         ("{T}有{n}{g}。", "{T}一共有{n}{g}。"),
         (Ask("n", "{T}有几{g}？", "{n}{g}。"),),
-        (Check("n", "{T}有{n}{g}，对吗？", "有{n}{g}"),),
+        (Check("n", "{T}有{n}{g}，对吗？"),),
     ),
     "painted": FactWords(
         ("{l}是{c}的。",),
         (Ask("c", "{l}是什么颜色的？", "是{c}的。"),),
-        (Check("c", "{l}是{c}的，对吗？", "是{c}的"),),
+        (Check("c", "{l}是{c}的，对吗？"),),
     ),
     "job": FactWords(
         ("{P}是{T}的一位{r}。",),
         (Ask("T", "{P}是哪里人？", "是{T}人。"), Ask("r", "{P}是做什么的？", "是{r}。")),
-        (Check("r", "{P}是{r}，对吗？", "是{r}"),),
+        (Check("r", "{P}是{r}，对吗？"),),
     ),
 }

@@ -45,11 +45,11 @@ def told(world: World, fact: Fact, ask: Ask) -> Reply:
 
 
 def checked(world: World, fact: Fact, check: Check) -> Reply:
-    """Ask whether something is so; half of the time it is not. The answer says first what is so."""
-    truth = check.truth.format_map(fact.fields)
-    answers = [wording.format(x=truth) for wording in (world.lexicon.yes, world.lexicon.no)]
+    """Ask whether something is so; half of the time it is not. The answer compares before it judges."""
     false = world.chooser.index(2)
     fields = fact.fields | world.other(check.slot, fact.fields) if false else fact.fields
+    compared = {"x": fields[check.shown], "y": fact.fields[check.shown]}
+    answers = [wording.format_map(compared) for wording in (world.lexicon.yes, world.lexicon.no)]
     return Reply(check.question.format_map(fields), answers[false], lambda: answers[1 - false])
 
 
@@ -80,7 +80,7 @@ def draw_questions(
     """Draw `num` questions, taking them out of `asks` and `checks`; `with_untold` adds some without an answer."""
     replies = []
     for _ in range(num):
-        weights = (4 * bool(asks), 2 * bool(checks), 2 * with_untold)
+        weights = (3 * bool(asks), 3 * bool(checks), 2 * with_untold)
         if not any(weights):
             break
         sort = world.chooser.choose((asks, checks, None), weights)

@@ -15,8 +15,8 @@ _PERSON_KINDS = ("has", "put", "works", "did", "visits")
 
 
 def tell_facts(world: World) -> str:
-    """Tell two to four facts of a new world."""
-    num = world.chooser.integer(2, 4)
+    """Tell two or three facts of a new world."""
+    num = world.chooser.integer(2, 3)
     texts = [world.fact(world.chooser.choose(_KINDS, _KIND_WEIGHTS)).text for _ in range(num)]
     return world.lexicon.space.join(texts)
 
@@ -37,7 +37,7 @@ def _tell_town(world: World) -> str:
     chooser = world.chooser
     world.home = world.new_name("towns")
     sentences = [chooser.choose(world.lexicon.texts["town"]).format(T=world.home)]
-    for _ in range(chooser.integer(3, 5)):
+    for _ in range(chooser.integer(2, 4)):
         # A town is known for one thing only, or the question would have two answers.
         is_known = any(fact.kind == "known" for fact in world.facts)
         sentences.append(world.fact(chooser.choose(_TOWN_KINDS[: -1 if is_known else None])).text)
@@ -45,7 +45,7 @@ def _tell_town(world: World) -> str:
 
 
 def _tell_person(world: World) -> str:
-    kinds = world.chooser.sample(_PERSON_KINDS, world.chooser.integer(2, 4))
+    kinds = world.chooser.sample(_PERSON_KINDS, world.chooser.integer(1, 3))
     first = world.fact("job")
     return world.lexicon.space.join([first.text, *(world.fact(kind, subject=first.fields["P"]).text for kind in kinds)])
 

@@ -2,8 +2,8 @@
 
 TASKS are what a user asks, NOTES how documents show the same exercise with its answer, in other words; ANSWERS are
 shared by both. Fields are the slots of `lexicon`; `x` is the material of the exercise, `answer` its answer.
-YES and NO end an answer that says first what is so, and sums are worked out before the result: a small model cannot
-compare or carry what it has not written down.
+YES and NO put what was asked (x) beside what was told (y), and sums are worked out before the result: a small model
+cannot compare or carry what it has not written down.
 A wording of TASKS must differ from its sisters for any material, or the bits of a document would count twice.
 """
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 SPACE = " "
 COMMA = ", "
-YES = "{x}, so yes."
-NO = "{x}, so no."
+YES = "Asked {x}, told {y}: yes."
+NO = "Asked {x}, told {y}: no."
 UNKNOWN = "The story does not say."
 
 TASKS = {

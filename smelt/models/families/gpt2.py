@@ -136,6 +136,7 @@ GPT2 = Family(
     init=Init(position_std=0.01),
     prefix="transformer.",
     presets={
+        "smelt-town": make(Shape(2048, 128, 2, 4, 256)),
         "gpt2-124m": _published(768, 12, 12),
         "gpt2-355m": _published(1024, 24, 16),
         "gpt2-774m": _published(1280, 36, 20),

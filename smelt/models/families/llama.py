@@ -140,7 +140,6 @@ LLAMA = Family(
     prefix="model.",
     presets={
         "smelt-nano": make(Shape(512, 64, 2, 2, 128, tied=True)),
-        "smelt-town": make(Shape(1024, 192, 4, 6, 256, tied=True)),
         "llama-15m": make(Shape(32_000, 288, 6, 6, 256, hidden_dim=768, tied=True)),
         "llama-110m": make(Shape(32_000, 768, 12, 12, 1024, hidden_dim=2048, tied=True)),
         "tinyllama-1.1b": make(Shape(32_000, 2048, 22, 32, 2048, num_kv_heads=4, hidden_dim=5632)),

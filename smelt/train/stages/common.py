@@ -7,6 +7,7 @@ later instant knows its own settings.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -207,7 +208,7 @@ def resolve(job: Job, state: TrainState, started: float) -> Any:
 
 
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
-    """Return the seconds of one optimizer step, the quickest of some passes that change nothing."""
+    """Return the seconds of one optimizer step, the median of some passes that change nothing."""
     probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device())
     job.model.train()
     times: list[float] = []
@@ -220,7 +221,9 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
         loss.backward()
         times.append(time.perf_counter() - started)
         job.model.zero_grad(set_to_none=True)
-    return min(times[1:]) * len(split_rows(batch_rows, micro_rows)) * 1.15  # an optimizer step is about a seventh
+    return (
+        statistics.median(times[1:]) * len(split_rows(batch_rows, micro_rows)) * 1.15
+    )  # an optimizer step is about a seventh
 
 
 def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt) -> list[Callable[..., None]]:

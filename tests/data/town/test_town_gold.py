@@ -128,13 +128,13 @@ SOLVERS = {
     "continue": solve_continue,
     "passive": solve_passive,
 }
-VERDICTS = {"so yes.": "yes", "so no.": "no", "所以对。": "yes", "所以不对。": "no"}
+VERDICTS = {"yes.": "yes", "no.": "no", "对。": "yes", "不对。": "no"}
 
 
-def verdict_of(gold: str) -> tuple[str, str]:
-    """Cut an answer into what it says is so, and its yes or no."""
-    truth, verdict = re.fullmatch(r"(.+?)(?:, |，)(.+)", gold).groups()
-    return truth, VERDICTS[verdict]
+def compared_in(gold: str) -> tuple[str, str, str]:
+    """Cut an answer to yes or no into what was asked, what was told, and the verdict."""
+    asked, told, verdict = re.fullmatch(r"(?:Asked |问)(.+?)(?:, told |，说)(.+?)(?:: |：)(.+)", gold).groups()
+    return asked, told, VERDICTS[verdict]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -148,14 +148,10 @@ def test_golds_follow_from_the_prompt_alone(kind: str, language: str):
 def test_yes_and_no_follow_from_the_prompt_after_what_the_story_told(language: str):
     for row in rows_of("yes_no", language):
         prompt = row.messages[0].content
-        truth, verdict = verdict_of(row.gold)
-        assert verdict == solve_yes_no(prompt), prompt
-        body, _ = re.match(r"(?s)(.*)\n(.+)$", prompt).groups()
-        frame = (
-            {"It", "They", "is", "are", "was", "will", "be", "has", "on"} if language == "en" else set("是的收到在要有")
-        )
-        said = set(re.findall(r"[\w-]+", truth) if language == "en" else truth) - frame
-        assert said and all(word in body for word in said), row.gold
+        asked, told, verdict = compared_in(row.gold)
+        body, question = re.match(r"(?s)(.*)\n(.+)$", prompt).groups()
+        assert verdict == solve_yes_no(prompt) == ("yes" if asked == told else "no"), prompt
+        assert asked in question and told in body, prompt
 
 
 def test_there_are_twelve_kinds_balanced_over_any_long_slice():
@@ -192,7 +188,7 @@ def test_instructions_are_a_function_of_seed_split_and_index():
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_yes_and_no_are_balanced(language: str):
-    answers = Counter(verdict_of(row.gold)[1] for row in rows_of("yes_no", language, 2000))
+    answers = Counter(compared_in(row.gold)[2] for row in rows_of("yes_no", language, 2000))
     assert set(answers) == {"yes", "no"} and min(answers.values()) > 900
 
 
