@@ -26,7 +26,7 @@ app = make_app()
 def quickstart(
     text: Annotated[str | None, typer.Option(help="Text (file, folder or glob) [default: the generated town]")] = None,
     instructions: Annotated[str | None, typer.Option(help="Conversations to learn to answer from.")] = None,
-    minutes: Annotated[float, typer.Option(help="Time for everything, evaluation included.")] = 7.25,
+    minutes: Annotated[float, typer.Option(help="Time for everything, evaluation included.")] = 7.6,
     preset: Annotated[str, typer.Option(help="Sizes of tokenizer and model: auto, town or small.")] = "auto",
     out: Annotated[str, typer.Option(help="Directory for everything that is made.")] = "runs/quickstart",
     seed: Annotated[int, typer.Option(help="Decides data, weights and order.")] = 0,

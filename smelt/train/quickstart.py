@@ -74,7 +74,7 @@ SIZES: dict[str, Preset] = {
         model=ModelRecipe(dim=256, num_layers=5, num_heads=8),
         max_seq_len=256,
         batch_rows=16,
-        pretrain_share=0.85,
+        pretrain_share=0.8,
         learning_rate=3e-3,
         sft_learning_rate=6e-4,
         sft_epochs=3,
@@ -101,7 +101,7 @@ class QuickstartRecipe(Config):
     """Text to pretrain on (file, folder or glob); the generated town when empty."""
     instructions: str | None = None
     """Conversations to tune on; the town's when there is no text either."""
-    minutes: float = Field(default=7.25, gt=0)
+    minutes: float = Field(default=7.6, gt=0)
     """Time for everything, evaluation included."""
     preset: Literal["auto", "town", "small"] = "auto"
     """Sizes of tokenizer and model; auto: town for the town, small for your text."""

@@ -222,8 +222,8 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
         times.append(time.perf_counter() - started)
         job.model.zero_grad(set_to_none=True)
     return (
-        statistics.median(times[1:]) * len(split_rows(batch_rows, micro_rows)) * 1.15
-    )  # an optimizer step is about a seventh
+        statistics.median(times[1:]) * len(split_rows(batch_rows, micro_rows)) * 1.25
+    )  # with optimizer, validation, checkpoints
 
 
 def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt) -> list[Callable[..., None]]:
