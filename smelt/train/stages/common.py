@@ -40,6 +40,7 @@ from smelt.train.run import RunDirectory
 from smelt.train.sources import Rows, RowSource, to_batch
 from smelt.train.state import TrainState
 
+STEP_OVERHEAD = 1.25  # what optimizer, validation and checkpoints add to forward and backward
 VALIDATION_ROWS = 256  # rows measured during training; the figure at the end takes all of them
 
 
@@ -221,9 +222,7 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
         loss.backward()
         times.append(time.perf_counter() - started)
         job.model.zero_grad(set_to_none=True)
-    return (
-        statistics.median(times[1:]) * len(split_rows(batch_rows, micro_rows)) * 1.25
-    )  # with optimizer, validation, checkpoints
+    return statistics.median(times[1:]) * len(split_rows(batch_rows, micro_rows)) * STEP_OVERHEAD
 
 
 def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt) -> list[Callable[..., None]]:
