@@ -64,21 +64,22 @@ def killed(words: list[str], after_seconds: float) -> bool:
 
 
 def check_stage(stage: str, folder: Path, settings: list[str], kills: int, chance: random.Random) -> int:
-    """Kill and resume `kills` runs of one stage; return how many ended with other weights."""
+    """Kill and resume until `kills` runs were hit while running; return how many ended with other weights."""
     seconds = run(command(stage, folder, f"{stage}-whole", settings))
     expected = final_hash(folder / f"{stage}-whole")
-    wrong = during = 0
-    for number in range(kills):
+    wrong = killed_runs = number = 0
+    while killed_runs < kills:
         name = f"{stage}-{number}"
         words = command(stage, folder, name, settings)
-        during += killed(words, chance.uniform(0.15, 1.0) * seconds)
+        killed_runs += killed(words, chance.uniform(0.15, 1.0) * seconds)
         if number % 4 == 0:
             killed([*words, "--resume"], chance.uniform(0.3, 0.9) * seconds)
         run([*words, "--resume"])
         same = final_hash(folder / name) == expected
         wrong += not same
-        print(f"{stage} kill {number + 1}/{kills}: {'same weights' if same else 'OTHER WEIGHTS'}", flush=True)
-    print(f"{stage}: {kills} runs, {during} killed while running, {wrong} with other weights than {expected[:16]}")
+        number += 1
+        print(f"{stage} kill {killed_runs}/{kills}: {'same weights' if same else 'OTHER WEIGHTS'}", flush=True)
+    print(f"{stage}: {number} runs, {killed_runs} killed on the way, {wrong} with other weights than {expected[:16]}")
     return wrong
 
 
@@ -107,7 +108,7 @@ def main(kills: int, seed: int = 0) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=30, help="runs to kill in each stage")
+    parser.add_argument("--kills", type=int, default=30, help="runs to kill on their way in each stage")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     sys.exit(1 if main(arguments.kills, arguments.seed) else 0)
