@@ -46,7 +46,10 @@ VALIDATION_ROWS = 256  # rows measured during training; the figure at the end ta
 
 @dataclass
 class Job:
-    """All that a stage has prepared; `prompts` are token ids that samples continue."""
+    """All that a stage has prepared; `prompts` are token ids that samples continue.
+
+    `started` is when the stage began, by `time.perf_counter`: a length in minutes counts what preparing took.
+    """
 
     stage: str
     recipe: Any  # a RunRecipe of the stage
@@ -57,6 +60,7 @@ class Job:
     rows: Rows
     validation: Rows | None
     objective: Objective
+    started: float
     prompts: Sequence[tuple[str, Sequence[int]]] = ()
     stop_ids: tuple[int, ...] = ()
     lineage: dict[str, Any] = field(default_factory=dict)
@@ -136,7 +140,6 @@ def refuse_changes(recipe: RunRecipe, saved: RunRecipe, run: RunDirectory) -> No
 
 def run_job(job: Job) -> StageResult:
     """Train a prepared job to its end and return what was made."""
-    started = time.perf_counter()
     runtime.prepare_process()
     recipe: RunRecipe = job.recipe
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
@@ -144,7 +147,7 @@ def run_job(job: Job) -> StageResult:
     source = RowSource(job.rows, seed=recipe.seed, device=runtime.device())
     state = TrainState(job.model, build_optimizers(job.model, recipe.optimizer), source)
     resume_from_latest(job, state)
-    recipe = resolve(job, state, started)
+    recipe = resolve(job, state)
     settings = FitSettings(
         recipe.steps or 0,
         recipe.batch_rows,
@@ -154,7 +157,7 @@ def run_job(job: Job) -> StageResult:
     )
     with hooks.StopOnInterrupt() as interrupt:
         fit(state, job.objective, settings, make_hooks(job, settings, interrupt))
-    return finish(job, state, settings, time.perf_counter() - started)
+    return finish(job, state, settings, time.perf_counter() - job.started)
 
 
 def resume_from_latest(job: Job, state: TrainState) -> None:
@@ -168,10 +171,10 @@ def resume_from_latest(job: Job, state: TrainState) -> None:
         say(f"resuming {job.run.path} after step {state.step}")
 
 
-def resolve(job: Job, state: TrainState, started: float) -> Any:
+def resolve(job: Job, state: TrainState) -> Any:
     """Answer what the recipe leaves open, show the plan, refuse what does not fit, write the recipe down.
 
-    A length in minutes counts from `started`, so that preparing and compiling are inside it.
+    A length in minutes counts from the start of the stage, so that preparing and compiling are inside it.
     """
     recipe = job.recipe
     micro_rows = min(recipe.micro_rows or recipe.batch_rows, recipe.batch_rows)
@@ -186,7 +189,7 @@ def resolve(job: Job, state: TrainState, started: float) -> Any:
     seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)
 
     def steps_to_do() -> int:
-        minutes = None if recipe.minutes is None else recipe.minutes - (time.perf_counter() - started) / 60
+        minutes = None if recipe.minutes is None else recipe.minutes - (time.perf_counter() - job.started) / 60
         return resolve_steps(recipe, minutes, job.rows.num_rows, seconds)
 
     compiled = resolve_compile(recipe.compile, (steps_to_do() - state.step) * seconds)

@@ -7,6 +7,7 @@ is the same stage with `checkpoint` in place of a model and a tokenizer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -92,6 +93,7 @@ def pretrain(recipe: PretrainRecipe, *, resume: bool = False) -> StageResult:
     Raises:
         SmeltError: bad data, recipe, checkpoint or machine; see the message.
     """
+    started = time.perf_counter()
     recipe, run = recipe_of_run(recipe, resume)
     model, tokenizer = starting_point(recipe)
     train_shards, validation_shards = corpus(recipe, tokenizer, run.path / "data")
@@ -106,6 +108,7 @@ def pretrain(recipe: PretrainRecipe, *, resume: bool = False) -> StageResult:
         rows=rows,
         validation=validation_rows(validation_shards, recipe.max_seq_len),
         objective=OBJECTIVES["token_cross_entropy"](),
+        started=started,
         prompts=[(text, prompt_ids(tokenizer, text)) for text in recipe.sample_prompts],
         stop_ids=(tokenizer.special[END_OF_TEXT],),
         lineage={

@@ -6,6 +6,7 @@ loss is printed, because a wrong template shows there first, and a run without a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -47,6 +48,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
     Raises:
         SmeltError: bad data, recipe, checkpoint or machine; see the message.
     """
+    started = time.perf_counter()
     recipe, run = recipe_of_run(recipe, resume)
     model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len)
     template = ChatTemplate(tokenizer)
@@ -62,6 +64,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         rows=rows,
         validation=pack_held_out(held_out, template, recipe, tokenizer),
         objective=OBJECTIVES["token_cross_entropy"](),
+        started=started,
         prompts=[(text, template.render([Message("user", text)], add_reply=True)[0]) for text in recipe.sample_prompts],
         stop_ids=template.stop_ids,
         lineage={
