@@ -26,7 +26,9 @@ app = make_app()
 def quickstart(
     text: Annotated[str | None, typer.Option(help="Text (file, folder or glob) [default: the generated town]")] = None,
     instructions: Annotated[str | None, typer.Option(help="Conversations to learn to answer from.")] = None,
-    minutes: Annotated[float, typer.Option(help="Time for everything, evaluation included.")] = 7.6,
+    minutes: Annotated[
+        float | None, typer.Option(help="Time for everything, evaluation included [default: the demo's, under 8]")
+    ] = None,
     preset: Annotated[str, typer.Option(help="Sizes of tokenizer and model: auto, town or small.")] = "auto",
     out: Annotated[str, typer.Option(help="Directory for everything that is made.")] = "runs/quickstart",
     seed: Annotated[int, typer.Option(help="Decides data, weights and order.")] = 0,
@@ -41,8 +43,9 @@ def quickstart(
     from smelt.train.quickstart import QuickstartRecipe
     from smelt.train.quickstart import quickstart as walk
 
-    values: dict[str, Any] = {"text": text, "instructions": instructions, "minutes": minutes}
-    values |= {"preset": preset, "out": out, "seed": seed}
+    values: dict[str, Any] = {"text": text, "instructions": instructions, "preset": preset, "out": out, "seed": seed}
+    if minutes is not None:
+        values["minutes"] = minutes
     recipe = validate(QuickstartRecipe, values, source="the command line")
     for line in plan(recipe):
         say(line)

@@ -44,8 +44,10 @@ class OptimizerRecipe(Config):
     """Largest norm of the whole gradient; a larger one is scaled down."""
 
 
-def build_optimizers(model: nn.Module, recipe: OptimizerRecipe) -> list[torch.optim.Optimizer]:
-    """Return the optimizers that together own every trainable parameter once.
+def build_optimizers(
+    model: nn.Module, recipe: OptimizerRecipe, dtype: torch.dtype = torch.float32
+) -> list[torch.optim.Optimizer]:
+    """Return the optimizers that together own every trainable parameter once; `dtype` is that of matrix products.
 
     Raises:
         TrainingError: every parameter is frozen.
@@ -67,7 +69,8 @@ def build_optimizers(model: nn.Module, recipe: OptimizerRecipe) -> list[torch.op
         betas = (recipe.beta1, recipe.beta2)
         optimizers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True))
     if recipe.name == "muon" and block_matrices:
-        optimizers.append(Muon(block_matrices, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay))
+        rate, decay = recipe.learning_rate, recipe.weight_decay
+        optimizers.append(Muon(block_matrices, learning_rate=rate, weight_decay=decay, dtype=dtype))
     return optimizers
 
 

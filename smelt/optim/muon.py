@@ -5,6 +5,8 @@ products only. All singular directions then move at one speed, which on small bu
 steps than AdamW. Matrices of one shape go through the iteration as one batch, because many
 small products are call overhead. Embeddings, heads, norms and biases stay with AdamW.
 
+The iteration corrects its own rounding, so it may run in bf16 where that is fast.
+
 Ref: K. Jordan et al. 2024 (Muon), coefficients (3.4445, -4.7750, 2.0315); update scale 0.2 sqrt(max(rows, columns)),
 arXiv:2502.16982, eq. 4, so that AdamW's learning rate and weight decay carry over.
 """
@@ -39,12 +41,20 @@ class Muon(torch.optim.Optimizer):
         learning_rate: of AdamW's size, thanks to the update scale.
         momentum: decay of the running gradient.
         weight_decay: decoupled, as in AdamW.
+        dtype: of the matrix products of the orthogonalization.
     """
 
     def __init__(
-        self, params: Iterable[Any], *, learning_rate: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[Any],
+        *,
+        learning_rate: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__(params, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
@@ -67,7 +77,7 @@ class Muon(torch.optim.Optimizer):
             buffers.append(state["momentum_buffer"])
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, buffers, group["momentum"])
-        updates = orthogonalize(torch.stack(nesterov))
+        updates = orthogonalize(torch.stack(nesterov).to(self.dtype)).to(parameters[0].dtype)
         rows, columns = parameters[0].shape
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from smelt.core import runtime
 from smelt.core.errors import ResourceError
 from smelt.models.decoder import Decoder
+from smelt.nn.attention import uses_products
 from smelt.nn.spec import ModelSpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
 
@@ -32,6 +35,7 @@ class Plan:
     micro_rows: int
     max_seq_len: int
     gradient_checkpointing: bool
+    dtype: torch.dtype
 
     def lines(self) -> list[str]:
         """Return the plan as lines for people."""
@@ -43,13 +47,20 @@ class Plan:
 
 
 def make_plan(
-    model: Decoder, *, tokens: int, micro_rows: int, max_seq_len: int, gradient_checkpointing: bool, optimizer: str
+    model: Decoder,
+    *,
+    tokens: int,
+    micro_rows: int,
+    max_seq_len: int,
+    gradient_checkpointing: bool,
+    optimizer: str,
+    dtype: torch.dtype,
 ) -> Plan:
     """Estimate a run's cost from its shapes."""
     spec = model.spec
     parameters = sum(parameter.numel() for parameter in model.parameters())
     state_copies = 4 if optimizer == "adamw" else 3.2  # weight, gradient, mean, square; Muon keeps no square
-    activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing)
+    activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing, dtype)
     memory = BASE_BYTES + int(parameters * FLOAT_BYTES * state_copies) + activations
     return Plan(
         parameters,
@@ -60,6 +71,7 @@ def make_plan(
         micro_rows,
         max_seq_len,
         gradient_checkpointing,
+        dtype,
     )
 
 
@@ -70,10 +82,19 @@ def flops_per_token(spec: ModelSpec, parameters: int, max_seq_len: int) -> float
     return 6.0 * (parameters - looked_up) + attention
 
 
-def activation_bytes(spec: ModelSpec, micro_rows: int, max_seq_len: int, gradient_checkpointing: bool) -> int:
-    """Return the bytes kept for backward: about 11 D + 4 F values a token and layer, the mask, a chunk of logits."""
+def activation_bytes(
+    spec: ModelSpec, micro_rows: int, max_seq_len: int, gradient_checkpointing: bool, dtype: torch.dtype
+) -> int:
+    """Return the bytes kept for backward: about 11 D + 4 F values a token and layer, the mask, a chunk of logits.
+
+    Where attention is made of plain products, its weights are kept too: 3 T values a token and head.
+    """
     tokens = micro_rows * max_seq_len
-    per_layer = [11 * spec.dim + 4 * layer.feed_forward.hidden_dim for layer in spec.layers]
+    products = uses_products(max_seq_len, max_seq_len, dtype, torch.device(runtime.device()))
+    per_layer = [
+        11 * spec.dim + 4 * layer.feed_forward.hidden_dim + products * 3 * max_seq_len * layer.attention.num_heads
+        for layer in spec.layers
+    ]
     kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
     mask = micro_rows * max_seq_len * max_seq_len
     logits = 3 * min(CHUNK_ROWS, tokens) * spec.vocab_size
@@ -89,7 +110,7 @@ def refuse_what_does_not_fit(plan: Plan, spec: ModelSpec) -> None:
     limit = int(MEMORY_LIMIT * plan.free_bytes)
     if plan.memory_bytes <= limit:
         return
-    kept = activation_bytes(spec, plan.micro_rows, plan.max_seq_len, plan.gradient_checkpointing)
+    kept = bytes_of(plan, spec)
     needed, allowed = gigabytes(plan.memory_bytes), gigabytes(limit)
     raise ResourceError(
         f"the run needs about {needed}, {MEMORY_LIMIT:.0%} of the free memory is {allowed}",
@@ -102,11 +123,16 @@ def smallest_change(plan: Plan, spec: ModelSpec, room_bytes: int) -> str:
     trial = plan
     while trial.micro_rows > 1:
         trial = replace(trial, micro_rows=trial.micro_rows // 2)
-        if activation_bytes(spec, trial.micro_rows, trial.max_seq_len, trial.gradient_checkpointing) <= room_bytes:
+        if bytes_of(trial, spec) <= room_bytes:
             return f"micro_rows={trial.micro_rows} (the same training, in smaller pieces)"
-    if activation_bytes(spec, 1, plan.max_seq_len, True) <= room_bytes:
+    if bytes_of(replace(trial, gradient_checkpointing=True), spec) <= room_bytes:
         return "micro_rows=1 gradient_checkpointing=true (the same training, about a third slower)"
     return "a smaller model, or a machine with more memory: weights and optimizer state alone leave no room"
+
+
+def bytes_of(plan: Plan, spec: ModelSpec) -> int:
+    """Return the activations' share of a plan's memory."""
+    return activation_bytes(spec, plan.micro_rows, plan.max_seq_len, plan.gradient_checkpointing, plan.dtype)
 
 
 def gigabytes(num_bytes: float) -> str:

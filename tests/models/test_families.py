@@ -49,8 +49,8 @@ def test_rotary_base_is_read_from_either_place():
         ({**LLAMA, "rope_parameters": {"partial_rotary_factor": 0.5}}, "rope_parameters.partial_rotary_factor = 0.5"),
         ({**LLAMA, "hidden_act": "gelu"}, "hidden_act = 'gelu' is not supported\naccepted: 'silu'"),
         (
-            {**GPT2, "activation_function": "relu"},
-            "activation_function = 'relu' is not supported\naccepted: 'gelu_new'",
+            {**GPT2, "activation_function": "silu"},
+            "activation_function = 'silu' is not supported\naccepted: 'gelu_new' or 'gelu_pytorch_tanh' or 'relu'",
         ),
         ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not supported"),
         ({**GPT2, "n_head": None}, "config.json has no n_head\ntry: use the config.json published"),

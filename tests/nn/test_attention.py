@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from smelt.nn.attention import Attention, attend, attend_reference, segment_mask
+from smelt.nn.attention import Attention, attend, attend_products, attend_reference, segment_mask, uses_products
 from smelt.nn.positions import rotary_tables
 from smelt.nn.spec import AttentionSpec, RotarySpec
 
@@ -43,17 +43,38 @@ def test_reference_by_hand():
 
 @pytest.mark.parametrize("num_kv_heads", [1, 2, 6])
 @pytest.mark.parametrize("masked", [False, True])
-def test_fused_equals_reference_with_gradients(num_kv_heads, masked):
+def test_fused_and_products_equal_the_reference_with_gradients(num_kv_heads, masked):
     shapes = ((2, 6, 7, 5), (2, num_kv_heads, 7, 5), (2, num_kv_heads, 7, 5))
     segments = torch.tensor([[1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 1, 1, 1]])
     mask = segment_mask(segments, segments, torch.float32) if masked else None
     results = []
-    for function in (attend, attend_reference):
+    for function in (attend, attend_products, attend_reference):
         inputs = [draw(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
         out = function(*inputs, mask)
         gradients = torch.autograd.grad(out.square().sum(), inputs)
         results.append((out, *gradients))
-    torch.testing.assert_close(results[0], results[1], atol=1e-5, rtol=1e-5)
+    fused, products, reference = results
+    torch.testing.assert_close(fused, reference, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(products, reference, atol=1e-5, rtol=1e-5)
+
+
+def test_products_take_the_last_queries_of_a_longer_row():
+    queries, keys, values = draw(1, 4, 2, 4), draw(1, 2, 5, 4, seed=1), draw(1, 2, 5, 4, seed=2)
+    mask = torch.zeros(1, 1, 2, 5)
+    mask[..., 0, 4] = -math.inf  # the mask of two new tokens behind three cached ones
+    expected = attend_reference(queries, keys, values, mask)
+    torch.testing.assert_close(attend_products(queries, keys, values), expected)
+
+
+def test_only_short_bfloat16_rows_on_the_processor_take_the_products():
+    processor = torch.device("cpu")
+    assert uses_products(512, 512, torch.bfloat16, processor)
+    assert not uses_products(513, 513, torch.bfloat16, processor)
+    assert not uses_products(1, 512, torch.bfloat16, processor)
+    assert not uses_products(512, 512, torch.float32, processor)
+    assert not uses_products(512, 512, torch.bfloat16, torch.device("cuda"))
+    inputs = [draw(2, 2, 9, 4, seed=seed).bfloat16() for seed in range(3)]
+    torch.testing.assert_close(attend(*inputs), attend_reference(*inputs), atol=2e-2, rtol=2e-2)
 
 
 def test_one_token_sees_every_slot_without_a_mask():

@@ -58,6 +58,17 @@ def test_momentum_is_an_average_that_the_state_keeps() -> None:
     torch.testing.assert_close(optimizer.state[weight]["momentum_buffer"], torch.full((2, 3), 0.75 * 0.25 + 0.25 * 2.0))
 
 
+def test_bfloat16_products_point_the_same_way_and_leave_state_and_weights_in_fp32() -> None:
+    weights = [nn.Parameter(torch.zeros(16, 24)) for _ in range(2)]
+    for weight, dtype in zip(weights, (torch.float32, torch.bfloat16), strict=True):
+        weight.grad = matrix(16, 24)
+        optimizer = Muon([weight], learning_rate=0.1, dtype=dtype)
+        optimizer.step()
+        assert weight.dtype is optimizer.state[weight]["momentum_buffer"].dtype is torch.float32
+    exact, low = (weight.detach().flatten() for weight in weights)
+    assert torch.nn.functional.cosine_similarity(exact, low, dim=0) > 0.99
+
+
 def test_a_parameter_without_gradient_stays() -> None:
     moving, resting = nn.Parameter(matrix(3, 4)), nn.Parameter(matrix(3, 4))
     before = resting.detach().clone()

@@ -40,6 +40,7 @@ THEIRS = {
         rope_parameters={"rope_theta": 777.0, "rope_type": "default"},
     ),
     "gpt2": lambda: transformers.GPT2Config(**SIZES, **GPT2),
+    "gpt2-relu": lambda: transformers.GPT2Config(**SIZES, **GPT2 | {"activation_function": "relu"}),
     "gpt2-untied": lambda: transformers.GPT2Config(**SIZES, **GPT2, tie_word_embeddings=False),
 }
 OURS = {

@@ -92,7 +92,7 @@ def instructions(
 ) -> Iterator[ChatRow]:
     """Yield chats that end with the gold answer; kinds rotate, so one that is listed twice comes twice as often.
 
-    Chats about a text hold up to `max_questions` questions, 1 to 8. Raises UsageError for an unknown kind too.
+    Chats about a text hold up to `max_questions` questions, 1 or more. Raises UsageError for an unknown kind too.
     """
     rows = range(start, start + num)
     for kind, where, task in _tasks("instruction", rows, seed, split, languages, kinds, max_questions):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from smelt.data.town.lexicon import Fields, slots_of
-from smelt.data.town.split import SUM_WEIGHTS, Sum, result_of, sequences_of, sums_of
+from smelt.data.town.split import SUM_WEIGHTS, Sum, is_table, result_of, sequences_of, sums_of
 from smelt.data.town.world import World
 
 # The keys of a record in their order, with the slots that fill them.
@@ -40,6 +40,7 @@ class Exercise(NamedTuple):
 
 def arithmetic(world: World) -> Exercise:
     """Add or take away, column by column; see `sums_of` for the classes of sums."""
+    # Held-out worlds have no tables of their own.
     sums = {name: items for name, items in sums_of(world.split).items() if name in SUM_WEIGHTS and items}
     item = world.chooser.choose(sums[world.chooser.choose(tuple(sums), [SUM_WEIGHTS[name] for name in sums])])
     true, template = result_of(item), world.lexicon.answers["arithmetic"]
@@ -67,7 +68,7 @@ def columns(item: Sum) -> list[str]:
     if sign == "-":
         ones += 10 * carried
     first = f"{ones}{sign}{more_ones}={result_of((ones, sign, more_ones))}"
-    if not (tens or more_tens) or (sign == "-" and not more_tens and tens == carried):
+    if is_table(*item):
         return [first]
     second = tens + more_tens + carried if sign == "+" else tens - more_tens - carried
     return [first, f"{tens}{sign}{more_tens}{f'{sign}1' if carried else ''}={second}"]

@@ -1,8 +1,8 @@
-"""The English words of the town: syllables of names, closed word lists, and how each fact is told and asked.
+"""The English words of the town: parts of names, closed word lists, and how each fact is told and asked.
 
 Every past tense equals its participle and every thing can be counted, so that passives, questions and plurals are
 single words to look up. No word after an article begins with a vowel sound, save the things, which never follow "a"
-directly. Names are open syllables; no real name is meant.
+directly. No real name is meant.
 """
 
 from __future__ import annotations
@@ -60,10 +60,7 @@ FACTS = {
     "has": FactWords(
         ("{P} has {n} {c} {os}.", "{P} owns {n} {c} {os}."),
         (Ask("n", "How many {os} does {P} have?", "{n} {os}."), Ask("c", "What colour are the {os}?", "They are {c}.")),
-        (
-            Check("c", "Are the {os} {c}?"),
-            Check("n", "Does {P} have {n} {os}?"),
-        ),
+        (Check("c", "Are the {os} {c}?"), Check("n", "Does {P} have {n} {os}?")),
     ),
     "put": FactWords(
         ("{P} put the {c} {o} in the {l}.", "{P} left the {c} {o} in the {l}."),

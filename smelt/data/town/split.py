@@ -40,26 +40,26 @@ def is_heldout_name(name: str) -> bool:
 
 def is_heldout_sum(left: int, sign: str, right: int) -> bool:
     """Say whether the sum `left sign right` may appear in held-out worlds only."""
-    if _is_table(left, sign, right):
+    if is_table(left, sign, right):
         return False
     if sign == "+" and right < left:
         left, right = right, left
     return _is_heldout(f"{left} {sign} {right}")
 
 
-def _is_table(left: int, sign: str, right: int) -> bool:
-    # 9 + 8 = 17, and backwards 17 - 8 = 9: all that working out a column needs.
+def is_table(left: int, sign: str, right: int) -> bool:
+    """Say whether a sum is in the tables that working out a column needs: 9 + 8 = 17, and backwards 17 - 8 = 9."""
     return right < 10 and (left < 10 if sign == "+" else left - right < 10)
 
 
 @lru_cache
 def name_table(split: Split, language: Language, what: Literal["people", "towns"]) -> dict[str, tuple[str, ...]]:
-    """List the names of one side by their first part (syllable or surname)."""
+    """List the names of one side by their first part (or surname)."""
     starts, *others = _PARTS[language][what == "towns"]
     rests = ["".join(parts) for parts in product(*others)]
     table: dict[str, tuple[str, ...]] = {}
     for start in starts:
-        # A doubled first syllable ("Kaka") reads badly.
+        # A doubled first part ("Kaka") reads badly.
         names = [start + rest for rest in rests if not rest.startswith("-" + start.lower())]
         table[start] = tuple(name for name in names if is_heldout_name(name) == (split == "heldout"))
     return table
@@ -92,11 +92,11 @@ def sums_of(split: Split) -> dict[str, tuple[Sum, ...]]:
     pairs = [(left, right) for left in range(1, 100) for right in range(1, 100)]
     every: list[Sum] = [(a, "+", b) for a, b in pairs if a + b <= 99] + [(a, "-", b) for a, b in pairs if a >= b]
     mine = [item for item in every if is_heldout_sum(*item) == (split == "heldout")]
-    larger = [item for item in mine if not _is_table(*item)]
+    larger = [item for item in mine if not is_table(*item)]
     two_digits = [item for item in larger if item[0] > 9 < item[2]]
     few = [item for item in mine if 2 <= item[0] < 40 and item[2] < 10 and result_of(item) > 1]
     classes = {
-        "table": [item for item in mine if _is_table(*item)],
+        "table": [item for item in mine if is_table(*item)],
         "small": [item for item in larger if min(item[0], item[2]) < 10],
         "plain": [item for item in two_digits if not _carries(item)],
         "carry": [item for item in two_digits if _carries(item)],

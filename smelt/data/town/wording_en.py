@@ -11,8 +11,8 @@ from __future__ import annotations
 
 SPACE = " "
 COMMA = ", "
-YES = "Asked {x}, told {y}: yes."
-NO = "Asked {x}, told {y}: no."
+YES = "Asked {x}, told {y} too: yes."
+NO = "Asked {x}, told {y} instead: no."
 UNKNOWN = "The story does not say."
 
 TASKS = {

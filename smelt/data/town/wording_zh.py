@@ -8,8 +8,8 @@ from __future__ import annotations
 
 SPACE = ""
 COMMA = "、"
-YES = "问{x}，说{y}：对。"
-NO = "问{x}，说{y}：不对。"
+YES = "问{x}，说{y}相同：对。"
+NO = "问{x}，说{y}不同：不对。"
 UNKNOWN = "故事里没有说。"
 
 TASKS = {

@@ -1,7 +1,7 @@
 """One small world: people, things and facts that come into being only when a sentence needs them.
 
 Lazy drawing keeps the books straight: what is drawn is told, so the bits of the Chooser are the bits of the text.
-Within a world no two names share their first syllable (or surname), and no two facts a thing, a place, a verb, a role
+Within a world no two names share their first part (or surname), and no two facts a thing, a place, a verb, a role
 or a kind of building, so every question about a fact has exactly one answer and a name is copied in one way only.
 """
 

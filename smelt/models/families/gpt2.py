@@ -1,4 +1,4 @@
-"""GPT-2: LayerNorm, learned positions, GELU (tanh form), biases everywhere, and a head tied to the embedding.
+"""GPT-2: LayerNorm, learned positions, GELU (tanh form) or ReLU, biases everywhere, and a head tied to the embedding.
 
 Published weights fuse query, key and value in one matrix and store every matrix transposed (Conv1D); both are undone
 here. The projections into the residual stream start smaller by sqrt(2 L).
@@ -19,10 +19,12 @@ from smelt.models.families.base import (
     token_ids_from_hf,
 )
 from smelt.models.weights import Ignore, Rule, Rules, Tie, rename, split, transpose
-from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, TokenIds
+from smelt.nn.spec import Activation, AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, TokenIds
+
+ACTIVATIONS: dict[str, Activation] = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
 HONOURED = {
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "activation_function": tuple(ACTIVATIONS),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
@@ -30,14 +32,16 @@ HONOURED = {
 """Fields of config.json with one meaning here; any other value is refused."""
 
 
-def make(shape: Shape, *, eps: float = 1e-5, token_ids: TokenIds | None = None) -> ModelSpec:
+def make(
+    shape: Shape, *, activation: Activation = "gelu_tanh", eps: float = 1e-5, token_ids: TokenIds | None = None
+) -> ModelSpec:
     """Make a spec of these sizes; F defaults to 4 D, the head is tied unless the shape says otherwise."""
     norm, head_dim = NormSpec("layer", eps), shape.dim // shape.num_heads
     layer = LayerSpec(
         attention=AttentionSpec(
             shape.num_heads, shape.num_kv_heads or shape.num_heads, head_dim, qkv_bias=True, output_bias=True
         ),
-        feed_forward=FeedForwardSpec(shape.hidden_dim or 4 * shape.dim, "gelu_tanh", bias=True),
+        feed_forward=FeedForwardSpec(shape.hidden_dim or 4 * shape.dim, activation, bias=True),
         norm=norm,
     )
     return ModelSpec(
@@ -66,7 +70,12 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
         hidden_dim=config.get("n_inner"),
         tied=bool(config.get("tie_word_embeddings", True)),
     )
-    return make(shape, eps=config.get("layer_norm_epsilon", 1e-5), token_ids=token_ids_from_hf(config))
+    return make(
+        shape,
+        activation=ACTIVATIONS[config.get("activation_function", "gelu_new")],
+        eps=config.get("layer_norm_epsilon", 1e-5),
+        token_ids=token_ids_from_hf(config),
+    )
 
 
 def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
@@ -81,7 +90,7 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
         "n_layer": len(spec.layers),
         "n_head": layer.attention.num_heads,
         "n_inner": layer.feed_forward.hidden_dim,
-        "activation_function": "gelu_new",
+        "activation_function": "relu" if layer.feed_forward.activation == "relu" else "gelu_new",
         "layer_norm_epsilon": spec.norm.eps,
         "resid_pdrop": 0.0,
         "embd_pdrop": 0.0,
@@ -136,7 +145,7 @@ GPT2 = Family(
     init=Init(position_std=0.01),
     prefix="transformer.",
     presets={
-        "smelt-town": make(Shape(2048, 128, 2, 4, 256)),
+        "smelt-town": make(Shape(2048, 128, 2, 4, 256), activation="relu"),
         "gpt2-124m": _published(768, 12, 12),
         "gpt2-355m": _published(1024, 24, 16),
         "gpt2-774m": _published(1280, 36, 20),
