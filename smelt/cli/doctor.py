@@ -81,7 +81,7 @@ def examine(runs: Path) -> tuple[dict[str, object], list[str]]:
         "torch": torch,
         "cores": runtime.num_threads(),
         "processor": " ".join(flags) or "no vector extension that is known here",
-        "number_type": "bfloat16 (fast here)" if fast else "float32 (bfloat16 is slow without AMX)",
+        "number_type": "bfloat16 (fast here)" if fast else "float32 (bfloat16 is slow here)",
         "compiler": "present: long runs are compiled" if runtime.has_compiler() else "none: runs are not compiled",
         "memory": f"{runtime.free_memory_bytes() / 1e9:.1f} GB free of {runtime.total_memory_bytes() / 1e9:.1f}",
         "disk": f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f}",

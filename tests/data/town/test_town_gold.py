@@ -133,7 +133,7 @@ VERDICTS = {"yes.": "yes", "no.": "no", "对。": "yes", "不对。": "no"}
 
 def compared_in(gold: str) -> tuple[str, str, str]:
     """Cut an answer to yes or no into what was asked, what was told, and the verdict."""
-    asked, told, verdict = re.fullmatch(r"(?:Asked |问)(.+?)(?:, told |，说)(.+?)(?:: |：)(.+)", gold).groups()
+    asked, told, verdict = re.fullmatch(r"(?:Asked |问)(.+?)(?:, told |，说)(.+?)(?: too: | instead: |相同：|不同：)(.+)", gold).groups()
     return asked, told, VERDICTS[verdict]
 
 
