@@ -88,7 +88,7 @@ def main() -> None:
         print(f"heat {temperature:<7}", repr(generate(model, tokenizer, [prompt], sampling)[0].text))
 
     # Prompts of different lengths share one batch: the shorter ones are padded on the left and see none of it.
-    prompts = [tokenizer.encode(text) for text in ("On", "Tato lives in", "Question: What colour is the")]
+    prompts = [tokenizer.encode(text) for text in ("On", "Ta-to lives in", "Question: What colour is the")]
     sampling = Sampling(max_new_tokens=16, temperature=0, stop=("\n",))
     together = generate(model, tokenizer, prompts, sampling)
     alone = [generate(model, tokenizer, [one], sampling)[0] for one in prompts]

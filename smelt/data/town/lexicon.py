@@ -34,11 +34,15 @@ def slots_of(template: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Ask:
-    """A question about a fact: the slot it asks for, the question, the answer."""
+    """A question about a fact: the slot it asks for, the question, the answer, and what to say where it was not told.
+
+    Without an `untold` of its own a question gets the lexicon's `unknown`.
+    """
 
     slot: str
     question: str
     answer: str
+    untold: str = ""
 
     @cached_property
     def needs(self) -> tuple[str, ...]:

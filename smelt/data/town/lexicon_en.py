@@ -52,19 +52,25 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 ROLES = ("baker", "teacher", "doctor", "mayor", "painter", "farmer", "singer", "gardener")
 BUILDINGS = ("bridges", "mills", "wells", "gates", "shops", "farms", "ponds", "inns")
 
-_COLOUR = Ask("c", "What colour is the {o}?", "It is {c}.")
+# What is asked of a thing is answered of that thing: once its name is written, one attention head can look for it in the
+# story, and so tell what follows it from what does not.
+_NO_THING = "The {o} is not in the story."
+_COLOUR = Ask("c", "What colour is the {o}?", "The {o} is {c}.", _NO_THING)
 _IS_COLOUR = Check("c", "Is the {o} {c}?")
 _NOW = Ask("s", "How many {os} does {P} have now?", "{s} {os}.")
 
 FACTS = {
     "has": FactWords(
         ("{P} has {n} {c} {os}.", "{P} owns {n} {c} {os}."),
-        (Ask("n", "How many {os} does {P} have?", "{n} {os}."), Ask("c", "What colour are the {os}?", "They are {c}.")),
+        (
+            Ask("n", "How many {os} does {P} have?", "{n} {os}."),
+            Ask("c", "What colour are the {os}?", "The {os} are {c}.", "The {os} are not in the story."),
+        ),
         (Check("c", "Are the {os} {c}?"), Check("n", "Does {P} have {n} {os}?")),
     ),
     "put": FactWords(
         ("{P} put the {c} {o} in the {l}.", "{P} left the {c} {o} in the {l}."),
-        (Ask("l", "Where is the {o}?", "In the {l}."), _COLOUR),
+        (Ask("l", "Where is the {o}?", "The {o} is in the {l}.", _NO_THING), _COLOUR),
         (Check("l", "Is the {o} in the {l}?"), _IS_COLOUR),
     ),
     "works": FactWords(
@@ -76,16 +82,20 @@ FACTS = {
     "gave": FactWords(
         ("On {d}, {P} gave the {c} {o} to {Q}.",),
         (
-            Ask("P", "Who gave the {o} to {Q}?", "It was {P}."),
-            Ask("Q", "Who got the {o}?", "It was {Q}."),
-            Ask("d", "When did {Q} get the {o}?", "On {d}."),
+            Ask("P", "Who gave the {o} to {Q}?", "The {o} came from {P}.", _NO_THING),
+            Ask("Q", "Who got the {o}?", "The {o} went to {Q}.", _NO_THING),
+            Ask("d", "When did {Q} get the {o}?", "The {o} came on {d}.", _NO_THING),
             _COLOUR,
         ),
         (Check("d", "Did {Q} get the {o} on {d}?"), _IS_COLOUR),
     ),
     "did": FactWords(
         ("{P} {v} the {c} {o}.",),
-        (Ask("P", "Who {v} the {o}?", "It was {P}."), Ask("o", "What did {P} {vb}?", "The {c} {o}."), _COLOUR),
+        (
+            Ask("P", "Who {v} the {o}?", "The {o} was {vp} by {P}.", _NO_THING),
+            Ask("o", "What did {P} {vb}?", "The {c} {o}."),
+            _COLOUR,
+        ),
         (Check("o", "Did {P} {vb} the {o}?"), _IS_COLOUR),
     ),
     "visits": FactWords(
@@ -113,7 +123,7 @@ FACTS = {
     ),
     "painted": FactWords(
         ("The {l} is {c}.",),
-        (Ask("c", "What colour is the {l}?", "It is {c}."),),
+        (Ask("c", "What colour is the {l}?", "The {l} is {c}."),),
         (Check("c", "Is the {l} {c}?"),),
     ),
     "job": FactWords(

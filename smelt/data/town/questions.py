@@ -6,6 +6,7 @@ there is what is asked later. Every question comes with its only answer and, on 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
@@ -54,15 +55,21 @@ def checked(world: World, fact: Fact, check: Check) -> Reply:
 
 
 @lru_cache
-def _story_asks(lexicon: Lexicon) -> tuple[tuple[str, Ask], ...]:
-    # Several kinds share a question ("What colour is ...?"): list each wording once, or its bits would count twice.
-    asks = {ask.question: (kind, ask) for kind in STORY_KINDS for ask in lexicon.facts[kind].asks}
-    return tuple(asks.values())
+def _story_asks(lexicon: Lexicon) -> tuple[tuple[tuple[str, Ask], ...], tuple[int, ...]]:
+    # Several kinds share a question ("What colour is ...?"): list each wording once, or its bits would count twice. Its
+    # weight is how often the kinds that share it are told, or its form alone would say whether it has an answer.
+    asks: dict[str, tuple[str, Ask]] = {}
+    weights: Counter[str] = Counter()
+    for kind, weight in STORY_KINDS.items():
+        for ask in lexicon.facts[kind].asks:
+            asks[ask.question] = (kind, ask)
+            weights[ask.question] += weight
+    return tuple(asks.values()), tuple(weights[question] for question in asks)
 
 
 def untold(world: World) -> Reply:
     """Ask a question as stories answer them, about something that this story does not tell."""
-    kind, ask = world.chooser.choose(_story_asks(world.lexicon))
+    kind, ask = world.chooser.choose(*_story_asks(world.lexicon))
     fields = world.phantom(kind, ask)
 
     def wrong() -> str:
@@ -71,7 +78,7 @@ def untold(world: World) -> Reply:
             missing.update(world.other(slot, {}))
         return ask.answer.format_map(missing | fields)
 
-    return Reply(ask.question.format_map(fields), world.lexicon.unknown, wrong)
+    return Reply(ask.question.format_map(fields), (ask.untold or world.lexicon.unknown).format_map(fields), wrong)
 
 
 def draw_questions(

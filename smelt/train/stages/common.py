@@ -25,7 +25,7 @@ from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.decoder import Decoder
 from smelt.models.hub import load, load_weights_into, publish
-from smelt.optim.build import build_optimizers
+from smelt.optim.build import build_optimizers, set_learning_rate
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.bpe import ByteBPE
 from smelt.tokenizers.chat import ChatTemplate
@@ -40,7 +40,7 @@ from smelt.train.run import RunDirectory
 from smelt.train.sources import Rows, RowSource, to_batch
 from smelt.train.state import TrainState
 
-STEP_OVERHEAD = 1.15  # what optimizer, validation and checkpoints add to forward and backward
+STEP_OVERHEAD = 1.1  # what validation, checkpoints and the log add to a step
 VALIDATION_ROWS = 256  # rows measured during training; the figure at the end takes all of them
 
 
@@ -213,20 +213,28 @@ def resolve(job: Job, state: TrainState) -> Any:
 
 
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
-    """Return the seconds of one optimizer step, the median of some passes that change nothing."""
+    """Return the seconds of one optimizer step, from medians of some passes and updates that change nothing."""
     probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device())
+    optimizers = build_optimizers(job.model, job.recipe.optimizer, dtype)
+    set_learning_rate(optimizers, 0.0)
     job.model.train()
-    times: list[float] = []
-    # The first pass warms up (or compiles); then at least three, and up to eight while they are short.
-    while len(times) < 4 or (len(times) < 9 and sum(times[1:]) < 2.0):
+    passes, updates = list[float](), list[float]()
+    # The first pass warms up (or compiles); then at least three, and more while they are short.
+    while len(passes) < 4 or (len(passes) < 40 and sum(passes[1:]) < 2.0):
         batch = probe.take(micro_rows)
         started = time.perf_counter()
         with runtime.autocast(dtype):
             loss, _ = job.objective(job.model, batch)
         loss.backward()
-        times.append(time.perf_counter() - started)
-        job.model.zero_grad(set_to_none=True)
-    return statistics.median(times[1:]) * len(split_rows(batch_rows, micro_rows)) * STEP_OVERHEAD
+        passes.append(time.perf_counter() - started)
+        job.model.zero_grad(set_to_none=False)  # nothing to add to the weights, be the loss as it may
+        started = time.perf_counter()
+        for optimizer in optimizers:
+            optimizer.step()
+        updates.append(time.perf_counter() - started)
+    job.model.zero_grad(set_to_none=True)
+    micro_batches = len(split_rows(batch_rows, micro_rows))
+    return (statistics.median(passes[1:]) * micro_batches + statistics.median(updates[1:])) * STEP_OVERHEAD
 
 
 def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt) -> list[Callable[..., None]]:

@@ -19,6 +19,7 @@ EN_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "
 ZH_DAYS = ["星期" + day for day in "一二三四五六日"]
 LANGUAGES = ("en", "zh")
 SPLIT = "heldout"
+UNTOLD = {"en": "The story does not say.", "zh": "故事里没有说。"}
 
 
 def rows_of(kind: str, language: str, num: int = NUM) -> list[ChatRow]:
@@ -73,7 +74,7 @@ def solve_passive(prompt: str) -> str:
     if found := re.search(r": ([\w-]+) (\w+) the (\w+ \w+)\.$", prompt):
         person, verb, thing = found.groups()
         return f"The {thing} was {verb} by {person}."
-    person, thing, verb = re.search(r"：(\w{2})把(\w色的\w+?)(洗干净|\w\w)了。$", prompt).groups()
+    person, thing, verb = re.search(r"：(\w{2})把(\w+?)(洗干净|\w\w)了。$", prompt).groups()
     return f"{thing}被{person}{verb}了。"
 
 
@@ -90,8 +91,8 @@ YES_EN = [
 ]
 YES_ZH = [
     (r"(?P<P>\w{2})在(?P<l>\w+)里工作。", r"(?P<P>\w{2})在(?P<l>\w+)里工作，对吗"),
-    (r"的(?P<o>\w+)[放留]在(?P<l>\w+)里。", r"^(?P<o>\w+)在(?P<l>\w+)里，对吗"),
-    (r"(?P<d>星期.)，\w{2}把\w+的(?P<o>\w+)送给了\w{2}。", r"\w{2}是(?P<d>星期.)收到(?P<o>\w+)的，对吗"),
+    (r"把\w(?P<o>\w+)[放留]在(?P<l>\w+)里。", r"^(?P<o>\w+)在(?P<l>\w+)里，对吗"),
+    (r"(?P<d>星期.)，\w{2}把\w(?P<o>\w+)送给了\w{2}。", r"\w{2}是(?P<d>星期.)收到(?P<o>\w+)的，对吗"),
     (r"(?P<P>\w{2})要在(?P<d>星期.)去看望", r"(?P<P>\w{2})要在(?P<d>星期.)去看望"),
     (r"(?P<d>星期.)，(?P<P>\w{2})要去看望", r"(?P<P>\w{2})要在(?P<d>星期.)去看望"),
 ]
@@ -103,15 +104,15 @@ def solve_yes_no(prompt: str) -> str:
     for base, past in (("sell", "sold"), ("lose", "lost"), ("find", "found")):
         question = question.replace(f" {base} ", f" {past} ")
     no, yes = "no", "yes"
-    if colour := re.search(r"^(\w+)是(\w色)的，对吗", question):
-        return yes if f"{colour[2]}的{colour[1]}" in body else no
+    if colour := re.search(r"^(\w+)是(\w)的，对吗", question):
+        return yes if f"{colour[2]}{colour[1]}" in body else no
     if deed := re.search(r"^(\w{2})把(\w+)了，对吗", question):
-        thing_and_verb = {found[1] for found in re.finditer(rf"{deed[1]}把\w色的(\w+)了。", body)}
+        thing_and_verb = {found[1] for found in re.finditer(rf"{deed[1]}把\w(\w+)了。", body)}
         return yes if deed[2] in thing_and_verb else no
     if count := re.search(r"Does ([\w-]+) have (\d) (\w+)\?", question):
         return yes if re.search(rf"{count[1]} (?:has|owns) {count[2]} \w+ {count[3]}\.", body) else no
     if (count := re.search(r"^(\w{2})有(\d)(\w+)，对吗", question)) and (measure := count[3][0]):
-        return yes if re.search(rf"{count[1]}(?:家里)?有{count[2]}{measure}\w色的{count[3][1:]}。", body) else no
+        return yes if re.search(rf"{count[1]}(?:家里)?有{count[2]}{measure}\w{count[3][1:]}。", body) else no
     for told, asked in YES_ZH if chinese else YES_EN:
         claim = re.search(asked, question)
         for fact in re.finditer(told, body) if claim else ():
@@ -133,7 +134,8 @@ VERDICTS = {"yes.": "yes", "no.": "no", "对。": "yes", "不对。": "no"}
 
 def compared_in(gold: str) -> tuple[str, str, str]:
     """Cut an answer to yes or no into what was asked, what was told, and the verdict."""
-    asked, told, verdict = re.fullmatch(r"(?:Asked |问)(.+?)(?:, told |，说)(.+?)(?: too: | instead: |相同：|不同：)(.+)", gold).groups()
+    pattern = r"(?:Asked |问)(.+?)(?:, told |，说)(.+?)(?: too: | instead: |相同：|不同：)(.+)"
+    asked, told, verdict = re.fullmatch(pattern, gold).groups()
     return asked, told, VERDICTS[verdict]
 
 
@@ -220,18 +222,48 @@ def test_answers_are_made_of_the_words_of_the_text(kind: str, language: str):
     for row in rows_of(kind, language):
         text = row.messages[0].content
         if language == "en":
-            frame = {"It", "is", "was", "They", "are", "In", "On", "For", "From", "Its", "The"}
+            frame = set(
+                [
+                    "is",
+                    "was",
+                    "are",
+                    "in",
+                    "In",
+                    "on",
+                    "On",
+                    "For",
+                    "From",
+                    "from",
+                    "Its",
+                    "The",
+                    "by",
+                    "came",
+                    "went",
+                    "to",
+                    "It",
+                ]
+            )
             words = set(re.findall(r"\w+", row.gold)) - frame
         else:
+            of_a_thing = re.fullmatch(r"(\w+)(?:被(\w\w)(\w+)了|送给了(\w\w)|是(\w+?)送?的|在(\w+)里)。", row.gold)
             said = re.sub(r"^(是|在|住在)|(里|的|人)?。$", "", row.gold)
             words = {said} if said in text else {*re.findall(r"\d+", said), re.sub(r"^\d+\w", "", said)}
+            words = set(of_a_thing.groups()) - {None} if of_a_thing and of_a_thing[1] in text else words
         assert words and all(word in text for word in words), (row.gold, text)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_what_the_story_does_not_say_has_one_answer(language: str):
-    answers = {row.gold for row in rows_of("unknowable", language)}
-    assert answers == {"The story does not say." if language == "en" else "故事里没有说。"}
+def test_what_the_story_does_not_say_is_said_of_the_thing_or_of_the_story(language: str):
+    for row in rows_of("unknowable", language):
+        body, question = re.match(r"(?s)(.*)\n(.+)$", row.messages[0].content).groups()
+        if row.gold == UNTOLD[language]:
+            continue
+        thing = re.fullmatch(r"The (\w+) (?:is|are) not in the story\.|(\w+)不在故事里。", row.gold)
+        named = thing[1] or thing[2]
+        assert named in question and not re.search(rf"\b{named}\b" if thing[1] else named, body), row.messages[
+            0
+        ].content
+    assert {row.gold for row in rows_of("unknowable", language)} > {UNTOLD[language]}
     told = {row.messages[-2].content.split("\n")[-1][:6] for row in rows_of("reading", language)}
     untold = {row.messages[-2].content.split("\n")[-1][:6] for row in rows_of("unknowable", language)}
     assert len(told & untold) > 5, "the same forms of question"
