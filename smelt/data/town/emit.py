@@ -19,15 +19,20 @@ from smelt.data.town.languages import LEXICONS
 from smelt.data.town.lexicon import Fields, Language, slots_of
 from smelt.data.town.school import school_page
 from smelt.data.town.split import Split
-from smelt.data.town.stories import page, story
+from smelt.data.town.stories import page, shelf, story
 from smelt.data.town.world import World
 
 KINDS: tuple[str, ...] = tuple(TASKS)
 LANGUAGES: tuple[Language, ...] = tuple(LEXICONS)
 LABELS: tuple[str, ...] = tuple(LEXICONS["en"].labelled)
 
-_WRITERS: dict[str, Callable[[World], str]] = {"story": story, "page": page, "school": school_page}
-_WEIGHTS = (2, 1, 2)
+_WRITERS: dict[str, Callable[[World], str]] = {
+    "story": story,
+    "page": page,
+    "school": school_page,
+    "shelf": shelf,
+}
+_WEIGHTS = (4, 2, 4, 3)
 
 
 @dataclass(frozen=True)

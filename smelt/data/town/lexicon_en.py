@@ -52,9 +52,9 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 ROLES = ("baker", "teacher", "doctor", "mayor", "painter", "farmer", "singer", "gardener")
 BUILDINGS = ("bridges", "mills", "wells", "gates", "shops", "farms", "ponds", "inns")
 
-# What is asked of a thing is answered of that thing: once its name is written, one attention head can look for it in the
-# story, and so tell what follows it from what does not.
-_NO_THING = "The {o} is not in the story."
+# What is asked of a thing is answered of that thing: once its name is written, one attention head can look for it in
+# the story, and so tell a thing that is there from one that is not.
+_NO_THING = "The {o} is not mentioned."
 _COLOUR = Ask("c", "What colour is the {o}?", "The {o} is {c}.", _NO_THING)
 _IS_COLOUR = Check("c", "Is the {o} {c}?")
 _NOW = Ask("s", "How many {os} does {P} have now?", "{s} {os}.")
@@ -64,7 +64,7 @@ FACTS = {
         ("{P} has {n} {c} {os}.", "{P} owns {n} {c} {os}."),
         (
             Ask("n", "How many {os} does {P} have?", "{n} {os}."),
-            Ask("c", "What colour are the {os}?", "The {os} are {c}.", "The {os} are not in the story."),
+            Ask("c", "What colour are the {os}?", "The {os} are {c}.", "The {os} are not mentioned."),
         ),
         (Check("c", "Are the {os} {c}?"), Check("n", "Does {P} have {n} {os}?")),
     ),
@@ -103,6 +103,7 @@ FACTS = {
         (Ask("d", "When will {P} visit {Q}?", "On {d}."),),
         (Check("d", "Will {P} visit {Q} on {d}?"),),
     ),
+    "lies": FactWords(("the {c} {o}",), (_COLOUR,), (_IS_COLOUR,)),
     "plus": FactWords(("{P} had {a} {os} and got {b} more. Now {P} has {s} {os}.",), (_NOW,)),
     "minus": FactWords(("{P} had {a} {os} and gave {b} away. Now {P} has {s} {os}.",), (_NOW,)),
     "role": FactWords(("The {r} of {T} is {P}.",), (Ask("P", "Who is the {r} of {T}?", "It is {P}."),)),

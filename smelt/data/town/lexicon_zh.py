@@ -2,8 +2,9 @@
 
 Each thing carries its measure word, and each verb its result (wash clean, carry away), as the ba and bei sentences
 need. Every character is a token of its own. So a colour and a thing are one character each, side by side ("红伞"), and
-no two places, days or roles end alike: as in English, a model of two layers finds the colour of a thing in the token next
-to it, and can tell two words apart by their last token. Characters of names and of towns are kept apart from those of the word lists, so that a name is never half a word.
+no two places, days or roles end alike: as in English, a model of two layers finds the colour of a thing in the token
+next to it, and can tell two words apart by their last token. Characters of names and of towns are kept apart from those
+of the word lists, so that a name is never half a word.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ TOWN_PARTS = (
 
 # The thing, then its measure word.
 _THINGS = words(
-    "鼓面 灯盏 帽顶 篮个 铃个 盒个 烛根 车辆 杯个 笛支 琴把 罐个 镜面 锅口 毯条 绳根 勺把 伞把 瓶个 哨个 鞋双 碗只 梳把 锁把"
+    "鼓面 灯盏 帽顶 篮个 铃个 盒个 烛根 车辆 杯个 笛支 琴把 罐个"
+    " 镜面 锅口 毯条 绳根 勺把 伞把 瓶个 哨个 鞋双 碗只 梳把 锁把"
 )
 _VERBS = words("洗干净 搬走 修好 卖掉 借走 带走 擦亮 收好 藏好 弄丢 买走 包好")
 
@@ -38,7 +40,7 @@ DAYS = ("星期一", "星期二", "星期三", "星期四", "星期五", "星期
 ROLES = ("厨师", "护士", "医生", "邮差", "画家", "农夫", "歌手", "园丁")
 BUILDINGS = ("座桥", "座磨坊", "口井", "座水塔", "家商店", "座农场", "个池塘", "家客栈")
 
-_NO_THING = "{o}不在故事里。"
+_NO_THING = "{o}没有提到。"
 _COLOUR = Ask("c", "{o}是什么颜色的？", "{o}是{c}的。", _NO_THING)
 _IS_COLOUR = Check("c", "{o}是{c}的，对吗？")
 _NOW = Ask("s", "{P}现在有多少{m}{o}？", "{s}{m}{o}。")
@@ -84,6 +86,7 @@ FACTS = {
         (Ask("d", "{P}哪天要去看望{Q}？", "是{d}。"),),
         (Check("d", "{P}要在{d}去看望{Q}，对吗？"),),
     ),
+    "lies": FactWords(("{c}{o}",), (_COLOUR,), (_IS_COLOUR,)),
     "plus": FactWords(("{P}原来有{a}{m}{o}，又得到{b}{m}，现在有{s}{m}。",), (_NOW,)),
     "minus": FactWords(("{P}原来有{a}{m}{o}，后来送出{b}{m}，现在有{s}{m}。",), (_NOW,)),
     "role": FactWords(("{T}的{r}是{P}。",), (Ask("P", "{T}的{r}是谁？", "是{P}。"),)),

@@ -1,12 +1,22 @@
 """Stories and encyclopaedia pages: a few facts of one world told in a row, most of them closing with questions.
 
 A story is a handful of facts, or of events in order; a page describes a town or a person. Nothing is drawn that is
-not told. Questions follow the text on lines of their own, each with its answer.
+not told. Questions follow the text on lines of their own, each with its answer. A shelf is the densest of all: a list
+of things, and remarks that look one up each.
 """
 
 from __future__ import annotations
 
-from smelt.data.town.questions import STORY_KINDS, Reply, asks_about, checks_about, draw_questions, ordered
+from smelt.data.town.questions import (
+    STORY_KINDS,
+    Reply,
+    asks_about,
+    checked,
+    checks_about,
+    draw_questions,
+    ordered,
+    told,
+)
 from smelt.data.town.world import World
 
 _KINDS, _KIND_WEIGHTS = tuple(STORY_KINDS), tuple(STORY_KINDS.values())
@@ -26,6 +36,12 @@ def tell_events(world: World) -> str:
     steps = world.lexicon.steps
     leads = world.chooser.choose((steps, (*steps[:2], steps[-1])))
     return world.lexicon.space.join([world.fact("did", lead=lead).text for lead in leads])
+
+
+def tell_shelf(world: World) -> str:
+    """List three to five things in a row."""
+    things = [world.fact("lies").text for _ in range(world.chooser.integer(3, 5))]
+    return world.chooser.choose(world.lexicon.texts["shelf"]).format(x=world.lexicon.comma.join(things))
 
 
 def tell_page(world: World) -> str:
@@ -79,3 +95,21 @@ def page(world: World) -> str:
     """Write a page of an encyclopaedia, perhaps with closing questions."""
     body = tell_page(world)
     return "\n".join([body, *question_notes(world, world.chooser.integer(0, 3), with_untold=False)])
+
+
+def shelf(world: World) -> str:
+    """Write a list of things and many short remarks on it: each finds a word again, or misses it."""
+    chooser = world.chooser
+    lines = [tell_shelf(world)]
+    asks, checks = asks_about(world), checks_about(world)
+    for _ in range(chooser.integer(5, 8)):
+        sort = chooser.choose(("told", "untold", "checked"), (2, 1, 2))
+        if sort == "told":
+            lines.append(told(world, *chooser.choose(asks)).answer)
+        elif sort == "untold":
+            _, ask = asks[0]
+            lines.append(ask.untold.format_map(world.phantom("lies", ask)))
+        else:
+            reply = checked(world, *chooser.choose(checks))
+            lines.append(world.lexicon.space.join((reply.question, reply.answer)))
+    return "\n".join(lines)

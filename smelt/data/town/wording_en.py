@@ -75,6 +75,7 @@ ANSWERS = {
 TEXTS = {
     "deal": ("On {d}, {P} bought {n} {os}.", "{P} sold {n} {os} on {d}.", "On {d}, {P} made {n} {os}."),
     "put": ("{P} put the {c} {o} in the {l}.", "In the {l}, {P} saw the {c} {o}."),
+    "shelf": ("On the shelf: {x}.", "There are, in a row, {x}."),
     "pair": ("{P} has {n} {os}.",),
     "town": ("{T} is a small town.", "{T} is a large town.", "{T} is an old town.", "{T} is a quiet town."),
     "opener": (

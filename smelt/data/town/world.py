@@ -22,6 +22,7 @@ SLOTS = {
     "gave": "PQcod",
     "did": "Pvco",
     "visits": "PQd",
+    "lies": "co",
     "plus": "Po+",
     "minus": "Po-",
     "role": "rP",

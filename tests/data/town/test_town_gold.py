@@ -222,27 +222,7 @@ def test_answers_are_made_of_the_words_of_the_text(kind: str, language: str):
     for row in rows_of(kind, language):
         text = row.messages[0].content
         if language == "en":
-            frame = set(
-                [
-                    "is",
-                    "was",
-                    "are",
-                    "in",
-                    "In",
-                    "on",
-                    "On",
-                    "For",
-                    "From",
-                    "from",
-                    "Its",
-                    "The",
-                    "by",
-                    "came",
-                    "went",
-                    "to",
-                    "It",
-                ]
-            )
+            frame = set(re.findall(r"\w+", "The In On For From Its It is was are in on from came went to by"))
             words = set(re.findall(r"\w+", row.gold)) - frame
         else:
             of_a_thing = re.fullmatch(r"(\w+)(?:被(\w\w)(\w+)了|送给了(\w\w)|是(\w+?)送?的|在(\w+)里)。", row.gold)
@@ -258,11 +238,10 @@ def test_what_the_story_does_not_say_is_said_of_the_thing_or_of_the_story(langua
         body, question = re.match(r"(?s)(.*)\n(.+)$", row.messages[0].content).groups()
         if row.gold == UNTOLD[language]:
             continue
-        thing = re.fullmatch(r"The (\w+) (?:is|are) not in the story\.|(\w+)不在故事里。", row.gold)
+        thing = re.fullmatch(r"The (\w+) (?:is|are) not mentioned\.|(\w+)没有提到。", row.gold)
         named = thing[1] or thing[2]
-        assert named in question and not re.search(rf"\b{named}\b" if thing[1] else named, body), row.messages[
-            0
-        ].content
+        assert named in question, question
+        assert not re.search(rf"\b{named}\b" if thing[1] else named, body), body
     assert {row.gold for row in rows_of("unknowable", language)} > {UNTOLD[language]}
     told = {row.messages[-2].content.split("\n")[-1][:6] for row in rows_of("reading", language)}
     untold = {row.messages[-2].content.split("\n")[-1][:6] for row in rows_of("unknowable", language)}
