@@ -36,11 +36,10 @@ def make(
     shape: Shape, *, activation: Activation = "gelu_tanh", eps: float = 1e-5, token_ids: TokenIds | None = None
 ) -> ModelSpec:
     """Make a spec of these sizes; F defaults to 4 D, the head is tied unless the shape says otherwise."""
-    norm, head_dim = NormSpec("layer", eps), shape.dim // shape.num_heads
+    norm, heads = NormSpec("layer", eps), shape.num_heads
+    kv_heads, head_dim = shape.num_kv_heads or heads, shape.dim // heads
     layer = LayerSpec(
-        attention=AttentionSpec(
-            shape.num_heads, shape.num_kv_heads or shape.num_heads, head_dim, qkv_bias=True, output_bias=True
-        ),
+        attention=AttentionSpec(heads, kv_heads, head_dim, qkv_bias=True, output_bias=True),
         feed_forward=FeedForwardSpec(shape.hidden_dim or 4 * shape.dim, activation, bias=True),
         norm=norm,
     )
@@ -92,9 +91,7 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
         "n_inner": layer.feed_forward.hidden_dim,
         "activation_function": "relu" if layer.feed_forward.activation == "relu" else "gelu_new",
         "layer_norm_epsilon": spec.norm.eps,
-        "resid_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "attn_pdrop": 0.0,
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
         "tie_word_embeddings": spec.tied,
         **hf_from_token_ids(spec.token_ids),
     }
@@ -114,10 +111,9 @@ def rules(spec: ModelSpec) -> Rules:
     for index in range(len(spec.layers)):
         theirs, ours = f"transformer.h.{index}.", f"blocks.{index}."
         qkv = [ours + "attention." + part for part in ("query", "key", "value")]
-        sizes = (spec.dim,) * 3
         found += [
-            split(theirs + "attn.c_attn.weight", [name + ".weight" for name in qkv], sizes, transposed=True),
-            split(theirs + "attn.c_attn.bias", [name + ".bias" for name in qkv], sizes),
+            split(theirs + "attn.c_attn.weight", [n + ".weight" for n in qkv], (spec.dim,) * 3, transposed=True),
+            split(theirs + "attn.c_attn.bias", [n + ".bias" for n in qkv], (spec.dim,) * 3),
         ]
         for norm, name in (("ln_1", "attention_norm"), ("ln_2", "feed_forward_norm")):
             found += [rename(f"{theirs}{norm}.{kind}", f"{ours}{name}.{kind}") for kind in ("weight", "bias")]
