@@ -26,6 +26,10 @@ class Reply(NamedTuple):
     wrong: Callable[[], str]
 
 
+# The slots that yes-or-no questions compare.
+COMPARED = tuple("cdlnor")
+
+
 def asks_about(world: World) -> list[tuple[Fact, Ask]]:
     """List every question that a fact of the world answers."""
     return [(fact, ask) for fact in world.facts for ask in world.lexicon.facts[fact.kind].asks]
@@ -49,9 +53,22 @@ def checked(world: World, fact: Fact, check: Check) -> Reply:
     """Ask whether something is so; half of the time it is not. The answer compares before it judges."""
     false = world.chooser.index(2)
     fields = fact.fields | world.other(check.slot, fact.fields) if false else fact.fields
-    compared = {"x": fields[check.shown], "y": fact.fields[check.shown]}
-    answers = [wording.format_map(compared) for wording in (world.lexicon.yes, world.lexicon.no)]
+    answers = verdicts(world, fields[check.shown], fact.fields[check.shown])
     return Reply(check.question.format_map(fields), answers[false], lambda: answers[1 - false])
+
+
+def verdicts(world: World, asked: str, told: str) -> list[str]:
+    """Return yes and no as answers put it, beside what was asked and what was told."""
+    return [wording.format(x=asked, y=told) for wording in (world.lexicon.yes, world.lexicon.no)]
+
+
+def comparison(world: World) -> str:
+    """Judge two words of one list, alike half of the time."""
+    slot = world.chooser.choose(COMPARED)
+    fields = world.pick(slot)
+    false = world.chooser.index(2)
+    asked = world.other(slot, fields) if false else fields
+    return verdicts(world, asked[slot], fields[slot])[false]
 
 
 @lru_cache

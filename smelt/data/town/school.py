@@ -1,15 +1,16 @@
 """School pages: exercises shown with their answers, in the wording of notes and not of instructions.
 
 They let a small model practise sums, sorting, counting, patterns, passives, records and tool calls before it is ever
-asked for them. Most pages open with a column of sums, since these are short and the hardest to learn.
+asked for them. Most pages open with a column of sums or of verdicts, since these are short and the hardest to learn.
 """
 
 from __future__ import annotations
 
 from smelt.data.town.exercises import EXERCISES
+from smelt.data.town.questions import comparison
 from smelt.data.town.world import World
 
-_NUM_SUMS = 3
+_NUM_SUMS, _NUM_VERDICTS = 3, 4
 _SKILLS = tuple(skill for skill in EXERCISES if skill != "arithmetic")
 
 
@@ -24,9 +25,16 @@ def note(world: World, skill: str) -> str:
     return lexicon.notes[exercise.name.split("_")[0]].format(question=question, answer=exercise.answer)
 
 
+def verdict(world: World) -> str:
+    """Write one comparison, of any words."""
+    return comparison(World(world.chooser, world.lexicon, world.split))
+
+
 def school_page(world: World) -> str:
-    """Write a page: perhaps a column of sums, then one or two skills, two exercises of each."""
-    skills = ["arithmetic"] * world.chooser.choose((_NUM_SUMS, 0), (3, 1))
-    for skill in world.chooser.sample(_SKILLS, world.chooser.integer(1, 2)):
-        skills += [skill, skill]
-    return "\n".join([note(world, skill) for skill in skills])
+    """Write a page: perhaps columns of sums and of verdicts, then one or two skills, two exercises of each."""
+    chooser = world.chooser
+    lines = [note(world, "arithmetic") for _ in range(chooser.choose((_NUM_SUMS, 0), (3, 1)))]
+    lines += [verdict(world) for _ in range(chooser.choose((_NUM_VERDICTS, 0)))]
+    for skill in chooser.sample(_SKILLS, chooser.integer(1, 2)):
+        lines += [note(world, skill), note(world, skill)]
+    return "\n".join(lines)

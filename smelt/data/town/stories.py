@@ -11,7 +11,6 @@ from smelt.data.town.questions import (
     STORY_KINDS,
     Reply,
     asks_about,
-    checked,
     checks_about,
     draw_questions,
     ordered,
@@ -39,8 +38,8 @@ def tell_events(world: World) -> str:
 
 
 def tell_shelf(world: World) -> str:
-    """List three to five things in a row."""
-    things = [world.fact("lies").text for _ in range(world.chooser.integer(3, 5))]
+    """List four to six things in a row."""
+    things = [world.fact("lies").text for _ in range(world.chooser.integer(4, 6))]
     return world.chooser.choose(world.lexicon.texts["shelf"]).format(x=world.lexicon.comma.join(things))
 
 
@@ -98,18 +97,12 @@ def page(world: World) -> str:
 
 
 def shelf(world: World) -> str:
-    """Write a list of things and many short remarks on it: each finds a word again, or misses it."""
+    """Write a list of things, then find each again, in any order, among others that are not there."""
     chooser = world.chooser
     lines = [tell_shelf(world)]
-    asks, checks = asks_about(world), checks_about(world)
-    for _ in range(chooser.integer(5, 8)):
-        sort = chooser.choose(("told", "untold", "checked"), (2, 1, 2))
-        if sort == "told":
-            lines.append(told(world, *chooser.choose(asks)).answer)
-        elif sort == "untold":
-            _, ask = asks[0]
-            lines.append(ask.untold.format_map(world.phantom("lies", ask)))
-        else:
-            reply = checked(world, *chooser.choose(checks))
-            lines.append(world.lexicon.space.join((reply.question, reply.answer)))
+    asks = asks_about(world)
+    for fact, ask in chooser.sample(asks, len(asks)):
+        if chooser.choose((True, False)):
+            lines.append(ask.untold.format_map(world.phantom(fact.kind, ask)))
+        lines.append(told(world, fact, ask).answer)
     return "\n".join(lines)
