@@ -64,8 +64,8 @@ SIZES: dict[str, Preset] = {
         max_seq_len=256,
         batch_rows=8,
         pretrain_share=0.25,
-        learning_rate=1e-2,
-        sft_learning_rate=8e-3,
+        learning_rate=3e-3,  # at 1e-2 neither looking up nor comparing is learnt surely
+        sft_learning_rate=3e-3,
         sft_epochs=None,
     ),
     "small": Preset(
