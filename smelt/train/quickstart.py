@@ -102,7 +102,7 @@ class QuickstartRecipe(Config):
     """Text to pretrain on (file, folder or glob); the generated town when empty."""
     instructions: str | None = None
     """Conversations to tune on; the town's when there is no text either."""
-    minutes: float = Field(default=7.6, gt=0)
+    minutes: float = Field(default=6.5, gt=0)
     """Time for everything, evaluation included."""
     preset: Literal["auto", "town", "small"] = "auto"
     """Sizes of tokenizer and model; auto: town for the town, small for your text."""
