@@ -47,7 +47,7 @@ def test_plan_before_and_summary_after(
     assert f"smelt chat {RESULT.checkpoint}" in result.out
     base = smelt("quickstart", "--text", text_file).out
     assert f"smelt generate {RESULT.checkpoint} --prompt TEXT" in base and "smelt chat" not in base
-    assert f"smelt quickstart --text {text_file} --minutes 30.4 --out" in base
+    assert f"smelt quickstart --text {text_file} --minutes 26 --out" in base
 
 
 def test_json_has_the_stable_keys(

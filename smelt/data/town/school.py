@@ -25,16 +25,11 @@ def note(world: World, skill: str) -> str:
     return lexicon.notes[exercise.name.split("_")[0]].format(question=question, answer=exercise.answer)
 
 
-def verdict(world: World) -> str:
-    """Write one comparison, of any words."""
-    return comparison(World(world.chooser, world.lexicon, world.split))
-
-
 def school_page(world: World) -> str:
     """Write a page: perhaps columns of sums and of verdicts, then one or two skills, two exercises of each."""
-    chooser = world.chooser
+    chooser, lexicon, split = world.chooser, world.lexicon, world.split
     lines = [note(world, "arithmetic") for _ in range(chooser.choose((_NUM_SUMS, 0), (3, 1)))]
-    lines += [verdict(world) for _ in range(chooser.choose((_NUM_VERDICTS, 0)))]
+    lines += [comparison(World(chooser, lexicon, split)) for _ in range(chooser.choose((_NUM_VERDICTS, 0)))]
     for skill in chooser.sample(_SKILLS, chooser.integer(1, 2)):
         lines += [note(world, skill), note(world, skill)]
     return "\n".join(lines)
