@@ -1,7 +1,7 @@
 """School pages: exercises shown with their answers, in the wording of notes and not of instructions.
 
 They let a small model practise sums, sorting, counting, patterns, passives, records and tool calls before it is ever
-asked for them. Most pages open with a column of sums or of verdicts, since these are short and the hardest to learn.
+asked for them. A page opens with a column of sums or of verdicts, since these are short and the hardest to learn.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ def note(world: World, skill: str) -> str:
 
 
 def school_page(world: World) -> str:
-    """Write a page: perhaps columns of sums and of verdicts, then one or two skills, two exercises of each."""
+    """Write a page: a column of sums or of verdicts, then one or two skills, two exercises of each."""
     chooser, lexicon, split = world.chooser, world.lexicon, world.split
-    lines = [note(world, "arithmetic") for _ in range(chooser.choose((_NUM_SUMS, 0), (3, 1)))]
-    lines += [comparison(World(chooser, lexicon, split)) for _ in range(chooser.choose((_NUM_VERDICTS, 0)))]
+    if chooser.choose(("sums", "verdicts"), (3, 2)) == "sums":
+        lines = [note(world, "arithmetic") for _ in range(_NUM_SUMS)]
+    else:
+        lines = [comparison(World(chooser, lexicon, split)) for _ in range(_NUM_VERDICTS)]
     for skill in chooser.sample(_SKILLS, chooser.integer(1, 2)):
         lines += [note(world, skill), note(world, skill)]
     return "\n".join(lines)

@@ -112,7 +112,7 @@ def test_documents_mix_kinds_and_languages_and_stay_short():
     assert {kind: count / 4000 for kind, count in kinds.items()} == pytest.approx(shares, abs=0.03)
     assert languages["en"] / 4000 == pytest.approx(0.5, abs=0.03)
     assert max(len(row.text.split()) for row in rows if row.language == "en") < 140
-    assert max(len(row.text) for row in rows if row.language == "zh") < 480
+    assert max(len(row.text) for row in rows if row.language == "zh") < 460
     assert len({row.text for row in rows}) == len(rows)
     assert {row.language for row in documents(30, seed=5, languages=("zh",))} == {"zh"}
 
