@@ -39,7 +39,7 @@ def segment_mask(queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Attend with the fused kernel: (B, H, T, C) over (B, K, S, C) -> (B, H, T, C).
+    """Attend in the fastest way for these shapes: (B, H, T, C) over (B, K, S, C) -> (B, H, T, C).
 
     `mask` is additive (B or 1, 1, T, S). Without one, T = S means causal, and T = 1 sees all S.
     """

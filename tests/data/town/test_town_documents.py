@@ -5,6 +5,7 @@ single choice of many documents and demand a different text: a draw that is not 
 same words, would fail.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain, repeat
@@ -16,6 +17,7 @@ from smelt.data.town import Language, documents, entropy_rate
 from smelt.data.town.chooser import Chooser
 from smelt.data.town.exercises import EXERCISES
 from smelt.data.town.languages import LEXICONS
+from smelt.data.town.questions import COMPARED, comparison
 from smelt.data.town.school import note, school_page
 from smelt.data.town.stories import page, shelf, story
 from smelt.data.town.world import World
@@ -83,6 +85,28 @@ def test_texts_and_choices_are_one_to_one(skill: str, language: Language, monkey
         assert choices.setdefault(text, tuple(chooser.draws)) == tuple(chooser.draws), text
     assert len(set(choices.values())) == len(choices)
     assert len(choices) < 3000, "the grammar must be small enough for texts to repeat"
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_school_pages_compare_what_questions_compare(language: Language):
+    facts = LEXICONS[language].facts.values()
+    assert set(COMPARED) == {check.slot for words in facts for check in words.checks}
+    for key in range(200):
+        line = comparison(World(Chooser("compare", key), LEXICONS[language], "train"))
+        asked, told, alike = re.fullmatch(
+            r"(?:Asked |问)(.+?)(?:, told |，说)(.+?)( too: yes\.|相同：对。| instead: no\.|不同：不对。)", line
+        ).groups()
+        assert (asked == told) == (alike in (" too: yes.", "相同：对。")), line
+
+
+def test_shelves_find_each_thing_once():
+    for key in range(100):
+        first, *found = shelf(World(Chooser("shelf", key), LEXICONS["en"], "train")).split("\n")
+        things = re.findall(r"the (\w+) (\w+)", first)
+        answers = [match for line in found if (match := re.fullmatch(r"The (\w+) is (\w+)\.", line))]
+        assert sorted((match[2], match[1]) for match in answers) == sorted(things)
+        missing = [re.fullmatch(r"The (\w+) is not mentioned\.", line)[1] for line in found if "mentioned" in line]
+        assert len(answers) + len(missing) == len(found) and not {thing for _, thing in things} & set(missing)
 
 
 def test_mean_bits_are_the_entropy_of_an_enumerable_grammar():
