@@ -4,15 +4,19 @@
 
 Files are made of a small trained vocabulary, then damaged: bytes flipped, cut out, doubled or swapped for those that
 formats choke on, the end cut off; JSON also by its values (other types, huge and negative numbers, cycles of
-references). A file that a loader accepts must encode and decode. Any exception but TokenizerError, more than a second,
-or more memory at once than Python's objects for such a file need, stops the run and keeps the file.
+references). A file that a loader accepts must encode and decode. Any exception but TokenizerError, more than a second, one
+allocation above four times the file's size, or more memory at once than Python's objects for such a file need, stops the
+run and keeps the file. Minutes are the process's own, so that a run may be stopped and continued by signals.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
+import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -31,8 +35,11 @@ TEXT = "The mill by the river turns its 12 stones; 磨坊在河边转动。 naï
 ODD = [b"", b"\0", b"\xff", b"\xed\xa0\x80", b"-1", b"999999999999999999999", b"1e999", b"null", b"[]", b"{}", b'"']
 VALUES: list[Any] = [None, True, -1, 2**31, 10**18, 1.5, float("inf"), "", "a", "\ud800", [], {}, ["a", "b"], {"a": 0}]
 SECONDS, FLOOR_BYTES = 1.0, 1 << 20
-# What Python's objects for short lines take, for each byte of a file. A number in a file must not decide an allocation.
+# What Python's objects for short lines take in all, for each byte of a file.
 OBJECTS = 32
+# No single block may be larger than so many times the file: a number in a file must not decide an allocation. Buffers of
+# fixed sizes stay below the floor.
+BLOCK_TIMES, BLOCK_FLOOR = 4, 1 << 17
 
 
 def json_file(algorithm: str) -> Callable[[Path], Path]:
@@ -124,6 +131,46 @@ def damaged_json(data: bytes, rng: random.Random) -> bytes:
     return json.dumps(content).encode("utf-8", errors="surrogatepass")
 
 
+class LargeBlocks:
+    """Counts allocations above a size, of Python, numpy and the kernels alike, by what glibc maps for them.
+
+    glibc gives every block above a threshold its own mapping and keeps the most bytes that were mapped at once. With the
+    difference to that mark filled up first, a new large block raises it, even if it is freed at once.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.libc = ctypes.CDLL(None)
+        self.libc.malloc.restype, self.libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        self.libc.free.argtypes = [ctypes.c_void_p]
+        self.libc.mallopt(-3, size)  # M_MMAP_THRESHOLD
+        self.filler = None
+        in_all, most = self.mapped()
+        if most - in_all >= size:
+            self.filler = self.libc.malloc(most - in_all)
+        self.mark = self.mapped()[1]
+
+    def mapped(self) -> tuple[int, int]:
+        """Return the bytes mapped now and the most at once, from glibc's own report."""
+        report, errors = os.memfd_create("malloc_stats"), os.dup(2)
+        os.dup2(report, 2)
+        self.libc.malloc_stats()
+        os.dup2(errors, 2)
+        os.lseek(report, 0, os.SEEK_SET)
+        text = os.read(report, 1 << 16).decode()
+        os.close(errors)
+        os.close(report)
+        arenas, totals = text.split("Total (incl. mmap):")
+        system = [int(each) for each in re.findall(r"system bytes\s*=\s*(\d+)", arenas)]
+        in_all, most = (int(re.findall(rf"{name}\s*=\s*(\d+)", totals)[0]) for name in ("system bytes", "mmap bytes"))
+        return in_all - sum(system), most
+
+    def seen(self) -> bool:
+        """Say whether there was one since the beginning, and end the watch."""
+        found = self.mapped()[1] > self.mark
+        self.libc.free(self.filler)
+        return found
+
+
 def attempt(path: Path) -> tuple[str, float, int]:
     """Load a file and use what it gives; return what came of it, the seconds and the most memory at once."""
     tracemalloc.reset_peak()
@@ -153,13 +200,15 @@ def main() -> int:
         tracemalloc.start()
         _, _, usual = attempt(path)
         counts = {"loaded": 0, "refused": 0}
-        slowest, most, started = 0.0, 0.0, time.monotonic()
-        while time.monotonic() - started < 60 * arguments.minutes:
+        slowest, most, started = 0.0, 0.0, time.process_time()
+        while time.process_time() - started < 60 * arguments.minutes:
             by_value = path.suffix == ".json" and rng.random() < 0.5
             data = damaged_json(intact, rng) if by_value else damaged(intact, rng)
             path.write_bytes(data)
+            watch = LargeBlocks(max(BLOCK_TIMES * len(data), BLOCK_FLOOR))
             try:
                 outcome, seconds, peak = attempt(path)
+                assert not watch.seen(), f"one allocation above {BLOCK_TIMES} times the file's {len(data):,} bytes"
                 allowed = max(OBJECTS * len(data), 2 * usual) + FLOOR_BYTES
                 assert seconds < SECONDS, f"{seconds:.1f} s"
                 assert peak < allowed, f"{peak:,} bytes at once for a file of {len(data):,}"
