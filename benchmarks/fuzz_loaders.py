@@ -4,9 +4,9 @@
 
 Files are made of a small trained vocabulary, then damaged: bytes flipped, cut out, doubled or swapped for those that
 formats choke on, the end cut off; JSON also by its values (other types, huge and negative numbers, cycles of
-references). A file that a loader accepts must encode and decode. Any exception but TokenizerError, more than a second, one
-allocation above four times the file's size, or more memory at once than Python's objects for such a file need, stops the
-run and keeps the file. Minutes are the process's own, so that a run may be stopped and continued by signals.
+references). A file that a loader accepts must encode and decode. Any exception but TokenizerError, more than a second,
+an allocation above four times the file's size, or more memory in all than Python's objects for such a file need, stops
+the run and keeps the file. Minutes are the process's own, so that a run may be stopped and continued by signals.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ VALUES: list[Any] = [None, True, -1, 2**31, 10**18, 1.5, float("inf"), "", "a", 
 SECONDS, FLOOR_BYTES = 1.0, 1 << 20
 # What Python's objects for short lines take in all, for each byte of a file.
 OBJECTS = 32
-# No single block may be larger than so many times the file: a number in a file must not decide an allocation. Buffers of
-# fixed sizes stay below the floor.
+# No single block may be larger than so many times the file: a number in a file must not decide an allocation.
+# Buffers of fixed sizes stay below the floor.
 BLOCK_TIMES, BLOCK_FLOOR = 4, 1 << 17
 
 
@@ -134,8 +134,8 @@ def damaged_json(data: bytes, rng: random.Random) -> bytes:
 class LargeBlocks:
     """Counts allocations above a size, of Python, numpy and the kernels alike, by what glibc maps for them.
 
-    glibc gives every block above a threshold its own mapping and keeps the most bytes that were mapped at once. With the
-    difference to that mark filled up first, a new large block raises it, even if it is freed at once.
+    glibc gives every block above a threshold its own mapping and keeps the most bytes that were mapped at once. With
+    the difference to that mark filled up first, a new large block raises it, even if it is freed at once.
     """
 
     def __init__(self, size: int) -> None:
