@@ -138,8 +138,11 @@ def _load_json(file: Path) -> Pipeline:
 
 def _read_json(file: Path) -> Pipeline:
     try:
-        content = json.loads(file.read_bytes().decode("utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        text = file.read_bytes().decode("utf-8")
+        content = json.loads(text)
+        if "\\ud" in text or "\\uD" in text:  # half of a pair that stands alone is no text
+            json.dumps(content, ensure_ascii=False).encode("utf-8")
+    except (UnicodeError, json.JSONDecodeError, RecursionError) as error:
         raise TokenizerError(
             f"{file}: not valid JSON ({error})", fix="copy the file again: it is cut short or damaged"
         ) from error

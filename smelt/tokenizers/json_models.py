@@ -81,13 +81,13 @@ def model_from_json(model: Mapping[str, Any], added: Sequence[AddedToken], *, by
         case "Unigram":
             return _read_unigram(model, added)
         case kind:
-            raise TokenizerError(f"not supported: model.type {kind!r}", accepted="BPE, WordPiece, Unigram")
+            raise TokenizerError(f"not supported: model.type {kind!r:.80}", accepted="BPE, WordPiece, Unigram")
 
 
 def _read_bpe(model: Mapping[str, Any], added: Sequence[AddedToken], *, byte_level: bool) -> BPE:
     for key in ("dropout", "continuing_subword_prefix"):
         if model.get(key):
-            raise TokenizerError(f"not supported: model.{key} {model[key]!r}", accepted="a file without it")
+            raise TokenizerError(f"not supported: model.{key} {model[key]!r:.80}", accepted="a file without it")
     vocabulary = typed(model.get("vocab"), dict, "model.vocab")
     texts = _by_id(vocabulary, added)
     outside = {token.id for token in added}
@@ -98,7 +98,7 @@ def _read_bpe(model: Mapping[str, Any], added: Sequence[AddedToken], *, byte_lev
     unknown = model.get("unk_token")
     unk_id = None if unknown is None or byte_level else vocabulary.get(typed(unknown, str, "model.unk_token"))
     if unk_id is None and unknown is not None and not byte_level:
-        raise TokenizerError(f"model.unk_token {unknown!r} is not in the vocabulary")
+        raise TokenizerError(f"model.unk_token {unknown!r:.80} is not in the vocabulary")
     return BPE(
         tokens,
         _read_merges(typed(model.get("merges"), list, "model.merges"), vocabulary),
@@ -115,7 +115,7 @@ def _read_bpe(model: Mapping[str, Any], added: Sequence[AddedToken], *, byte_lev
 def _bytes_of(text: str, number: int) -> bytes:
     if not text or any(character not in CHARACTER_TO_BYTE for character in text):
         raise TokenizerError(
-            f"'{text}' (id {number}) is not a byte-level token", accepted="a byte-level BPE vocabulary, as GPT-2's"
+            f"'{text:.60}' (id {number}) is not a byte-level token", accepted="a byte-level BPE vocabulary, as GPT-2's"
         )
     return from_visible(text)
 
@@ -127,7 +127,7 @@ def _by_id(vocabulary: Mapping[str, Any], added: Sequence[AddedToken]) -> list[s
         if by_id.get(typed(number, int, f"the id of '{text:.60}'")) == text:
             continue
         if number in by_id:
-            raise TokenizerError(f"id {number} of '{text}' is used twice", accepted="distinct ids")
+            raise TokenizerError(f"id {number} of '{text:.60}' is used twice", accepted="distinct ids")
         by_id[number] = text
     if wrong := [number for number in by_id if not 0 <= number < len(by_id)]:
         raise TokenizerError(
@@ -146,7 +146,7 @@ def _read_merges(entries: list[Any], vocabulary: Mapping[str, int]) -> list[Pair
             raise TokenizerError(f"model.merges[{rank}] is {entry!r:.120}", accepted='["a", "b"] or "a b"')
         for part in parts:
             if part not in vocabulary:
-                raise TokenizerError(f"model.merges[{rank}] uses '{part}', which is not in the vocabulary")
+                raise TokenizerError(f"model.merges[{rank}] uses '{part:.60}', which is not in the vocabulary")
         merges.append((vocabulary[parts[0]], vocabulary[parts[1]]))
     return merges
 

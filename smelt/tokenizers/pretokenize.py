@@ -56,8 +56,9 @@ PATTERNS: dict[str, tuple[str, ...]] = {
 # A long text is cut in stretches of about this many characters, which bounds the words held at once (~100 MB).
 STRETCH_CHARACTERS = 1 << 20
 _WORDS_AT_ONCE = 1 << 18
-# Every published pattern ends a word between a letter and white space, whatever follows: a safe place to cut.
-SAFE_CUT = regex.compile(r"(?<=\p{L})(?=\s)")
+# Every published pattern ends a word between a letter and white space, punctuation or a symbol (not in front of an
+# apostrophe, which may begin a suffix), whatever follows: a safe place to cut.
+SAFE_CUT = regex.compile(r"(?<=\p{L})(?=[\s\p{P}\p{S}])(?!')")
 
 
 @functools.lru_cache(maxsize=64)

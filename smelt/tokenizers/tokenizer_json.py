@@ -284,7 +284,7 @@ def _read_decoder(entry: Any) -> Decoder:
 def refuse(what: str) -> NoReturn:
     """Raise the error for a file that asks for something that smelt does not do."""
     raise TokenizerError(
-        f"not supported: {what}",
+        f"not supported: {what:.300}",
         accepted="the parts of BPE, WordPiece and Unigram tokenizers in common use (docs/how-to/tokenizers.md)",
         fix="train a tokenizer of your own with `smelt tokenizer train`",
     )

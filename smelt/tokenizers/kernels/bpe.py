@@ -25,8 +25,20 @@ import numpy as np
 import numpy.typing as npt
 
 from smelt.tokenizers.kernels.jit import inline, kernel
-from smelt.tokenizers.kernels.loads import address, load_u8, load_u32, load_u64, store_u32, trailing_zeros
-from smelt.tokenizers.kernels.memo import MAX_IDS, begin_again, find_row, find_rows, recall, remember, word_key
+from smelt.tokenizers.kernels.loads import address, load_u8, load_u32, load_u64, store_u32, store_u64, trailing_zeros
+from smelt.tokenizers.kernels.memo import (
+    LONG_WORD_BYTES,
+    WORD_BYTES,
+    begin_again,
+    find_long_row,
+    find_row,
+    find_rows,
+    forget_all,
+    name_row,
+    recall_all,
+    remember,
+    word_key,
+)
 from smelt.tokenizers.kernels.scan import find_words
 
 Array32 = npt.NDArray[np.uint32]
@@ -58,9 +70,11 @@ _TOKEN_ROW = 4 * TOKEN_NUMBERS
 class BpeTables(NamedTuple):
     """What `prepare` makes of a vocabulary and its merges.
 
-    `pairs` maps left << 32 | right to rank << 32 | product, and `trie` maps node << 8 | byte to a node: rows of a key
-    and a value in open addressing, 2 ** (64 - shift) of them. A step of the trie is a byte,
-    or a character of three bytes where all of it stands there. A number of `nodes` holds the longest token that the
+    `pairs` maps left << 32 | right to rank << 32 | product, and `trie` maps node << 17 | label to a node: rows of a key
+    and a value in open addressing, 2 ** (64 - shift) of them. Behind the rows of `pairs` lies a byte for each: of its
+    eight bits, those of the keys that belong there are set, so that most pairs which do not merge are known by one
+    look at a table that stays near the core. A step of the trie is a byte, or a character of three bytes where all of
+    it stands there. A number of `nodes` holds the longest token that the
     text up to a node begins with and, above it, bits that say which children there may be, so that few are looked for
     in vain. `roots` holds the token of each byte, then the nodes of two bytes, of characters of three, of one byte.
     `spines` holds two sets a token: what may be joined to its right end, and what its left end is.
@@ -90,9 +104,19 @@ def slot(key: int, shift: int) -> int:
 
 
 @inline
+def filter_bit(key: int, pairs: int, shift: int) -> tuple[int, int]:
+    """Return the address of the byte that tells whether a pair may be in the table, and its bit."""
+    eighth = slot(key, shift - 3)
+    return pairs + (16 << (64 - shift)) + (eighth >> 3), 1 << (eighth & 7)
+
+
+@inline
 def _pair(left: int, right: int, pairs: int, shift: int) -> int:
     """Return rank << 32 | product of a pair, -1 where it does not merge."""
     key = np.uint64(left) << _HALF | np.uint64(right)
+    byte, bit = filter_bit(key, pairs, shift)
+    if not load_u8(byte) & bit:
+        return -1
     mask = (1 << (64 - shift)) - 1
     row = slot(key, shift)
     while True:
@@ -202,12 +226,28 @@ def _surely_fit(left: int, right: int, spines: int) -> bool:
 
 
 @inline
+def _whole_word(place: int, end: int, trie: int, shift: int, whole: int) -> int:
+    """Return the token that a word is, all of it, or `NONE`."""
+    node = 0
+    while place < end and node >= 0:
+        label, size = label_at(place, end)
+        node = _child(node, label, trie, shift)
+        place += size
+    return load_u32(whole + 4 * node) if node >= 0 else NONE
+
+
+@inline
 def _encode_word(
     place: int, end: int, out: int, spines: int, pairs: int, pair_shift: int, tokens: int, roots: int, trie: int,
-    trie_shift: int, nodes: int, byte_ids: int, fuse: int,
+    trie_shift: int, nodes: int, byte_ids: int, fuse: int, whole: int,
 ) -> int:  # fmt: skip
     """Write the ids of a word at address `out`; return the address behind them."""
     first = out
+    if whole:
+        token = _whole_word(place, end, trie, trie_shift, whole)
+        if token != NONE:
+            store_u32(out, token)
+            return out + 4
     while place < end:
         token = _longest(place, end, roots, trie, trie_shift, nodes)
         if token == NONE:
@@ -237,74 +277,109 @@ def _encode_word(
 
 
 @inline
-def _whole_word(place: int, end: int, trie: int, shift: int, whole: int) -> int:
-    """Return the token that a word is, all of it, or `NONE`."""
-    node = 0
-    while place < end and node >= 0:
-        label, size = label_at(place, end)
-        node = _child(node, label, trie, shift)
-        place += size
-    return load_u32(whole + 4 * node) if node >= 0 else NONE
+def _fill(
+    begin: int, stops: int, count: int, rows: int, missing: int, how_many: int, memo: int, memo_shift: int, long_memo: int, long_shift: int,
+    lists: int, used: int, scratch: int, scratch_end: int, spines: int, pairs: int, pair_shift: int, tokens: int,
+    roots: int, trie: int, trie_shift: int, nodes: int, byte_ids: int, fuse: int, whole: int,
+) -> tuple[int, int, int, int]:  # fmt: skip
+    """Encode the words of a batch that have no row: into the memo or, if they are too long for it, into `scratch`,
+    whose address, below zero, takes the place of the row's.
+
+    Returns:
+        How many words have all they need, fewer than `count` where the scratch was full; the rows taken for short and
+        for long words; how much of the lists is used.
+    """
+    taken, long_taken = 0, 0
+    for miss in range(how_many):
+        number = np.int64(load_u64(missing + 8 * miss))
+        place, stop = (
+            np.int64(load_u64(stops + 8 * number - 8)) if number else begin,
+            np.int64(load_u64(stops + 8 * number)),
+        )
+        row, size = np.int64(0), stop - place
+        if scratch + 4 * size + 4 > scratch_end:
+            return number, taken, long_taken, used
+        repeats = load_u8(place) < 0xE0 or size <= LONGEST_OF_CHINESE
+        if repeats and size <= WORD_BYTES:
+            low, high = word_key(place, size)
+            row = find_row(low, high, memo, memo_shift)
+            name_row(row, low, high)
+        elif repeats and size <= LONG_WORD_BYTES:
+            row = find_long_row(place, size, long_memo, long_shift)
+        if row == 0 or load_u32(row + 16) == 0:
+            after = _encode_word(
+                place, stop, scratch + 4, spines, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids,
+                fuse, whole,
+            )  # fmt: skip
+            ids = (after - scratch - 4) >> 2
+            if row > 0 and ids > 0:
+                used = remember(row, scratch + 4, ids, lists, used)
+                taken += size <= WORD_BYTES
+                long_taken += size > WORD_BYTES
+            else:
+                store_u32(scratch, ids)
+                row = -scratch
+                scratch = after
+        store_u64(rows + 8 * number, np.uint64(row))
+    return count, taken, long_taken, used
 
 
 @kernel
 def encode_documents(
-    data: npt.NDArray[np.uint8], ends: Places, end_id: int, classes: npt.NDArray[np.uint16],
-    tables: BpeTables, memo: Array64, seed: Array64, room: int, stops: Places, out: Array32,
-    out_ends: Places,
-) -> int:  # fmt: skip
+    data: npt.NDArray[np.uint8], ends: Places, end_id: int, classes: npt.NDArray[np.uint16], tables: BpeTables,
+    seed: Array64, memo: Array64, long_memo: Array64, lists: Array32, filled: Places, stops: Places, scratch: Array32,
+    out: Array32, out_ends: Places,
+) -> None:  # fmt: skip
     """Encode documents laid end to end; write their ids to `out` and where each one's ids end to `out_ends`.
 
-    `out` needs room for an id a byte, one a document and `MAX_IDS` more. The memo takes `room` words beside the
-    vocabulary that it begins with, then it begins again from `seed`. `stops` is room for a batch of words.
-
-    Returns:
-        The room left in the memo.
+    `out` needs room for an id a byte, one a document and `MAX_IDS` more. The memo begins as `seed`, the vocabulary; a
+    quarter of its rows, half of those of `long_memo`, and `lists` are for other words, then it begins again. `filled`
+    counts all three. `stops` is room for three numbers a word of a batch, `scratch` for the ids of its longest ones.
     """
     text, classes_at, memo_at, out_at = address(data), address(classes), address(memo), address(out)
     pairs, tokens, trie = address(tables.pairs), address(tables.tokens), address(tables.trie)
     roots, nodes, byte_ids = address(tables.roots), address(tables.nodes), address(tables.byte_ids)
-    whole, spines, stops_at = address(tables.whole), address(tables.spines), address(stops)
-    batch, rows_at = stops.size // 2, stops_at + 4 * stops.size
+    spines, stops_at, scratch_at, lists_at = address(tables.spines), address(stops), address(scratch), address(lists)
+    whole = address(tables.whole) if tables.whole.size else np.int64(0)
+    batch = stops.size // 3
+    rows_at, missing_at = stops_at + 8 * batch, stops_at + 16 * batch
     pair_shift, trie_shift, fuse, pattern = tables.pair_shift, tables.trie_shift, tables.fuse, tables.pattern
     memo_shift = 64 - trailing_zeros(np.uint64(memo.size // 4))
-    all_room = (1 << (64 - memo_shift)) // 4
+    long_shift = 64 - trailing_zeros(np.uint64(long_memo.size // 8))
+    most, most_long, most_used = memo.size // 16 - batch, long_memo.size // 16 - batch, lists.size - 32 * batch
+    taken, long_taken, used = filled
     place, write = text, out_at
     for document in range(ends.size):
         end = text + ends[document]
         while place < end:
-            # Three short loops over a batch of words, each with few values to hold, are faster than one long one.
+            # Short loops over a batch of words, each with few values to hold, are faster than one long one.
+            if taken > most or used > most_used:
+                begin_again(memo_at, address(seed), seed.size)
+                taken, used, long_taken = 0, 0, most_long + 1
+            if long_taken > most_long:
+                forget_all(address(long_memo), long_memo.size)
+                long_taken = 0
             count = find_words(place, end, classes_at, pattern, stops_at, batch)
-            find_rows(place, stops_at, count, rows_at, memo_at, memo_shift)
-            for number in range(count):
-                stop, row = np.int64(load_u64(stops_at + 8 * number)), np.int64(load_u64(rows_at + 8 * number))
-                if row > 0:
-                    write = recall(row, write)
-                    place = stop
-                    continue
-                token = _whole_word(place, stop, trie, trie_shift, whole) if tables.whole.size else NONE
-                if token != NONE:
-                    store_u32(write, token)
-                    after = write + 4
-                else:
-                    after = _encode_word(
-                        place, stop, write, spines, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes,
-                        byte_ids, fuse,
-                    )  # fmt: skip
-                size = stop - place
-                repeats = load_u8(place) < 0xE0 or size <= LONGEST_OF_CHINESE
-                if row < 0 and repeats and write < after <= write + 4 * MAX_IDS:
-                    low, high = word_key(place, size)
-                    row = find_row(low, high, memo_at, memo_shift)  # another new word may have taken it
-                    remember(row, low, high, write, (after - write) >> 2)
-                    room -= 1
-                place, write = stop, after
-                if room == 0:  # no row is where it was: find the rest of the batch again
-                    begin_again(memo_at, address(seed), seed.size)
-                    room = all_room
-                    break
+            missing = find_rows(place, stops_at, count, rows_at, missing_at, memo_at, memo_shift)
+            if missing:
+                count, more, more_long, used = _fill(
+                    place, stops_at, count, rows_at, missing_at, missing, memo_at, memo_shift, address(long_memo), long_shift, lists_at,
+                    used, scratch_at, scratch_at + 4 * scratch.size, spines, pairs, pair_shift, tokens, roots, trie,
+                    trie_shift, nodes, byte_ids, fuse, whole,
+                )  # fmt: skip
+                taken, long_taken = taken + more, long_taken + more_long
+            if count == 0:  # one word that is longer than the scratch
+                stop = np.int64(load_u64(stops_at))
+                write = _encode_word(
+                    place, stop, write, spines, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids,
+                    fuse, whole,
+                )  # fmt: skip
+                place = stop
+                continue
+            write = recall_all(rows_at, count, lists_at, write)
+            place = np.int64(load_u64(stops_at + 8 * count - 8))
         if end_id >= 0:
             store_u32(write, end_id)
             write += 4
         out_ends[document] = (write - out_at) >> 2
-    return room
+    filled[0], filled[1], filled[2] = taken, long_taken, used

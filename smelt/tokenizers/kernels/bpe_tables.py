@@ -18,13 +18,14 @@ from smelt.tokenizers.kernels.bpe import (
     TOKEN_NUMBERS,
     Array32,
     Array64,
+    filter_bit,
     fit,
     label_at,
     slot,
 )  # fmt: skip
 from smelt.tokenizers.kernels.jit import inline, kernel
-from smelt.tokenizers.kernels.loads import address, load_u8, load_u64, store_u64
-from smelt.tokenizers.kernels.memo import WORD_BYTES, find_row, remember, word_key
+from smelt.tokenizers.kernels.loads import address, load_u8, load_u64, store_u8, store_u64
+from smelt.tokenizers.kernels.memo import WORD_BYTES, find_row, name_row, remember, word_key
 
 Array8 = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
@@ -36,9 +37,17 @@ def shift_for(rows: int) -> int:
     return 64 - max(4, int(2 * rows - 1).bit_length())
 
 
+def pair_table(left: Places, right: Places, rank: Places, product: Places) -> tuple[Array64, int]:
+    """Return the table of pairs and its shift; of two equal pairs the last one counts."""
+    shift = shift_for(len(left))
+    rows = 1 << (64 - shift)
+    table = np.concatenate([np.full(2 * rows, EMPTY, np.uint64), np.zeros(rows // 8, np.uint64)])
+    _insert_pairs(left, right, rank, product, table, shift)
+    return table, shift
+
+
 @kernel
-def insert_pairs(left: Places, right: Places, rank: Places, product: Places, table: Array64, shift: int) -> None:
-    """Fill the table of pairs; of two equal pairs the last one counts."""
+def _insert_pairs(left: Places, right: Places, rank: Places, product: Places, table: Array64, shift: int) -> None:
     mask = (1 << (64 - shift)) - 1
     for number in range(left.size):
         key = np.uint64(left[number]) << _HALF | np.uint64(right[number])
@@ -47,6 +56,8 @@ def insert_pairs(left: Places, right: Places, rank: Places, product: Places, tab
             row = (row + 1) & mask
         table[2 * row] = key
         table[2 * row + 1] = np.uint64(rank[number]) << _HALF | np.uint64(product[number])
+        byte, bit = filter_bit(key, address(table), shift)
+        store_u8(byte, load_u8(byte) | bit)
 
 
 @kernel
@@ -216,6 +227,8 @@ def seed_memo(pool: Array8, offsets: Places, known: Array8, memo: Array64, shift
         if known[token] and 0 < size <= WORD_BYTES:
             low, high = word_key(pool_at + offsets[token], size)
             ids[0] = token
-            remember(find_row(low, high, memo_at, shift), low, high, address(ids), 1)
+            row = find_row(low, high, memo_at, shift)
+            name_row(row, low, high)
+            remember(row, address(ids), 1, 0, 0)
             count += 1
     return count

@@ -16,18 +16,19 @@ from smelt.tokenizers.kernels.bpe_tables import (
     build_trie,
     find_makings,
     find_spines,
-    insert_pairs,
+    pair_table,
     rehash,
     seed_memo,
     shift_for,
 )
 from smelt.tokenizers.kernels.loads import padded
-from smelt.tokenizers.kernels.memo import MAX_IDS, ROW_BYTES
+from smelt.tokenizers.kernels.memo import LONG_ROW_BYTES, MAX_IDS, ROW_BYTES
 from smelt.tokenizers.kernels.unicode import character_classes
 
 # Words that a memo takes beside the vocabulary: 4 MB. 10 MB of English has 60,000 distinct words.
 MEMO_WORDS = 1 << 16
 WORDS_AT_ONCE = 256
+LONG_ROWS, LISTED_IDS, LONG_WORDS = 1 << 14, 1 << 17, 1 << 13
 
 
 def find_merges(num_tokens: int, ways: npt.NDArray[np.int64], symbols: Sequence[int]) -> list[tuple[int, int]] | None:
@@ -37,9 +38,7 @@ def find_merges(num_tokens: int, ways: npt.NDArray[np.int64], symbols: Sequence[
     that of a part: then it takes merging step by step to know.
     """
     left, right, rank, product = (np.ascontiguousarray(column) for column in ways.T)
-    shift = shift_for(len(ways))
-    pairs = np.full(2 << (64 - shift), EMPTY, np.uint64)
-    insert_pairs(left, right, rank, product, pairs, shift)
+    pairs, shift = pair_table(left, right, rank, product)
     rows, made = np.zeros(TOKEN_NUMBERS * num_tokens, np.uint32), np.zeros(num_tokens, np.uint8)
     made[list(symbols)] = 1
     if not find_makings(left, right, rank, product, pairs, shift, rows, made):
@@ -84,9 +83,7 @@ class FastBpe:
         pool = padded(*tokens)
         offsets = np.concatenate([[0], np.cumsum([len(token) for token in tokens])]).astype(np.int64)
         left, right, rank, product = (np.ascontiguousarray(column) for column in merges.T)
-        pair_shift = shift_for(len(merges))
-        pairs = np.full(2 << (64 - pair_shift), EMPTY, np.uint64)
-        insert_pairs(left, right, rank, product, pairs, pair_shift)
+        pairs, pair_shift = pair_table(left, right, rank, product)
         rows = np.zeros(TOKEN_NUMBERS * len(tokens), np.uint32)
         made, listed = np.zeros(len(tokens), np.uint8), np.zeros(len(tokens), np.uint8)
         made[list(symbols)] = 1
@@ -131,9 +128,11 @@ class FastBpe:
         out_ends = np.empty(len(ends), np.int64)
         # Memory that is never written is never given: this costs what the ids need, whatever the text.
         out = np.empty((int(ends[-1]) if len(ends) else 0) + len(ends) + MAX_IDS, np.uint32)
-        memo.room = encode_documents(
-            data, ends, end_id, self._classes, self._tables, memo.rows, self._seed, memo.room, memo.stops, out, out_ends
-        )
+        encode_documents(
+            data, ends, end_id, self._classes, self._tables, self._seed, memo.rows, memo.long_rows,
+            memo.lists, memo.filled,
+            memo.stops, memo.scratch, out, out_ends,
+        )  # fmt: skip
         with self._lock:
             self._free.append(memo)
         out.resize(int(out_ends[-1]) if len(ends) else 0, refcheck=False)
@@ -141,9 +140,12 @@ class FastBpe:
 
 
 class _Memo:
-    """What one call at a time may write to: the table of words, the room left in it, the ends of some words."""
+    """What one call at a time may write to: the words remembered, and room for a batch of them."""
 
     def __init__(self, seed: npt.NDArray[np.uint64]) -> None:
         self.rows = seed.copy()
-        self.room = len(seed) // 16  # a quarter of the rows, beside the vocabulary
-        self.stops = np.empty(2 * WORDS_AT_ONCE, np.int64)  # where words end, and their rows
+        self.long_rows = np.zeros(LONG_ROW_BYTES // 8 * LONG_ROWS, np.uint64)
+        self.lists = np.empty(LISTED_IDS, np.uint32)
+        self.filled = np.zeros(3, np.int64)  # rows beside the seed's, long rows, ids in lists
+        self.stops = np.empty(3 * WORDS_AT_ONCE, np.int64)  # where words end, their rows, the numbers of those without
+        self.scratch = np.empty(LONG_WORDS, np.uint32)  # the ids of words that the memo does not take

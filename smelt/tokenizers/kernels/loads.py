@@ -71,8 +71,25 @@ load_u8 = _loader(8, types.int64)
 load_u16 = _loader(16, types.int64)
 load_u32 = _loader(32, types.int64)
 load_u64 = _loader(64, types.uint64)
+store_u8 = _storer(8, types.int64)
 store_u32 = _storer(32, types.int64)
 store_u64 = _storer(64, types.uint64)
+
+
+@intrinsic
+def prefetch(typing: Any, address: Any) -> Any:
+    """Ask for the cache line at an address, which will be read soon; do not wait for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        name = "llvm.prefetch.p0"
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        read, near, data = (ir.Constant(number, value) for value in (0, 3, 1))
+        builder.call(function, [builder.inttoptr(values[0], pointer), read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic

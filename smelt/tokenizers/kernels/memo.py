@@ -1,8 +1,9 @@
 """Remember the ids of short words: text is the same few thousand words over and over (Zipf's law).
 
 A row has 32 bytes, half a cache line: the word's bytes (up to 15, filled with zeros) and in the sixteenth its length;
-the number of its ids and up to three ids. Finding a word reads one row, nearly always, and compares two numbers: no
-loop over letters. Words that are longer or have more ids are encoded again each time.
+the number of its ids and up to three ids, or where more are in a list beside the rows. Finding a word reads one row,
+nearly always, and compares two numbers: no loop over letters. Words of up to 31 bytes have a smaller table of their
+own, whose rows are another 32 bytes longer; yet longer ones are encoded again each time.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 import numpy as np
 
 from smelt.tokenizers.kernels.jit import inline
-from smelt.tokenizers.kernels.loads import load_u32, load_u64, store_u32, store_u64
+from smelt.tokenizers.kernels.loads import load_u32, load_u64, prefetch, store_u32, store_u64
 
 WORD_BYTES = 15
 MAX_IDS = 3
 ROW_BYTES = 32
+LONG_WORD_BYTES = 31
+LONG_ROW_BYTES = 64
 
 _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
-_HALF = np.uint64(32)
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD_TOO = np.uint64(0xC2B2AE3D27D4EB4F)
 
@@ -35,10 +37,15 @@ def word_key(place: int, size: int) -> tuple[int, int]:
 
 
 @inline
+def first_row(low: int, high: int, shift: int) -> int:
+    """Return the number of the row at which the search for a word begins."""
+    return np.int64((low * _SPREAD + high * _SPREAD_TOO) >> np.uint64(shift))
+
+
+@inline
 def find_row(low: int, high: int, memo: int, shift: int) -> int:
     """Return the address of the row that holds a word, or of the free row where it belongs."""
-    mixed = low * _SPREAD + high * _SPREAD_TOO
-    row = np.int64(((mixed ^ (mixed >> _HALF)) * _SPREAD) >> np.uint64(shift))
+    row = first_row(low, high, shift)
     mask = (1 << (64 - shift)) - 1
     while True:
         address = memo + ROW_BYTES * row
@@ -49,9 +56,19 @@ def find_row(low: int, high: int, memo: int, shift: int) -> int:
 
 
 @inline
-def find_rows(place: int, stops: int, count: int, rows: int, memo: int, shift: int) -> None:
-    """Write, for words that lie one after another, the address of each one's row: 0 for a long word, negative for one
-    that the memo does not hold."""
+def find_rows(place: int, stops: int, count: int, rows: int, missing: int, memo: int, shift: int) -> int:
+    """Write, for words that lie one after another, the address of each one's row, 0 where the memo does not hold it.
+
+    Returns:
+        How many it does not hold; their numbers are at address `missing`.
+    """
+    begin = place
+    for number in range(count):  # no branches: the rows, most of them far from the core, are on their way all at once
+        stop = np.int64(load_u64(stops + 8 * number))
+        low, high = word_key(begin, min(stop - begin, WORD_BYTES))
+        prefetch(memo + ROW_BYTES * first_row(low, high, shift))
+        begin = stop
+    how_many = 0
     for number in range(count):
         stop = np.int64(load_u64(stops + 8 * number))
         row = 0
@@ -59,30 +76,85 @@ def find_rows(place: int, stops: int, count: int, rows: int, memo: int, shift: i
             low, high = word_key(place, stop - place)
             row = find_row(low, high, memo, shift)
             if load_u32(row + 16) == 0:
-                row = -row
+                row = 0
         store_u64(rows + 8 * number, np.uint64(row))
+        store_u64(missing + 8 * how_many, np.uint64(number))
+        how_many += row == 0
         place = stop
+    return how_many
 
 
 @inline
-def recall(row: int, out: int) -> int:
-    """Write the ids of a row at address `out`; return the address behind them, `out` if the row is free.
+def recall_all(rows: int, count: int, lists: int, out: int) -> int:
+    """Write the ids of rows at address `out`; return the address behind them.
 
-    Three ids are written whatever their number: a loop over it would be mispredicted.
+    Three ids are written whatever their number: a loop over it would be mispredicted. Below zero is the address of ids
+    outside of the memo, their number before them.
     """
-    store_u64(out, load_u64(row + 20))
-    store_u32(out + 8, load_u32(row + 28))
-    return out + 4 * load_u32(row + 16)
+    for number in range(count):
+        row = np.int64(load_u64(rows + 8 * number))
+        if row > 0:
+            size = load_u32(row + 16)
+            if size <= MAX_IDS:
+                store_u64(out, load_u64(row + 20))
+                store_u32(out + 8, load_u32(row + 28))
+            else:
+                copy_ids(lists + 4 * load_u32(row + 20), size, out)
+        else:
+            size = load_u32(-row)
+            copy_ids(4 - row, size, out)
+        out += 4 * size
+    return out
 
 
 @inline
-def remember(row: int, low: int, high: int, ids: int, count: int) -> None:
-    """Fill a free row with a word and the `count` ids at address `ids`."""
+def copy_ids(ids: int, count: int, out: int) -> None:
+    """Copy so many ids from one address to another."""
+    for number in range(count):
+        store_u32(out + 4 * number, load_u32(ids + 4 * number))
+
+
+@inline
+def find_long_row(place: int, size: int, table: int, shift: int) -> int:
+    """Return where the row of a word of 16 to 31 bytes continues as those of shorter words do; a free row gets its key.
+
+    The key is the first sixteen bytes and the last fifteen, then the length: together they tell words apart.
+    """
+    one, two, three = load_u64(place), load_u64(place + 8), load_u64(place + size - 15)
+    four = load_u64(place + size - 7) & (_ALL >> np.uint64(8)) | np.uint64(size) << np.uint64(56)
+    row = np.int64(((one ^ four) * _SPREAD + (two ^ three) * _SPREAD_TOO) >> np.uint64(shift))
+    mask = (1 << (64 - shift)) - 1
+    while True:
+        found = table + LONG_ROW_BYTES * row
+        if load_u64(found + 24) == _ZERO:
+            store_u64(found, one)
+            store_u64(found + 8, two)
+            store_u64(found + 16, three)
+            store_u64(found + 24, four)
+            return found + 16
+        ends = (load_u64(found) ^ one) | (load_u64(found + 24) ^ four)
+        if ends | (load_u64(found + 8) ^ two) | (load_u64(found + 16) ^ three) == _ZERO:
+            return found + 16
+        row = (row + 1) & mask
+
+
+@inline
+def name_row(row: int, low: int, high: int) -> None:
+    """Write the key of a word to a free row."""
     store_u64(row, low)
     store_u64(row + 8, high)
+
+
+@inline
+def remember(row: int, ids: int, count: int, lists: int, used: int) -> int:
+    """Write the `count` ids at address `ids` to a row; return how much of the lists is used then."""
     store_u32(row + 16, count)
-    for number in range(count):
-        store_u32(row + 20 + 4 * number, load_u32(ids + 4 * number))
+    if count <= MAX_IDS:
+        copy_ids(ids, count, row + 20)
+        return used
+    store_u32(row + 20, used)
+    copy_ids(ids, count, lists + 4 * used)
+    return used + count
 
 
 @inline
@@ -90,3 +162,10 @@ def begin_again(memo: int, seed: int, numbers: int) -> None:
     """Forget every word but those of the seed, a memo of the same size."""
     for number in range(numbers):
         store_u64(memo + 8 * number, load_u64(seed + 8 * number))
+
+
+@inline
+def forget_all(table: int, numbers: int) -> None:
+    """Free every row of a table."""
+    for number in range(numbers):
+        store_u64(table + 8 * number, _ZERO)
