@@ -61,10 +61,15 @@ CHARACTER = 1 << 16
 # Where the nodes of characters, and of single bytes, begin in `roots`.
 _CHARACTERS = 4 * (256 + (1 << 16))
 _BYTES = 4 * (256 + (2 << 16))
-# What is known of a token, five numbers a row: its two parts, the rank it was made at plus one (0: never made), the
-# next shorter token that it begins with, its size in bytes.
-TOKEN_NUMBERS = 5
-_TOKEN_ROW = 4 * TOKEN_NUMBERS
+# What is known of a token, four numbers a row (half a cache line): the set of what may be joined to its right end, the
+# set of what its left end consists of, its left part and its right part (32 bits each), and a number of three: the rank
+# that it was made at plus one (0: never made), its size in bytes, the next shorter token that it begins with.
+TOKEN_NUMBERS = 4
+_TOKEN_ROW = 8 * TOKEN_NUMBERS
+MADE_SHIFT = np.uint64(40)
+SIZE_SHIFT = np.uint64(24)
+MOST_SIZE = 0xFFFF
+NO_SHORTER = 0xFFFFFF
 
 
 class BpeTables(NamedTuple):
@@ -77,7 +82,6 @@ class BpeTables(NamedTuple):
     it stands there. A number of `nodes` holds the longest token that the
     text up to a node begins with and, above it, bits that say which children there may be, so that few are looked for
     in vain. `roots` holds the token of each byte, then the nodes of two bytes, of characters of three, of one byte.
-    `spines` holds two sets a token: what may be joined to its right end, and what its left end is.
     `byte_ids` is what a byte gives that no token begins with (only models of characters lack tokens for bytes), and
     `fuse` makes one id of several such in a row. `whole` is the token that is all of a word even if no merge makes it
     (by node; empty if the merges decide). `pattern` is how text is cut into words.
@@ -85,8 +89,7 @@ class BpeTables(NamedTuple):
 
     pairs: Array64
     pair_shift: int
-    tokens: Array32
-    spines: Array64
+    tokens: Array64
     trie: Array64
     trie_shift: int
     nodes: Array64
@@ -136,15 +139,30 @@ def fit(left: int, right: int, limit: int, pairs: int, shift: int, tokens: int) 
         if found >= 0 and found >> 32 < limit:
             return False
         left_row, right_row = tokens + _TOKEN_ROW * left, tokens + _TOKEN_ROW * right
-        left_made, right_made = load_u32(left_row + 8), load_u32(right_row + 8)
+        left_made, right_made = _made(left_row), _made(right_row)
         if left_made > right_made:
             limit = left_made - 1  # of equal ranks, the left one goes first
-            left = load_u32(left_row + 4)
+            left = load_u32(left_row + 20)
         elif right_made > 0:
             limit = right_made
-            right = load_u32(right_row)
+            right = load_u32(right_row + 16)
         else:
             return True
+
+
+@inline
+def _made(row: int) -> int:
+    return np.int64(load_u64(row + 24) >> MADE_SHIFT)
+
+
+@inline
+def _size(row: int) -> int:
+    return np.int64(load_u64(row + 24) >> SIZE_SHIFT) & MOST_SIZE
+
+
+@inline
+def _shorter(row: int) -> int:
+    return np.int64(load_u64(row + 24)) & NO_SHORTER
 
 
 @inline
@@ -220,9 +238,9 @@ def label_at(place: int, end: int) -> tuple[int, int]:
 
 
 @inline
-def _surely_fit(left: int, right: int, spines: int) -> bool:
+def _surely_fit(left: int, right: int, tokens: int) -> bool:
     """Tell whether no merge at all exists across the border, by two sets of 64 bits; False says nothing."""
-    return load_u64(spines + 16 * left) & load_u64(spines + 16 * right + 8) == np.uint64(0)
+    return load_u64(tokens + _TOKEN_ROW * left) & load_u64(tokens + _TOKEN_ROW * right + 8) == np.uint64(0)
 
 
 @inline
@@ -238,7 +256,7 @@ def _whole_word(place: int, end: int, trie: int, shift: int, whole: int) -> int:
 
 @inline
 def _encode_word(
-    place: int, end: int, out: int, spines: int, pairs: int, pair_shift: int, tokens: int, roots: int, trie: int,
+    place: int, end: int, out: int, pairs: int, pair_shift: int, tokens: int, roots: int, trie: int,
     trie_shift: int, nodes: int, byte_ids: int, fuse: int, whole: int,
 ) -> int:  # fmt: skip
     """Write the ids of a word at address `out`; return the address behind them."""
@@ -260,27 +278,28 @@ def _encode_word(
         while True:
             if (
                 out == first
-                or _surely_fit(load_u32(out - 4), token, spines)
+                or _surely_fit(load_u32(out - 4), token, tokens)
                 or fit(load_u32(out - 4), token, _NEVER, pairs, pair_shift, tokens)
             ):
                 store_u32(out, token)
                 out += 4
-                place += load_u32(tokens + _TOKEN_ROW * token + 16)
+                place += _size(tokens + _TOKEN_ROW * token)
                 break
-            token = load_u32(tokens + _TOKEN_ROW * token + 12)
-            while token == NONE:  # nothing fits here: take back the token before
+            token = _shorter(tokens + _TOKEN_ROW * token)
+            while token == NO_SHORTER:  # nothing fits here: take back the token before
                 out -= 4
-                token = load_u32(out)
-                place -= load_u32(tokens + _TOKEN_ROW * token + 16)
-                token = load_u32(tokens + _TOKEN_ROW * token + 12)
+                row = tokens + _TOKEN_ROW * load_u32(out)
+                place -= _size(row)
+                token = _shorter(row)
     return out
 
 
 @inline
 def _fill(
-    begin: int, stops: int, count: int, rows: int, missing: int, how_many: int, memo: int, memo_shift: int, long_memo: int, long_shift: int,
-    lists: int, used: int, scratch: int, scratch_end: int, spines: int, pairs: int, pair_shift: int, tokens: int,
-    roots: int, trie: int, trie_shift: int, nodes: int, byte_ids: int, fuse: int, whole: int,
+    begin: int, stops: int, count: int, rows: int, missing: int, how_many: int, memo: int, memo_shift: int,
+    long_memo: int, long_shift: int, lists: int, used: int, scratch: int, scratch_end: int, pairs: int,
+    pair_shift: int, tokens: int, roots: int, trie: int, trie_shift: int, nodes: int, byte_ids: int, fuse: int,
+    whole: int,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Encode the words of a batch that have no row: into the memo or, if they are too long for it, into `scratch`,
     whose address, below zero, takes the place of the row's.
@@ -292,10 +311,8 @@ def _fill(
     taken, long_taken = 0, 0
     for miss in range(how_many):
         number = np.int64(load_u64(missing + 8 * miss))
-        place, stop = (
-            np.int64(load_u64(stops + 8 * number - 8)) if number else begin,
-            np.int64(load_u64(stops + 8 * number)),
-        )
+        place = np.int64(load_u64(stops + 8 * number - 8)) if number else begin
+        stop = np.int64(load_u64(stops + 8 * number))
         row, size = np.int64(0), stop - place
         if scratch + 4 * size + 4 > scratch_end:
             return number, taken, long_taken, used
@@ -308,14 +325,15 @@ def _fill(
             row = find_long_row(place, size, long_memo, long_shift)
         if row == 0 or load_u32(row + 16) == 0:
             after = _encode_word(
-                place, stop, scratch + 4, spines, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids,
-                fuse, whole,
+                place, stop, scratch + 4, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids, fuse,
+                whole,
             )  # fmt: skip
             ids = (after - scratch - 4) >> 2
-            if row > 0 and ids > 0:
-                used = remember(row, scratch + 4, ids, lists, used)
+            if row > 0:
                 taken += size <= WORD_BYTES
                 long_taken += size > WORD_BYTES
+            if row > 0 and ids > 0:
+                used = remember(row, scratch + 4, ids, lists, used)
             else:
                 store_u32(scratch, ids)
                 row = -scratch
@@ -339,7 +357,7 @@ def encode_documents(
     text, classes_at, memo_at, out_at = address(data), address(classes), address(memo), address(out)
     pairs, tokens, trie = address(tables.pairs), address(tables.tokens), address(tables.trie)
     roots, nodes, byte_ids = address(tables.roots), address(tables.nodes), address(tables.byte_ids)
-    spines, stops_at, scratch_at, lists_at = address(tables.spines), address(stops), address(scratch), address(lists)
+    stops_at, scratch_at, lists_at = address(stops), address(scratch), address(lists)
     whole = address(tables.whole) if tables.whole.size else np.int64(0)
     batch = stops.size // 3
     rows_at, missing_at = stops_at + 8 * batch, stops_at + 16 * batch
@@ -363,16 +381,16 @@ def encode_documents(
             missing = find_rows(place, stops_at, count, rows_at, missing_at, memo_at, memo_shift)
             if missing:
                 count, more, more_long, used = _fill(
-                    place, stops_at, count, rows_at, missing_at, missing, memo_at, memo_shift, address(long_memo), long_shift, lists_at,
-                    used, scratch_at, scratch_at + 4 * scratch.size, spines, pairs, pair_shift, tokens, roots, trie,
-                    trie_shift, nodes, byte_ids, fuse, whole,
+                    place, stops_at, count, rows_at, missing_at, missing, memo_at, memo_shift, address(long_memo),
+                    long_shift, lists_at, used, scratch_at, scratch_at + 4 * scratch.size, pairs, pair_shift, tokens,
+                    roots, trie, trie_shift, nodes, byte_ids, fuse, whole,
                 )  # fmt: skip
                 taken, long_taken = taken + more, long_taken + more_long
             if count == 0:  # one word that is longer than the scratch
                 stop = np.int64(load_u64(stops_at))
                 write = _encode_word(
-                    place, stop, write, spines, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids,
-                    fuse, whole,
+                    place, stop, write, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids, fuse,
+                    whole,
                 )  # fmt: skip
                 place = stop
                 continue

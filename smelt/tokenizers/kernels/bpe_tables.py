@@ -12,9 +12,12 @@ import numpy.typing as npt
 from smelt.tokenizers.kernels.bpe import (
     CHARACTER,
     EMPTY,
+    MADE_SHIFT,
+    NO_SHORTER,
     NODE_BITS,
     NODE_MASK,
     NONE,
+    SIZE_SHIFT,
     TOKEN_NUMBERS,
     Array32,
     Array64,
@@ -62,7 +65,7 @@ def _insert_pairs(left: Places, right: Places, rank: Places, product: Places, ta
 
 @kernel
 def find_makings(
-    left: Places, right: Places, rank: Places, product: Places, pairs: Array64, shift: int, tokens: Array32,
+    left: Places, right: Places, rank: Places, product: Places, pairs: Array64, shift: int, tokens: Array64,
     made: Array8,
 ) -> bool:  # fmt: skip
     """Note for each token how it is made; `made` (1 for the first symbols) marks those that can come up.
@@ -79,35 +82,35 @@ def find_makings(
             continue
         if fit(one, two, rank[number], pairs_at, shift, tokens_at):
             row = TOKEN_NUMBERS * result
-            tokens[row], tokens[row + 1], tokens[row + 2] = one, two, rank[number] + 1
+            tokens[row + 2] = np.uint64(two) << _HALF | np.uint64(one)
+            tokens[row + 3] |= np.uint64(rank[number] + 1) << MADE_SHIFT
             made[result] = 1
     for number in range(left.size):
         one, two = left[number], right[number]
         if made[one] and made[two] and not made[product[number]]:
-            parts_made = max(tokens[TOKEN_NUMBERS * one + 2], tokens[TOKEN_NUMBERS * two + 2])
-            if rank[number] < parts_made:
+            parts_made = max(tokens[TOKEN_NUMBERS * one + 3], tokens[TOKEN_NUMBERS * two + 3]) >> MADE_SHIFT
+            if rank[number] < np.int64(parts_made):
                 return False
     return True
 
 
 @kernel
-def find_spines(
-    left: Places, right: Places, product: Places, symbols: Places, tokens: Array32, made: Array8, spines: Array64
-) -> None:
+def find_spines(left: Places, right: Places, product: Places, symbols: Places, tokens: Array64, made: Array8) -> None:
     """Fill two sets a token: the symbols that its right end may be joined with, those that its left end consists of.
 
     The ends are the token itself, the outer part it was made of, that part's outer part and so on.
     """
     for number in range(left.size):
-        spines[2 * left[number]] |= _bit(right[number])
+        tokens[TOKEN_NUMBERS * left[number]] |= _bit(right[number])
     for number in range(symbols.size):
-        spines[2 * symbols[number] + 1] = _bit(symbols[number])
+        tokens[TOKEN_NUMBERS * symbols[number] + 1] = _bit(symbols[number])
     for number in range(left.size):
         token = product[number]
         row = TOKEN_NUMBERS * token
-        if made[token] and tokens[row] == left[number] and tokens[row + 1] == right[number]:
-            spines[2 * token] |= spines[2 * right[number]]
-            spines[2 * token + 1] = _bit(token) | spines[2 * left[number] + 1]
+        parts = np.uint64(right[number]) << _HALF | np.uint64(left[number])
+        if made[token] and tokens[row + 2] == parts:
+            tokens[row] |= tokens[TOKEN_NUMBERS * right[number]]
+            tokens[row + 1] = _bit(token) | tokens[TOKEN_NUMBERS * left[number] + 1]
 
 
 @inline
@@ -135,7 +138,7 @@ def _down(node: int, label: int, trie: int, shift: int, fresh: int) -> int:
 
 @kernel
 def build_trie(
-    pool: Array8, offsets: Places, made: Array8, listed: Array8, tokens: Array32, trie: Array64, shift: int,
+    pool: Array8, offsets: Places, made: Array8, listed: Array8, tokens: Array64, trie: Array64, shift: int,
     nodes: Array64, exact: Array32, roots: Array32, whole: Array32,
 ) -> int:  # fmt: skip
     """Enter every token that can come up (and, given `whole`, every `listed` one); return the number of nodes.
@@ -144,7 +147,7 @@ def build_trie(
     """
     text, trie_at, count = address(pool), address(trie), 1
     for token in range(offsets.size - 1):
-        tokens[TOKEN_NUMBERS * token + 4] = offsets[token + 1] - offsets[token]
+        tokens[TOKEN_NUMBERS * token + 3] |= np.uint64(offsets[token + 1] - offsets[token]) << SIZE_SHIFT
         if not made[token] and not (whole.size and listed[token]):
             continue
         node, place, end = 0, text + offsets[token], text + offsets[token + 1]
@@ -167,9 +170,10 @@ def build_trie(
             whole[node] = token
     for token in range(offsets.size - 1):
         if made[token] or (whole.size and listed[token]):
-            tokens[TOKEN_NUMBERS * token + 3] = _note_prefixes(
+            shorter = _note_prefixes(
                 text + offsets[token], text + offsets[token + 1], token, trie_at, shift, nodes, exact, roots
             )
+            tokens[TOKEN_NUMBERS * token + 3] |= np.uint64(min(shorter, NO_SHORTER))
     return count
 
 

@@ -11,7 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from smelt.tokenizers.kernels.bpe import EMPTY, NODE_MASK, NONE, TOKEN_NUMBERS, BpeTables, encode_documents
+from smelt.tokenizers.kernels.bpe import (
+    EMPTY,
+    MADE_SHIFT,
+    MOST_SIZE,
+    NO_SHORTER,
+    NODE_MASK,
+    NONE,
+    TOKEN_NUMBERS,
+    BpeTables,
+    encode_documents,
+)
 from smelt.tokenizers.kernels.bpe_tables import (
     build_trie,
     find_makings,
@@ -39,14 +49,14 @@ def find_merges(num_tokens: int, ways: npt.NDArray[np.int64], symbols: Sequence[
     """
     left, right, rank, product = (np.ascontiguousarray(column) for column in ways.T)
     pairs, shift = pair_table(left, right, rank, product)
-    rows, made = np.zeros(TOKEN_NUMBERS * num_tokens, np.uint32), np.zeros(num_tokens, np.uint8)
+    rows, made = np.zeros(TOKEN_NUMBERS * num_tokens, np.uint64), np.zeros(num_tokens, np.uint8)
     made[list(symbols)] = 1
     if not find_makings(left, right, rank, product, pairs, shift, rows, made):
         return None
     table = rows.reshape(-1, TOKEN_NUMBERS)
-    products = np.flatnonzero(table[:, 2])
-    ordered = products[np.argsort(table[products, 2], kind="stable")]
-    return [(int(left), int(right)) for left, right in table[ordered, :2].tolist()]
+    products = np.flatnonzero(table[:, 3])
+    ordered = products[np.argsort(table[products, 3] >> MADE_SHIFT, kind="stable")]
+    return [(parts & NONE, parts >> 32) for parts in table[ordered, 2].tolist()]
 
 
 class MergesOutOfOrder(Exception):
@@ -84,17 +94,16 @@ class FastBpe:
         offsets = np.concatenate([[0], np.cumsum([len(token) for token in tokens])]).astype(np.int64)
         left, right, rank, product = (np.ascontiguousarray(column) for column in merges.T)
         pairs, pair_shift = pair_table(left, right, rank, product)
-        rows = np.zeros(TOKEN_NUMBERS * len(tokens), np.uint32)
+        rows = np.zeros(TOKEN_NUMBERS * len(tokens), np.uint64)
         made, listed = np.zeros(len(tokens), np.uint8), np.zeros(len(tokens), np.uint8)
         made[list(symbols)] = 1
         listed[list(whole)] = 1
         if not find_makings(left, right, rank, product, pairs, pair_shift, rows, made):
             raise MergesOutOfOrder
-        spines = np.zeros(2 * len(tokens), np.uint64)
-        find_spines(left, right, product, np.array(symbols, np.int64), rows, made, spines)
+        find_spines(left, right, product, np.array(symbols, np.int64), rows, made)
         most_nodes = int(offsets[-1]) + 1
-        if most_nodes > NODE_MASK:  # eight million bytes of tokens: a trie of them has no room
-            raise MergesOutOfOrder
+        if most_nodes > NODE_MASK or rank.max(initial=0) >= NO_SHORTER or max(map(len, tokens)) > MOST_SIZE:
+            raise MergesOutOfOrder  # a row has no bits for such numbers
         trie_shift = shift_for(most_nodes)
         trie = np.full(1 << (64 - trie_shift), EMPTY, np.uint64)
         nodes, exact = np.full(most_nodes, NONE, np.uint64), np.full(most_nodes, NONE, np.uint32)
@@ -106,7 +115,7 @@ class FastBpe:
         tight = np.full(1 << (64 - tight_shift), EMPTY, np.uint64)
         rehash(trie, tight, tight_shift)
         self._tables = BpeTables(
-            pairs, pair_shift, rows, spines, tight, tight_shift, nodes[:count].copy(), roots, byte_ids, int(fuse),
+            pairs, pair_shift, rows, tight, tight_shift, nodes[:count].copy(), roots, byte_ids, int(fuse),
             node_whole[:count].copy(), pattern,
         )  # fmt: skip
         memo_shift = shift_for(len(tokens) + MEMO_WORDS)
