@@ -12,7 +12,7 @@ from smelt.tokenizers.bpe import BPE
 from smelt.tokenizers.bpe_train import MIN_FREQUENCY, count_words, learn_merges, train_bpe
 from smelt.tokenizers.bytelevel import BYTE_ORDER
 from smelt.tokenizers.fast import bpe_kernel
-from smelt.tokenizers.kernels import fast_train
+from smelt.tokenizers.kernels import fast_bpe, fast_train
 from smelt.tokenizers.kernels.loads import padded
 from smelt.tokenizers.kernels.scan import PATTERN_NUMBER, scan_words
 from smelt.tokenizers.kernels.unicode import character_classes
@@ -75,7 +75,21 @@ def test_encoding_many_texts_gives_what_each_gives_alone(pattern: str, documents
     assert [number for ids, _ in arrays for number in ids.tolist()] == [n for ids in slowly for n in [*ids, 7]]
 
 
-symbols = st.integers(0, 3)
+def test_a_full_memo_begins_again_and_the_longest_words_go_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, size in {"MEMO_WORDS": 1024, "LONG_ROWS": 1024, "LISTED_IDS": 1 << 14, "LONG_WORDS": 256}.items():
+        monkeypatch.setattr(fast_bpe, name, size)
+    tokenizer = TRAINED["gpt4"]
+    kernel = bpe_kernel(tokenizer.model, "gpt4")
+    assert kernel is not None
+    words = [" " + "themillbyriver"[number % 9 :] * (1 + number % 7) + f"{number:o}"[-1] * 3 for number in range(400)]
+    words += [" " + format(number, "012b").replace("0", "th").replace("1", "mi") for number in range(2500)]
+    words += [" " + format(number, "06b").replace("0", "ri").replace("1", "el") for number in range(60)] * 3
+    words += ["，磨坊在河边转动" * 3, " " * 200, "x" * 5000, "磨坊" * 900]
+    text = "".join(words * 3)
+    expected = tokenizer.encode_slowly(text)
+    for _ in range(2):  # the second time with what is left of the first
+        found, _ = kernel.encode(padded(text.encode()), np.array([len(text.encode())], np.int64))
+        assert found.tolist() == expected
 
 
 @settings(patient, max_examples=300)

@@ -11,8 +11,8 @@ at any time, no merge may have been due before the merge that took one of them a
     merges b+c = 0, a+b = 1; the text "abc": the longest token is "ab", then "c". Do they fit? Undo "ab", made at
     rank 1: before that, "b" stood beside "c", and b+c is due at rank 0. They do not. Next shorter: "a", then "bc".
 
-This holds for merges that rank after those which made their parts, as in every trained table; `prepare` tells where
-that is not so. Words of up to 15 bytes are remembered in a memo (`memo`), which begins with the vocabulary itself.
+This holds for merges that rank after those which made their parts, as in every trained table; `bpe_tables` tells where
+that is not so. Short words of bytes are merged as they always were: the same ids from fewer tables.
 
 Ref: arXiv:1508.07909, algorithm 1; the fitting of neighbours is that of github/rust-gems, crate bpe (README).
 """
@@ -24,22 +24,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from smelt.tokenizers.kernels.jit import inline, kernel
-from smelt.tokenizers.kernels.loads import address, load_u8, load_u32, load_u64, store_u32, store_u64, trailing_zeros
-from smelt.tokenizers.kernels.memo import (
-    LONG_WORD_BYTES,
-    WORD_BYTES,
-    begin_again,
-    find_long_row,
-    find_row,
-    find_rows,
-    forget_all,
-    name_row,
-    recall_all,
-    remember,
-    word_key,
+from smelt.tokenizers.kernels.jit import inline
+from smelt.tokenizers.kernels.loads import (
+    leading_zeros,
+    load_u8,
+    load_u32,
+    load_u64,
+    store_u32,
+    store_u64,
+    trailing_zeros,
 )
-from smelt.tokenizers.kernels.scan import find_words
 
 Array32 = npt.NDArray[np.uint32]
 Array64 = npt.NDArray[np.uint64]
@@ -47,8 +41,8 @@ Places = npt.NDArray[np.int64]
 
 NONE = 0xFFFFFFFF
 EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
-# Chinese has no spaces: a longer "word" is a clause that will not come again, and would push others out of the memo.
-LONGEST_OF_CHINESE = 9
+# Up to so many bytes of other scripts than Chinese, plain merging looks at fewer tables than fitting neighbours does.
+MOST_MERGED = 16
 _NEVER = 1 << 40  # a rank later than all
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
@@ -79,12 +73,13 @@ class BpeTables(NamedTuple):
     and a value in open addressing, 2 ** (64 - shift) of them. Behind the rows of `pairs` lies a byte for each: of its
     eight bits, those of the keys that belong there are set, so that most pairs which do not merge are known by one
     look at a table that stays near the core. A step of the trie is a byte, or a character of three bytes where all of
-    it stands there. A number of `nodes` holds the longest token that the
-    text up to a node begins with and, above it, bits that say which children there may be, so that few are looked for
-    in vain. `roots` holds the token of each byte, then the nodes of two bytes, of characters of three, of one byte.
+    it stands there. A number of `nodes` holds the longest token that the text up to a node begins with and, above it,
+    bits that say which children there may be, so that few are looked for in vain. `roots` holds the token of each
+    byte, then the nodes of two bytes, of characters of three, of one byte.
     `byte_ids` is what a byte gives that no token begins with (only models of characters lack tokens for bytes), and
     `fuse` makes one id of several such in a row. `whole` is the token that is all of a word even if no merge makes it
-    (by node; empty if the merges decide). `pattern` is how text is cut into words.
+    (by node; empty if the merges decide). `merging` tells that the symbols are the bytes, so that short words may be
+    merged. `pattern` is how text is cut into words.
     """
 
     pairs: Array64
@@ -97,6 +92,7 @@ class BpeTables(NamedTuple):
     byte_ids: Array32
     fuse: int
     whole: Array32
+    merging: int
     pattern: int
 
 
@@ -255,7 +251,7 @@ def _whole_word(place: int, end: int, trie: int, shift: int, whole: int) -> int:
 
 
 @inline
-def _encode_word(
+def encode_word(
     place: int, end: int, out: int, pairs: int, pair_shift: int, tokens: int, roots: int, trie: int,
     trie_shift: int, nodes: int, byte_ids: int, fuse: int, whole: int,
 ) -> int:  # fmt: skip
@@ -295,109 +291,55 @@ def _encode_word(
 
 
 @inline
-def _fill(
-    begin: int, stops: int, count: int, rows: int, missing: int, how_many: int, memo: int, memo_shift: int,
-    long_memo: int, long_shift: int, lists: int, used: int, scratch: int, scratch_end: int, pairs: int,
-    pair_shift: int, tokens: int, roots: int, trie: int, trie_shift: int, nodes: int, byte_ids: int, fuse: int,
-    whole: int,
-) -> tuple[int, int, int, int]:  # fmt: skip
-    """Encode the words of a batch that have no row: into the memo or, if they are too long for it, into `scratch`,
-    whose address, below zero, takes the place of the row's.
+def merge_word(place: int, end: int, out: int, pairs: int, shift: int, roots: int, work: int) -> int:
+    """Write the ids of a word of bytes, at most 16, at address `out` by merging; return the address behind them.
 
-    Returns:
-        How many words have all they need, fewer than `count` where the scratch was full; the rows taken for short and
-        for long words; how much of the lists is used.
+    Of each symbol, the merge with the next one that is left is kept as one number (rank, place, product, the smallest
+    is the next to do) in sixteen places at `work`, the symbols behind them.
     """
-    taken, long_taken = 0, 0
-    for miss in range(how_many):
-        number = np.int64(load_u64(missing + 8 * miss))
-        place = np.int64(load_u64(stops + 8 * number - 8)) if number else begin
-        stop = np.int64(load_u64(stops + 8 * number))
-        row, size = np.int64(0), stop - place
-        if scratch + 4 * size + 4 > scratch_end:
-            return number, taken, long_taken, used
-        repeats = load_u8(place) < 0xE0 or size <= LONGEST_OF_CHINESE
-        if repeats and size <= WORD_BYTES:
-            low, high = word_key(place, size)
-            row = find_row(low, high, memo, memo_shift)
-            name_row(row, low, high)
-        elif repeats and size <= LONG_WORD_BYTES:
-            row = find_long_row(place, size, long_memo, long_shift)
-        if row == 0 or load_u32(row + 16) == 0:
-            after = _encode_word(
-                place, stop, scratch + 4, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids, fuse,
-                whole,
-            )  # fmt: skip
-            ids = (after - scratch - 4) >> 2
-            if row > 0:
-                taken += size <= WORD_BYTES
-                long_taken += size > WORD_BYTES
-            if row > 0 and ids > 0:
-                used = remember(row, scratch + 4, ids, lists, used)
-            else:
-                store_u32(scratch, ids)
-                row = -scratch
-                scratch = after
-        store_u64(rows + 8 * number, np.uint64(row))
-    return count, taken, long_taken, used
+    symbols, size = work + 8 * MOST_MERGED, end - place
+    for number in range(MOST_MERGED):
+        store_u64(work + 8 * number, EMPTY)
+    left = load_u32(roots + 4 * load_u8(place))
+    store_u32(symbols, left)
+    for number in range(1, size):
+        right = load_u32(roots + 4 * load_u8(place + number))
+        store_u32(symbols + 4 * number, right)
+        store_u64(work + 8 * number - 8, _merge(left, right, number - 1, pairs, shift))
+        left = right
+    live = (_ONE << np.uint64(size)) - _ONE  # a bit for each symbol that is left
+    while True:
+        best = EMPTY
+        for number in range(MOST_MERGED):
+            best = min(best, load_u64(work + 8 * number))
+        if best == EMPTY:
+            break
+        at = np.int64(best >> np.uint64(24)) & 0xFF
+        product = np.int64(best) & 0xFFFFFF
+        gone = at + 1 + trailing_zeros(live >> np.uint64(at + 1))
+        live &= ~(_ONE << np.uint64(gone))
+        store_u64(work + 8 * gone, EMPTY)
+        store_u32(symbols + 4 * at, product)
+        after, merge = live >> np.uint64(at + 1), EMPTY
+        if after:
+            right = load_u32(symbols + 4 * (at + 1 + trailing_zeros(after)))
+            merge = _merge(product, right, at, pairs, shift)
+        store_u64(work + 8 * at, merge)
+        before = live & ((_ONE << np.uint64(at)) - _ONE)
+        if before:
+            number = 63 - leading_zeros(before)
+            store_u64(work + 8 * number, _merge(load_u32(symbols + 4 * number), product, number, pairs, shift))
+    while live:
+        store_u32(out, load_u32(symbols + 4 * trailing_zeros(live)))
+        out += 4
+        live &= live - _ONE
+    return out
 
 
-@kernel
-def encode_documents(
-    data: npt.NDArray[np.uint8], ends: Places, end_id: int, classes: npt.NDArray[np.uint16], tables: BpeTables,
-    seed: Array64, memo: Array64, long_memo: Array64, lists: Array32, filled: Places, stops: Places, scratch: Array32,
-    out: Array32, out_ends: Places,
-) -> None:  # fmt: skip
-    """Encode documents laid end to end; write their ids to `out` and where each one's ids end to `out_ends`.
-
-    `out` needs room for an id a byte, one a document and `MAX_IDS` more. The memo begins as `seed`, the vocabulary; a
-    quarter of its rows, half of those of `long_memo`, and `lists` are for other words, then it begins again. `filled`
-    counts all three. `stops` is room for three numbers a word of a batch, `scratch` for the ids of its longest ones.
-    """
-    text, classes_at, memo_at, out_at = address(data), address(classes), address(memo), address(out)
-    pairs, tokens, trie = address(tables.pairs), address(tables.tokens), address(tables.trie)
-    roots, nodes, byte_ids = address(tables.roots), address(tables.nodes), address(tables.byte_ids)
-    stops_at, scratch_at, lists_at = address(stops), address(scratch), address(lists)
-    whole = address(tables.whole) if tables.whole.size else np.int64(0)
-    batch = stops.size // 3
-    rows_at, missing_at = stops_at + 8 * batch, stops_at + 16 * batch
-    pair_shift, trie_shift, fuse, pattern = tables.pair_shift, tables.trie_shift, tables.fuse, tables.pattern
-    memo_shift = 64 - trailing_zeros(np.uint64(memo.size // 4))
-    long_shift = 64 - trailing_zeros(np.uint64(long_memo.size // 8))
-    most, most_long, most_used = memo.size // 16 - batch, long_memo.size // 16 - batch, lists.size - 32 * batch
-    taken, long_taken, used = filled
-    place, write = text, out_at
-    for document in range(ends.size):
-        end = text + ends[document]
-        while place < end:
-            # Short loops over a batch of words, each with few values to hold, are faster than one long one.
-            if taken > most or used > most_used:
-                begin_again(memo_at, address(seed), seed.size)
-                taken, used, long_taken = 0, 0, most_long + 1
-            if long_taken > most_long:
-                forget_all(address(long_memo), long_memo.size)
-                long_taken = 0
-            count = find_words(place, end, classes_at, pattern, stops_at, batch)
-            missing = find_rows(place, stops_at, count, rows_at, missing_at, memo_at, memo_shift)
-            if missing:
-                count, more, more_long, used = _fill(
-                    place, stops_at, count, rows_at, missing_at, missing, memo_at, memo_shift, address(long_memo),
-                    long_shift, lists_at, used, scratch_at, scratch_at + 4 * scratch.size, pairs, pair_shift, tokens,
-                    roots, trie, trie_shift, nodes, byte_ids, fuse, whole,
-                )  # fmt: skip
-                taken, long_taken = taken + more, long_taken + more_long
-            if count == 0:  # one word that is longer than the scratch
-                stop = np.int64(load_u64(stops_at))
-                write = _encode_word(
-                    place, stop, write, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids, fuse,
-                    whole,
-                )  # fmt: skip
-                place = stop
-                continue
-            write = recall_all(rows_at, count, lists_at, write)
-            place = np.int64(load_u64(stops_at + 8 * count - 8))
-        if end_id >= 0:
-            store_u32(write, end_id)
-            write += 4
-        out_ends[document] = (write - out_at) >> 2
-    filled[0], filled[1], filled[2] = taken, long_taken, used
+@inline
+def _merge(left: int, right: int, at: int, pairs: int, shift: int) -> int:
+    """Return rank << 32 | place << 24 | product of a pair, `EMPTY` where it does not merge."""
+    found = _pair(left, right, pairs, shift)
+    if found < 0:
+        return EMPTY
+    return np.uint64(found >> 32 << 32 | at << 24 | found & 0xFFFFFF)

@@ -20,7 +20,6 @@ from smelt.tokenizers.kernels.bpe import (
     NONE,
     TOKEN_NUMBERS,
     BpeTables,
-    encode_documents,
 )
 from smelt.tokenizers.kernels.bpe_tables import (
     build_trie,
@@ -31,6 +30,7 @@ from smelt.tokenizers.kernels.bpe_tables import (
     seed_memo,
     shift_for,
 )
+from smelt.tokenizers.kernels.documents import encode_documents
 from smelt.tokenizers.kernels.loads import padded
 from smelt.tokenizers.kernels.memo import LONG_ROW_BYTES, MAX_IDS, ROW_BYTES
 from smelt.tokenizers.kernels.unicode import character_classes
@@ -114,9 +114,10 @@ class FastBpe:
         tight_shift = shift_for(count)
         tight = np.full(1 << (64 - tight_shift), EMPTY, np.uint64)
         rehash(trie, tight, tight_shift)
+        bytewise = not len(whole) and set(symbols) == set(roots[:256].tolist())
         self._tables = BpeTables(
             pairs, pair_shift, rows, tight, tight_shift, nodes[:count].copy(), roots, byte_ids, int(fuse),
-            node_whole[:count].copy(), pattern,
+            node_whole[:count].copy(), int(bytewise), pattern,
         )  # fmt: skip
         memo_shift = shift_for(len(tokens) + MEMO_WORDS)
         self._seed = np.zeros(ROW_BYTES // 8 << (64 - memo_shift), np.uint64)

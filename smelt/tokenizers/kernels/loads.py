@@ -100,3 +100,13 @@ def trailing_zeros(typing: Any, value: Any) -> Any:
         return builder.cttz(values[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
+
+
+@intrinsic
+def leading_zeros(typing: Any, value: Any) -> Any:
+    """Return the number of zero bits above the highest set bit of a uint64, 64 for zero."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ctlz(values[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), generate
