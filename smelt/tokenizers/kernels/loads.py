@@ -19,8 +19,8 @@ from numba.extending import intrinsic
 
 from smelt.tokenizers.kernels.jit import inline
 
-# Sixteen bytes of a word and two more loads of eight may be read past the end.
-PADDING = 32
+# The 64 bytes from any byte of a text on may be read.
+PADDING = 64
 
 
 def padded(*parts: bytes) -> npt.NDArray[np.uint8]:
@@ -110,3 +110,26 @@ def leading_zeros(typing: Any, value: Any) -> Any:
         return builder.ctlz(values[0], ir.Constant(ir.IntType(1), 0))
 
     return types.int64(types.uint64), generate
+
+
+def _byte_test(compare: Any) -> Any:
+    def test(typing: Any, address: Any) -> Any:
+        """Return a number whose bits say of which of the 64 bytes at an address something is true."""
+
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            row = ir.VectorType(ir.IntType(8), 64)
+            loaded = builder.load(builder.inttoptr(values[0], row.as_pointer()), align=1)
+            found = compare(builder, loaded, lambda byte: ir.Constant(row, [byte] * 64))
+            return builder.bitcast(found, ir.IntType(64))
+
+        return types.uint64(types.int64), generate
+
+    return intrinsic(test)
+
+
+ascii_letters = _byte_test(
+    lambda builder, row, fill: builder.icmp_unsigned(
+        "<", builder.sub(builder.or_(row, fill(0x20)), fill(0x61)), fill(26)
+    )
+)
+spaces = _byte_test(lambda builder, row, fill: builder.icmp_unsigned("==", row, fill(0x20)))
