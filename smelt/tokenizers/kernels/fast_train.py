@@ -1,7 +1,7 @@
 """Learn BPE merges from text with the kernels: count words on every core, then merge.
 
 Texts are counted in batches of a few MB, each batch by one thread with a table of its own, so memory is the distinct
-words and not the text. The merges are learned by one thread. They do not depend on how the words were divided.
+words and not the text. A merge of many words is divided between the threads. Neither changes what is learned.
 """
 
 from __future__ import annotations
@@ -20,27 +20,24 @@ from smelt.tokenizers.bytelevel import lone_surrogate
 from smelt.tokenizers.kernels.bpe import EMPTY
 from smelt.tokenizers.kernels.count import ROW_NUMBERS, count_words, move_rows
 from smelt.tokenizers.kernels.learn import (
+    DESK,
     HEAP,
-    LARGE,
+    JOB,
     LISTS,
     MERGES,
     NONE_LEFT,
     PAIRS,
     ROOM,
     ROOM_WANTED,
-    START,
-    STOP,
-    add_sides,
-    clear_sides,
+    STOP_WORK,
+    WORD_HEAD,
+    assist,
     count_pairs,
     enter_pairs,
-    fill_lists,
     lay_out_words,
     learn,
     list_pairs,
-    merge_words,
     rehash_pairs,
-    settle,
 )  # fmt: skip
 from smelt.tokenizers.kernels.loads import padded
 from smelt.tokenizers.kernels.memo import WORD_BYTES
@@ -48,8 +45,8 @@ from smelt.tokenizers.kernels.unicode import character_classes
 
 BATCH_BYTES = 4 << 20
 MERGES_AT_ONCE = 512
-# From so many words on a merge is worth dividing between threads, which costs some 50 microseconds.
-LARGE_LIST = 2048
+# From so many words on a merge is worth dividing between threads.
+LARGE_LIST = 192
 
 
 class WordCounts:
@@ -179,9 +176,9 @@ def learn_merges(
     symbols = np.empty(256, np.uint32)
     symbols[list(byte_order)] = np.arange(256)
     threads = num_threads()
-    learner = _Learner(counts, symbols, num_merges, least)
     with ThreadPoolExecutor(threads) as pool:
-        while learner.num_merges < num_merges and learner.advance(pool, threads):
+        learner = _Learner(counts, symbols, num_merges, least, pool, threads)
+        while learner.num_merges < num_merges and learner.advance():
             if on_progress is not None:
                 on_progress(learner.num_merges, num_merges)
     return learner.merges[: 2 * learner.num_merges].reshape(-1, 2)
@@ -190,82 +187,101 @@ def learn_merges(
 class _Learner:
     """The arrays that merges are learned in, and what makes them larger."""
 
-    def __init__(self, counts: WordCounts, symbols: npt.NDArray[np.uint32], num_merges: int, least: int) -> None:
-        self.least, self.total = least, 256 + num_merges
-        rows = counts.table.reshape(-1, ROW_NUMBERS)
-        long = rows[:, 2] >= 2
-        self.words = np.empty(int(rows[long, 2].sum()) + 3 * int(long.sum()) + 8, np.uint32)
-        used = lay_out_words(counts.table, counts.pool, symbols, self.words, 0)
-        pair_counts, sizes = np.zeros(1 << 16, np.int64), np.zeros(1 << 16, np.int64)
-        count_pairs(self.words, used, 256, pair_counts, sizes)
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-        # Memory that is not written yet costs nothing: room for the lists of pairs to come.
-        self.lists = np.empty(3 * int(sizes.sum()) + 1024, np.uint32)
-        list_pairs(self.words, used, 256, starts.copy(), self.lists)
-        self.state = np.zeros(7, np.uint64)
+    def __init__(
+        self,
+        counts: WordCounts,
+        symbols: npt.NDArray[np.uint32],
+        num_merges: int,
+        least: int,
+        pool: ThreadPoolExecutor,
+        threads: int,
+    ) -> None:
+        self.least, self.total, self.pool = least, 256 + num_merges, pool
+        sizes, starts, pair_counts = self._lay_out(counts, symbols, threads)
+        self.state = np.zeros(5, np.uint64)
         self.pairs, self.heap = np.full(4 << 18, EMPTY, np.uint64), np.empty(2 << 20, np.uint64)
         self.state[PAIRS] = self.state[HEAP] = enter_pairs(
             256, pair_counts, starts, sizes, self.pairs, self.heap, least
         )
         self.state[LISTS] = sizes.sum()
         self.merges = np.empty(2 * num_merges, np.uint32)
-        self.threads = [_Sums(self.total)]
+        # What each thread sums by neighbour in a merge, and its log of new pairs; the others' orders.
+        self.sides = np.zeros((threads, 8 * self.total), np.uint64)
+        self.touched = np.zeros((threads, 2 * (self.total + 2)), np.uint32)
+        self.logs = np.empty((threads, 1 << 20), np.uint32)
+        self.desks = np.zeros((threads - 1, DESK), np.uint64)
+        # Compiles where an error is raised: `learn` would wait forever for a helper that never came.
+        assist(self.words, self.lists, self.logs[0], self.sides[0], self.touched[0], np.full(DESK, STOP_WORK))
 
     @property
     def num_merges(self) -> int:
         """Return how many merges are learned."""
         return int(self.state[MERGES])
 
-    def advance(self, pool: ThreadPoolExecutor, threads: int) -> bool:
+    def _lay_out(
+        self, counts: WordCounts, symbols: npt.NDArray[np.uint32], threads: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Lay out the words and list the first pairs, each thread a part; return the pairs' list sizes, where their
+        lists start, and their counts."""
+        parts = np.array_split(counts.table.reshape(-1, ROW_NUMBERS), threads)
+        cells = [int(part[part[:, 2] >= 2, 2].sum() + WORD_HEAD * (part[:, 2] >= 2).sum()) for part in parts]
+        ends = np.cumsum(cells).tolist()
+        self.words = np.empty(ends[-1] + 8, np.uint32)
+        pair_counts, sizes = np.zeros((threads, 1 << 16), np.int64), np.zeros((threads, 1 << 16), np.int64)
+
+        def count(number: int) -> None:
+            begin, end = ends[number] - cells[number], ends[number]
+            lay_out_words(parts[number].ravel(), counts.pool, symbols, self.words, begin)
+            count_pairs(self.words, begin, end, 256, pair_counts[number], sizes[number])
+
+        def enter(number: int) -> None:
+            begin, end = ends[number] - cells[number], ends[number]
+            list_pairs(self.words, begin, end, 256, starts + sizes[:number].sum(axis=0), self.lists)
+
+        list(self.pool.map(count, range(threads)))
+        all_sizes: npt.NDArray[np.int64] = sizes.sum(axis=0)
+        starts = np.cumsum(all_sizes) - all_sizes
+        # Memory that is not written yet costs nothing: room for the lists of pairs to come.
+        self.lists = np.empty(3 * int(all_sizes.sum()) + 1024, np.uint32)
+        list(self.pool.map(enter, range(threads)))
+        return all_sizes, starts, pair_counts.sum(axis=0)
+
+    def advance(self) -> bool:
         """Learn some merges; return whether there may be more."""
         until = min(len(self.merges) // 2, self.num_merges + MERGES_AT_ONCE)
-        sums = self.threads[0]
-        most_words = LARGE_LIST if threads > 1 else len(self.lists)
         while self.num_merges < until:
-            outcome = learn(
-                self.words, self.pairs, self.lists, self.heap, sums.log, sums.sides, sums.touched, self.state,
-                self.merges, 256, until, self.least, most_words,
-            )  # fmt: skip
-            if outcome == LARGE:
-                self._merge_on(pool, threads)
-            elif outcome == ROOM_WANTED:
+            outcome = self._learn(until)
+            if outcome == ROOM_WANTED:
                 self._make_room(int(self.state[ROOM]))
             elif outcome == NONE_LEFT:
                 return False
         return True
 
-    def _merge_on(self, pool: ThreadPoolExecutor, threads: int) -> None:
-        """Carry out the latest merge on several threads, each on a part of its words."""
-        left, right = (int(symbol) for symbol in self.merges[2 * self.num_merges - 2 : 2 * self.num_merges])
-        product, first = 255 + self.num_merges, self.threads[0]
-        while len(self.threads) < threads:
-            self.threads.append(_Sums(self.total))
-        bounds = np.linspace(int(self.state[START]), int(self.state[STOP]), threads + 1).astype(np.int64).tolist()
-
-        def merge_part(number: int) -> int:
-            mine = self.threads[number]
-            if len(mine.log) < len(first.log):
-                mine.log = np.empty(len(first.log), np.uint32)
-            part = bounds[number], bounds[number + 1]
-            logged: int = merge_words(
-                self.words, self.lists, *part, left, right, product, mine.sides, mine.touched, mine.log
+    def _learn(self, until: int) -> int:
+        """Learn on this thread, with the help of the others, until there is something to do about it."""
+        self.desks[:] = 0
+        helpers = [
+            self.pool.submit(assist, self.words, self.lists, log, sides, touched, desk)
+            for log, sides, touched, desk in zip(
+                self.logs[1:], self.sides[1:], self.touched[1:], self.desks, strict=True
             )
-            return logged
-
-        others = [pool.submit(merge_part, number) for number in range(1, threads)]
-        logged = [merge_part(0), *(other.result() for other in others)]
-        for more in self.threads[1:]:
-            add_sides(first.sides, first.touched, more.sides, more.touched)
-        settle(first.sides, first.touched, left, right, product, self.pairs, self.state, self.heap, self.least)
-        for mine, length in zip(self.threads, logged, strict=True):
-            fill_lists(mine.log, length, first.sides, self.lists)
-        clear_sides(first.sides, first.touched)
+        ]
+        try:
+            outcome: int = learn(
+                self.words, self.pairs, self.lists, self.heap, self.logs, self.sides, self.touched, self.desks,
+                self.state, self.merges, 256, until, self.least, LARGE_LIST,
+            )  # fmt: skip
+        finally:
+            self.desks[:, JOB] = STOP_WORK
+            for helper in helpers:
+                helper.result()
+        return outcome
 
     def _make_room(self, room: int) -> None:
         """Make the arrays large enough for a merge that reads so many symbols."""
         new_pairs = 2 * min(room, self.total)
-        if 4 * room > len(self.threads[0].log):
-            self.threads[0].log = np.empty(8 * room, np.uint32)
+        if 4 * room > self.logs.shape[1]:
+            self.logs = np.empty((len(self.logs), 8 * room), np.uint32)
         if int(self.state[LISTS]) + 2 * room > len(self.lists):
             self.lists = _larger(self.lists, 2 * len(self.lists) + 2 * room)
         if 2 * (int(self.state[HEAP]) + new_pairs) > len(self.heap):
@@ -274,12 +290,3 @@ class _Learner:
             larger = np.full(len(self.pairs) * 2, EMPTY, np.uint64)
             self.state[PAIRS] = rehash_pairs(self.pairs, larger)
             self.pairs = larger
-
-
-class _Sums:
-    """What one thread sums by neighbour in a merge, and its log of new pairs."""
-
-    def __init__(self, symbols: int) -> None:
-        self.sides = np.zeros(8 * symbols, np.uint64)
-        self.touched = np.zeros(2 * (symbols + 2), np.uint32)
-        self.log = np.empty(1 << 20, np.uint32)

@@ -15,7 +15,18 @@ import numpy.typing as npt
 from smelt.tokenizers.kernels.bpe import EMPTY
 from smelt.tokenizers.kernels.count import ROW_NUMBERS
 from smelt.tokenizers.kernels.jit import inline, kernel
-from smelt.tokenizers.kernels.loads import address, load_u8, load_u32, load_u64, store_u32, store_u64, trailing_zeros
+from smelt.tokenizers.kernels.loads import (
+    address,
+    load_acquire,
+    load_u8,
+    load_u32,
+    load_u64,
+    prefetch,
+    store_release,
+    store_u32,
+    store_u64,
+    trailing_zeros,
+)
 from smelt.tokenizers.kernels.memo import WORD_BYTES
 
 Array8 = npt.NDArray[np.uint8]
@@ -31,9 +42,15 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
 NO_PLACE = 0xFFFFFFFF
-# Places in `state`: what is in use of each array, the symbols that the next merge reads, its words in `lists`.
-MERGES, PAIRS, LISTS, HEAP, ROOM, START, STOP = 0, 1, 2, 3, 4, 5, 6
-DONE, NONE_LEFT, ROOM_WANTED, LARGE = 0, 1, 2, 3
+# Places in `state`: what is in use of each array, the symbols that the next merge reads.
+MERGES, PAIRS, LISTS, HEAP, ROOM = 0, 1, 2, 3, 4
+DONE, NONE_LEFT, ROOM_WANTED = 0, 1, 2
+# Places on a desk: the job (by its product), its words in `lists`, its symbols; then, in another cache line, the job
+# that is finished and the length of its log.
+DESK = 16
+JOB, START_PART, STOP_PART, LEFT, RIGHT, PRODUCT, FINISHED, LOGGED = 0, 1, 2, 3, 4, 5, 8, 9
+STOP_WORK = np.uint64(0xFFFFFFFFFFFFFFFF)
+_AHEAD = 8  # words that are fetched while others are merged
 
 
 @kernel
@@ -112,12 +129,12 @@ def _replace_top(count: int, key: int, heap: int, size: int) -> None:
 
 
 @kernel
-def count_pairs(words: Array32, used: int, num_symbols: int, counts: Places, sizes: Places) -> None:
+def count_pairs(words: Array32, begin: int, end: int, num_symbols: int, counts: Places, sizes: Places) -> None:
     """Count each pair of neighbouring first symbols (symbols * symbols,), and the words it stands in."""
     cells = address(words)
     last = np.full(num_symbols * num_symbols, -1, np.int64)
-    at = 0
-    while at < used:
+    at = begin
+    while at < end:
         weight = np.int64(load_u64(cells + 4 * at))
         first = at + WORD_HEAD
         for place in range(first, first + words[at + 2] - 1):
@@ -130,11 +147,11 @@ def count_pairs(words: Array32, used: int, num_symbols: int, counts: Places, siz
 
 
 @kernel
-def list_pairs(words: Array32, used: int, num_symbols: int, starts: Places, lists: Array32) -> None:
+def list_pairs(words: Array32, begin: int, end: int, num_symbols: int, starts: Places, lists: Array32) -> None:
     """Write, from `starts` on, the words that each pair of first symbols stands in; `starts` moves to the ends."""
     last = np.full(num_symbols * num_symbols, -1, np.int64)
-    at = 0
-    while at < used:
+    at = begin
+    while at < end:
         first = at + WORD_HEAD
         for place in range(first, first + words[at + 2] - 1):
             pair = np.int64(words[place]) * num_symbols + words[place + 1]
@@ -250,6 +267,10 @@ def _settle(
     heap: int, least: int,
 ) -> None:  # fmt: skip
     """Carry the sums of one side over to the table of pairs, and give every new pair its place for a list."""
+    for number in range(load_u32(touched)):  # the rows are far apart: ask for all of them, then wait for none
+        shifted = np.uint64(load_u32(touched + 4 + 4 * number)) << np.uint64(new_shift)
+        prefetch(pairs + _PAIR_ROW * np.int64(((lost_key | shifted) * _SPREAD) >> np.uint64(pair_shift)))
+        prefetch(pairs + _PAIR_ROW * np.int64(((new_key | shifted) * _SPREAD) >> np.uint64(pair_shift)))
     for number in range(load_u32(touched)):
         neighbour = load_u32(touched + 4 + 4 * number)
         row = rows + 32 * neighbour
@@ -294,6 +315,7 @@ def _merge_words(
     """Merge a pair in some words of its list; return the log's length."""
     logged = 0
     for number in range(start, stop):
+        prefetch(cells + 4 * load_u32(lists + 4 * min(number + _AHEAD, stop - 1)))
         word = load_u32(lists + 4 * number)
         logged = _merge_word(
             word, cells, left, right, product, sides, sides + 32 * symbols, touched, touched + 4 * (symbols + 2), log,
@@ -302,25 +324,12 @@ def _merge_words(
     return logged
 
 
-@kernel
-def merge_words(
-    words: Array32, lists: Array32, start: int, stop: int, left: int, right: int, product: int, sides: Array64,
-    touched: Array32, log: Array32,
-) -> int:  # fmt: skip
-    """Merge a pair in some words of its list, as one of several threads; return the log's length."""
-    return _merge_words(
-        address(lists), start, stop, address(words), left, right, product, address(sides), sides.size // 8,
-        address(touched), address(log),
-    )  # fmt: skip
-
-
-@kernel
-def add_sides(sides: Array64, touched: Array32, other: Array64, other_touched: Array32) -> None:
+@inline
+def _add_sides(sides: int, touched: int, other: int, other_touched: int, symbols: int) -> None:
     """Add what one thread summed by neighbour to the sums of another, and empty it."""
-    symbols = sides.size // 8
     for side in range(2):
-        rows, more = address(sides) + 32 * symbols * side, address(other) + 32 * symbols * side
-        mine, theirs = address(touched) + 4 * (symbols + 2) * side, address(other_touched) + 4 * (symbols + 2) * side
+        rows, more = sides + 32 * symbols * side, other + 32 * symbols * side
+        mine, theirs = touched + 4 * (symbols + 2) * side, other_touched + 4 * (symbols + 2) * side
         for number in range(load_u32(theirs)):
             neighbour = load_u32(theirs + 4 + 4 * number)
             row, added = rows + 32 * neighbour, more + 32 * neighbour
@@ -357,46 +366,58 @@ def _fill_lists(log: int, logged: int, sides: int, symbols: int, lists: int) -> 
 
 
 @kernel
-def settle(
-    sides: Array64, touched: Array32, left: int, right: int, product: int, pairs: Array64, state: Array64,
-    heap: Array64, least: int,
-) -> None:  # fmt: skip
-    """Finish a merge that several threads made: `settle`, then `fill_lists` for each log, then `clear_sides`."""
-    shift = 64 - trailing_zeros(np.uint64(pairs.size // 4))
-    _settle_both(
-        address(sides), sides.size // 8, address(touched), left, right, product, address(pairs), shift, address(state),
-        address(heap), least,
-    )  # fmt: skip
+def assist(words: Array32, lists: Array32, log: Array32, sides: Array64, touched: Array32, desk: Array64) -> None:
+    """Merge the parts of words that `learn`, on another thread, lays on the desk, until it says `STOP_WORK`.
+
+    Waiting is asking again and again: a merge takes some ten microseconds, which no slower way to wake up is worth.
+    """
+    desk_at, seen = address(desk), _ZERO
+    while True:
+        job: int = load_acquire(desk_at)
+        if job == seen:
+            continue
+        if job == STOP_WORK:
+            return
+        logged = _merge_words(
+            address(lists), np.int64(desk[START_PART]), np.int64(desk[STOP_PART]), address(words),
+            np.int64(desk[LEFT]), np.int64(desk[RIGHT]), np.int64(desk[PRODUCT]), address(sides), sides.size // 8,
+            address(touched), address(log),
+        )  # fmt: skip
+        seen = job
+        desk[LOGGED] = np.uint64(logged)
+        store_release(desk_at + 8 * FINISHED, job)
 
 
-@kernel
-def fill_lists(log: Array32, logged: int, sides: Array64, lists: Array32) -> None:
-    """Write the logged words into the lists of their pairs."""
-    _fill_lists(address(log), logged, address(sides), sides.size // 8, address(lists))
-
-
-@kernel
-def clear_sides(sides: Array64, touched: Array32) -> None:
-    """Empty the sums of both sides."""
-    symbols = sides.size // 8
-    _clear(address(sides), address(touched))
-    _clear(address(sides) + 32 * symbols, address(touched) + 4 * (symbols + 2))
+@inline
+def _hand_out(desks: int, others: int, start: int, stop: int, left: int, right: int, product: int) -> None:
+    """Lay a part of a merge's words on each desk."""
+    for other in range(others):
+        desk = desks + 8 * DESK * other
+        store_u64(desk + 8 * START_PART, np.uint64(start + (stop - start) * (other + 1) // (others + 1)))
+        store_u64(desk + 8 * STOP_PART, np.uint64(start + (stop - start) * (other + 2) // (others + 1)))
+        store_u64(desk + 8 * LEFT, np.uint64(left))
+        store_u64(desk + 8 * RIGHT, np.uint64(right))
+        store_u64(desk + 8 * PRODUCT, np.uint64(product))
+        store_release(desk, np.uint64(product))
 
 
 @kernel
 def learn(
-    words: Array32, pairs: Array64, lists: Array32, heap: Array64, log: Array32, sides: Array64, touched: Array32,
-    state: Array64, merges: Array32, first_product: int, until: int, least: int, most_words: int,
+    words: Array32, pairs: Array64, lists: Array32, heap: Array64, logs: Array32, all_sides: Array64,
+    all_touched: Array32, desks: Array64, state: Array64, merges: Array32, first_product: int, until: int, least: int,
+    most_words: int,
 ) -> int:  # fmt: skip
-    """Learn merges until there are `until` (returns DONE), none is left that was seen `least` times (NONE_LEFT), an
-    array is too small for the next one (ROOM_WANTED), or one concerns more than `most_words` words (LARGE): that one is
-    entered already, and for the caller to carry out.
+    """Learn merges until there are `until` (returns DONE), none is left that was seen `least` times (NONE_LEFT), or an
+    array is too small for the next one (ROOM_WANTED).
+
+    A merge of more than `most_words` words is divided between this thread and those that `assist` at `desks`
+    (threads - 1, DESK); `logs`, `all_sides` and `all_touched` have a row for each thread.
     """
     cells, pairs_at, lists_at, heap_at, log_at = (
-        address(words), address(pairs), address(lists), address(heap), address(log),
+        address(words), address(pairs), address(lists), address(heap), address(logs),
     )  # fmt: skip
-    symbols = sides.size // 8
-    sides_at, touched_at, state_at = address(sides), address(touched), address(state)
+    others, log_size, symbols = desks.shape[0], logs.shape[1], all_sides.shape[1] // 8
+    sides_at, touched_at, state_at, desks_at = address(all_sides), address(all_touched), address(state), address(desks)
     shift = 64 - trailing_zeros(np.uint64(pairs.size // 4))
     while np.int64(state[MERGES]) < until:
         size = np.int64(state[HEAP])
@@ -418,7 +439,7 @@ def learn(
             room += load_u32(cells + 4 * load_u32(lists_at + 4 * number) + 8)
         new_pairs = 2 * min(room, symbols)
         if (
-            4 * room > log.size or np.int64(state[LISTS]) + 2 * room > lists.size
+            4 * room > log_size or np.int64(state[LISTS]) + 2 * room > lists.size
             or 2 * (size + new_pairs) > heap.size or 8 * (np.int64(state[PAIRS]) + new_pairs) > pairs.size
         ):  # fmt: skip
             state[ROOM] = np.uint64(room)
@@ -430,14 +451,24 @@ def learn(
         state[HEAP] = np.uint64(size - 1)
         _replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
         store_u64(at + 8, _ZERO)
-        if num_words > most_words:
-            state[START], state[STOP] = np.uint64(start), np.uint64(start + num_words)
-            return LARGE
-        logged = _merge_words(
-            lists_at, start, start + num_words, cells, left, right, product, sides_at, symbols, touched_at, log_at
-        )
+        stop = start + num_words
+        divided = others if num_words > most_words else 0
+        if divided:
+            _hand_out(desks_at, others, start, stop, left, right, product)
+            stop = start + num_words // (others + 1)
+        logged = _merge_words(lists_at, start, stop, cells, left, right, product, sides_at, symbols, touched_at, log_at)
+        for other in range(divided):
+            while load_acquire(desks_at + 8 * (DESK * other + FINISHED)) != np.uint64(product):
+                pass
+            _add_sides(
+                sides_at, touched_at, sides_at + 64 * symbols * (other + 1),
+                touched_at + 8 * (symbols + 2) * (other + 1), symbols,
+            )  # fmt: skip
         _settle_both(sides_at, symbols, touched_at, left, right, product, pairs_at, shift, state_at, heap_at, least)
         _fill_lists(log_at, logged, sides_at, symbols, lists_at)
+        for other in range(divided):
+            logged = np.int64(load_u64(desks_at + 8 * (DESK * other + LOGGED)))
+            _fill_lists(log_at + 4 * log_size * (other + 1), logged, sides_at, symbols, lists_at)
         _clear(sides_at, touched_at)
         _clear(sides_at + 32 * symbols, touched_at + 4 * (symbols + 2))
     return DONE

@@ -77,6 +77,29 @@ store_u64 = _storer(64, types.uint64)
 
 
 @intrinsic
+def load_acquire(typing: Any, address: Any) -> Any:
+    """Return the uint64 at an address, and see all that was written before another thread released it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "acquire", 8)
+
+    return types.uint64(types.int64), generate
+
+
+@intrinsic
+def store_release(typing: Any, address: Any, value: Any) -> Any:
+    """Write a uint64 at an address, for other threads to see after all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        builder.store_atomic(values[1], pointer, "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.uint64), generate
+
+
+@intrinsic
 def prefetch(typing: Any, address: Any) -> Any:
     """Ask for the cache line at an address, which will be read soon; do not wait for it."""
 
