@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smelt.tokenizers.kernels.jit import inline, kernel
-from smelt.tokenizers.kernels.loads import address, load_u8, load_u64, store_u64, trailing_zeros
+from smelt.tokenizers.kernels.loads import address, load_u8, load_u64, prefetch, store_u64, trailing_zeros
 from smelt.tokenizers.kernels.memo import WORD_BYTES, word_key
 from smelt.tokenizers.kernels.scan import find_words
 
@@ -24,6 +24,7 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD_TOO = np.uint64(0xC2B2AE3D27D4EB4F)
 _HALF = np.uint64(32)
 _ONE = np.uint64(1)
+_AHEAD = 16  # rows that are fetched while others are moved
 
 
 @inline
@@ -40,6 +41,14 @@ def _hash_long(place: int, size: int) -> int:
 
 
 @inline
+def _key_of(place: int, size: int) -> tuple[int, int]:
+    """Return what the row of a word begins with: its bytes, or of a longer one a hash (and where the pool has it)."""
+    if size <= WORD_BYTES:
+        return word_key(place, size)
+    return _hash_long(place, size), np.uint64(0)
+
+
+@inline
 def _equal(one: int, two: int, size: int) -> bool:
     """Tell whether two stretches of 8 bytes or more are the same."""
     for place in range(0, size - 8, 8):
@@ -49,10 +58,16 @@ def _equal(one: int, two: int, size: int) -> bool:
 
 
 @inline
+def _first_row(low: int, high: int, size: int, shift: int) -> int:
+    """Return the number of the row at which the search for a word begins."""
+    mixed = low * _SPREAD + (high * _SPREAD_TOO if size <= WORD_BYTES else np.uint64(0))
+    return np.int64(((mixed ^ (mixed >> _HALF)) * _SPREAD) >> np.uint64(shift))
+
+
+@inline
 def _row_of(low: int, high: int, size: int, place: int, table: int, shift: int, pool: int) -> int:
     """Return the address of the row that counts a word, or of the free row where it belongs."""
-    mixed = low * _SPREAD + (high * _SPREAD_TOO if size <= WORD_BYTES else np.uint64(0))
-    row = np.int64(((mixed ^ (mixed >> _HALF)) * _SPREAD) >> np.uint64(shift))
+    row = _first_row(low, high, size, shift)
     mask = (1 << (64 - shift)) - 1
     while True:
         at = table + ROW_BYTES * row
@@ -75,23 +90,35 @@ def count_words(
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Count words from a document and byte on, until all are counted or the table or the pool is full.
 
+    `stops` is room for three numbers a word of a batch.
+
     Returns:
         The document and the byte to go on with, the rows used, the bytes of the pool used.
     """
     text, classes_at, table_at, pool_at = address(data), address(classes), address(table), address(pool)
-    stops_at, shift = address(stops), 64 - trailing_zeros(np.uint64(table.size // ROW_NUMBERS))
+    batch = stops.size // 3
+    stops_at, keys_at = address(stops), address(stops) + 8 * batch
+    shift = 64 - trailing_zeros(np.uint64(table.size // ROW_NUMBERS))
     most = table.size // ROW_NUMBERS // 2
     place = text + start
     while document < ends.size:
         end = text + ends[document]
         while place < end:
-            for number in range(find_words(place, end, classes_at, pattern, stops_at, stops.size)):
+            count = find_words(place, end, classes_at, pattern, stops_at, batch)
+            begin = place
+            for number in range(count):  # most rows are far from the core: all of a batch are on their way at once
+                stop = np.int64(load_u64(stops_at + 8 * number))
+                low, high = _key_of(begin, stop - begin)
+                store_u64(keys_at + 16 * number, low)
+                store_u64(keys_at + 16 * number + 8, high)
+                prefetch(table_at + ROW_BYTES * _first_row(low, high, stop - begin, shift))
+                begin = stop
+            for number in range(count):
                 stop = np.int64(load_u64(stops_at + 8 * number))
                 size = stop - place
-                if size <= WORD_BYTES:
-                    low, high = word_key(place, size)
-                else:
-                    low, high = _hash_long(place, size), np.uint64(pool_used)
+                low, high = load_u64(keys_at + 16 * number), load_u64(keys_at + 16 * number + 8)
+                if size > WORD_BYTES:
+                    high = np.uint64(pool_used)
                 row = _row_of(low, high, size, place, table_at, shift, pool_at)
                 if load_u64(row + 16) == np.uint64(0):
                     if used >= most or pool_used + size + 8 > pool.size:
@@ -119,6 +146,8 @@ def move_rows(
     shift = 64 - trailing_zeros(np.uint64(larger.size // ROW_NUMBERS))
     for number in range(0, table.size, ROW_NUMBERS):
         size, count = np.int64(table[number + 2]), table[number + 3]
+        ahead = min(number + _AHEAD * ROW_NUMBERS, table.size - ROW_NUMBERS)
+        prefetch(to + ROW_BYTES * _first_row(table[ahead], table[ahead + 1], np.int64(table[ahead + 2]), shift))
         if size == 0 or np.int64(count) < least:
             continue
         low, high = table[number], table[number + 1]

@@ -31,7 +31,7 @@ from smelt.tokenizers.kernels.bpe_tables import (
     shift_for,
 )
 from smelt.tokenizers.kernels.documents import encode_documents
-from smelt.tokenizers.kernels.loads import padded
+from smelt.tokenizers.kernels.loads import aligned_zeros, padded
 from smelt.tokenizers.kernels.memo import LONG_ROW_BYTES, MAX_IDS, ROW_BYTES
 from smelt.tokenizers.kernels.unicode import character_classes
 
@@ -94,7 +94,7 @@ class FastBpe:
         offsets = np.concatenate([[0], np.cumsum([len(token) for token in tokens])]).astype(np.int64)
         left, right, rank, product = (np.ascontiguousarray(column) for column in merges.T)
         pairs, pair_shift = pair_table(left, right, rank, product)
-        rows = np.zeros(TOKEN_NUMBERS * len(tokens), np.uint64)
+        rows = aligned_zeros(TOKEN_NUMBERS * len(tokens))
         made, listed = np.zeros(len(tokens), np.uint8), np.zeros(len(tokens), np.uint8)
         made[list(symbols)] = 1
         listed[list(whole)] = 1
@@ -120,7 +120,7 @@ class FastBpe:
             node_whole[:count].copy(), int(bytewise), pattern,
         )  # fmt: skip
         memo_shift = shift_for(len(tokens) + MEMO_WORDS)
-        self._seed = np.zeros(ROW_BYTES // 8 << (64 - memo_shift), np.uint64)
+        self._seed = aligned_zeros(ROW_BYTES // 8 << (64 - memo_shift))
         seed_memo(pool, offsets, made | listed, self._seed, memo_shift)
         self._classes = character_classes()
         self._free: list[_Memo] = []
@@ -153,8 +153,9 @@ class _Memo:
     """What one call at a time may write to: the words remembered, and room for a batch of them."""
 
     def __init__(self, seed: npt.NDArray[np.uint64]) -> None:
-        self.rows = seed.copy()
-        self.long_rows = np.zeros(LONG_ROW_BYTES // 8 * LONG_ROWS, np.uint64)
+        self.rows = aligned_zeros(len(seed))
+        self.rows[:] = seed
+        self.long_rows = aligned_zeros(LONG_ROW_BYTES // 8 * LONG_ROWS)
         self.lists = np.empty(LISTED_IDS, np.uint32)
         self.filled = np.zeros(3, np.int64)  # rows beside the seed's, long rows, ids in lists
         self.stops = np.empty(3 * WORDS_AT_ONCE, np.int64)  # where words end, their rows, the numbers of those without

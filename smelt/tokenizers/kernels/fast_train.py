@@ -39,11 +39,12 @@ from smelt.tokenizers.kernels.learn import (
     list_pairs,
     rehash_pairs,
 )  # fmt: skip
-from smelt.tokenizers.kernels.loads import padded
+from smelt.tokenizers.kernels.loads import aligned_zeros, padded
 from smelt.tokenizers.kernels.memo import WORD_BYTES
 from smelt.tokenizers.kernels.unicode import character_classes
 
 BATCH_BYTES = 4 << 20
+WORDS_AT_ONCE = 256
 MERGES_AT_ONCE = 512
 # From so many words on a merge is worth dividing between threads.
 LARGE_LIST = 192
@@ -53,10 +54,10 @@ class WordCounts:
     """The distinct words of some texts and how often each occurs; grows as it fills."""
 
     def __init__(self, rows: int = 1 << 16) -> None:
-        self.table = np.zeros(ROW_NUMBERS * rows, np.uint64)
+        self.table = aligned_zeros(ROW_NUMBERS * rows)
         self.pool = np.zeros(8 * rows, np.uint8)
         self.used, self.pool_used = 0, 0
-        self._classes, self._stops = character_classes(), np.empty(256, np.int64)
+        self._classes, self._stops = character_classes(), np.empty(3 * WORDS_AT_ONCE, np.int64)
 
     def add(self, data: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64], pattern: int) -> None:
         """Count the words of documents laid end to end (`loads.padded`)."""
@@ -102,7 +103,7 @@ class WordCounts:
             yield data[start : start + size], count
 
     def _grow(self) -> None:
-        table, pool = np.zeros(2 * len(self.table), np.uint64), np.empty_like(self.pool)
+        table, pool = aligned_zeros(2 * len(self.table)), np.empty_like(self.pool)
         self.used, self.pool_used = move_rows(self.table, self.pool, table, pool, 0, 0, 1)
         self.table, self.pool = table, pool
 
@@ -199,7 +200,7 @@ class _Learner:
         self.least, self.total, self.pool = least, 256 + num_merges, pool
         sizes, starts, pair_counts = self._lay_out(counts, symbols, threads)
         self.state = np.zeros(5, np.uint64)
-        self.pairs, self.heap = np.full(4 << 18, EMPTY, np.uint64), np.empty(2 << 20, np.uint64)
+        self.pairs, self.heap = _no_pairs(4 << 18), np.empty(2 << 20, np.uint64)
         self.state[PAIRS] = self.state[HEAP] = enter_pairs(
             256, pair_counts, starts, sizes, self.pairs, self.heap, least
         )
@@ -287,6 +288,12 @@ class _Learner:
         if 2 * (int(self.state[HEAP]) + new_pairs) > len(self.heap):
             self.heap = _larger(self.heap, 2 * (len(self.heap) + 2 * new_pairs))
         if 8 * (int(self.state[PAIRS]) + new_pairs) > len(self.pairs):
-            larger = np.full(len(self.pairs) * 2, EMPTY, np.uint64)
+            larger = _no_pairs(2 * len(self.pairs))
             self.state[PAIRS] = rehash_pairs(self.pairs, larger)
             self.pairs = larger
+
+
+def _no_pairs(numbers: int) -> npt.NDArray[np.uint64]:
+    table = aligned_zeros(numbers)
+    table[:] = EMPTY
+    return table

@@ -28,6 +28,13 @@ def padded(*parts: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join((*parts, bytes(PADDING))), np.uint8)
 
 
+def aligned_zeros(numbers: int) -> npt.NDArray[np.uint64]:
+    """Return zeros (numbers,) that begin with a cache line, so that a row of half a line never lies in two."""
+    room = np.zeros(numbers + 8, np.uint64)
+    start = -room.ctypes.data % 64 // 8
+    return room[start : start + numbers]
+
+
 @inline
 def address(array: npt.NDArray[np.generic]) -> int:
     """Return where the first element of an array is in memory.
