@@ -200,7 +200,9 @@ class _Learner:
         self.least, self.total, self.pool = least, 256 + num_merges, pool
         sizes, starts, pair_counts = self._lay_out(counts, symbols, threads)
         self.state = np.zeros(5, np.uint64)
-        self.pairs, self.heap = _no_pairs(4 << 18), np.empty(2 << 20, np.uint64)
+        # About as many pairs come to be as there are words: a table that need not grow saves moving them all.
+        most_pairs = 1 << (4 * (counts.used + 4 * self.total)).bit_length()
+        self.pairs, self.heap = _no_pairs(2 * most_pairs), np.empty(most_pairs, np.uint64)
         self.state[PAIRS] = self.state[HEAP] = enter_pairs(
             256, pair_counts, starts, sizes, self.pairs, self.heap, least
         )
@@ -243,7 +245,7 @@ class _Learner:
         all_sizes: npt.NDArray[np.int64] = sizes.sum(axis=0)
         starts = np.cumsum(all_sizes) - all_sizes
         # Memory that is not written yet costs nothing: room for the lists of pairs to come.
-        self.lists = np.empty(3 * int(all_sizes.sum()) + 1024, np.uint32)
+        self.lists = np.empty(4 * int(all_sizes.sum()) + 1024, np.uint32)
         list(self.pool.map(enter, range(threads)))
         return all_sizes, starts, pair_counts.sum(axis=0)
 

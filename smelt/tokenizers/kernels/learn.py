@@ -21,6 +21,7 @@ from smelt.tokenizers.kernels.loads import (
     load_u8,
     load_u32,
     load_u64,
+    pause,
     prefetch,
     store_release,
     store_u32,
@@ -375,6 +376,7 @@ def assist(words: Array32, lists: Array32, log: Array32, sides: Array64, touched
     while True:
         job: int = load_acquire(desk_at)
         if job == seen:
+            pause()
             continue
         if job == STOP_WORK:
             return
@@ -459,7 +461,7 @@ def learn(
         logged = _merge_words(lists_at, start, stop, cells, left, right, product, sides_at, symbols, touched_at, log_at)
         for other in range(divided):
             while load_acquire(desks_at + 8 * (DESK * other + FINISHED)) != np.uint64(product):
-                pass
+                pause()
             _add_sides(
                 sides_at, touched_at, sides_at + 64 * symbols * (other + 1),
                 touched_at + 8 * (symbols + 2) * (other + 1), symbols,

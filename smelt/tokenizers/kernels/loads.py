@@ -9,6 +9,7 @@ The machine must be little-endian (every one torch runs on is), and text needs `
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,19 @@ def store_release(typing: Any, address: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.uint64), generate
+
+
+@intrinsic
+def pause(typing: Any) -> Any:
+    """Leave the core's units to its other thread for a moment: what a loop that waits should do."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if platform.machine().lower() in ("x86_64", "amd64"):
+            name, kind = "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])
+            builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @intrinsic
