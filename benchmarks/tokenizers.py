@@ -113,12 +113,18 @@ def library(name: str) -> Any:
         return None
 
 
-# How each library encodes one text to a list, many to lists, many to arrays; each is given the tokenizer it loaded.
+# How each library encodes one text to a list or to an array, many to lists, many to arrays; each is given the tokenizer
+# it loaded. tokie's own objects count as arrays: their ids are not Python's until they are asked for.
 ONE: dict[str, Callable[..., Any]] = {
     "smelt": lambda it, text, threads: it.encode(text),
     "tiktoken": lambda it, text, threads: it.encode_ordinary(text),
     "tokenizers": lambda it, text, threads: it.encode(text).ids,
     "tokie": lambda it, text, threads: it.encode(text).ids,
+}
+ONE_ARRAY: dict[str, Callable[..., Any]] = {
+    "smelt": lambda it, text, threads: it.encode_to_array([text], end_id=None),
+    "tiktoken": lambda it, text, threads: it.encode_to_numpy(text),
+    "tokie": lambda it, text, threads: it.encode(text),
 }
 MANY: dict[str, Callable[..., Any]] = {
     "smelt": lambda it, texts, threads: it.encode_batch(texts),
@@ -150,13 +156,12 @@ def encode_text(name: str, text: str, load: dict[str, Callable[[], Any]], thread
     for library, it in kept.items():
         some = text[:100_000] if library == "tokenizers" else text
         assert ONE[library](it, some, threads) == (expected if some is text else kept["smelt"].encode(some)), library
-    fresh = {library: iter([make() for _ in range(RUNS)]) for library, make in load.items() if library != "tokenizers"}
-    jobs = {name: lambda name=name: ONE[name](next(fresh[name]), text, threads) for name in fresh}
-    found = alternate(jobs)
-    if "tokenizers" in load:
-        slow = iter([load["tokenizers"](), load["tokenizers"]()])
-        found |= alternate({"tokenizers": lambda: ONE["tokenizers"](next(slow), text, threads)}, runs=2)
-    show(f"{name}: one string, new cache, lists", found, megabytes)
+    for title, table in (("lists", ONE), ("arrays", ONE_ARRAY)):
+        found = alternate(with_new_caches(load, table, text, threads, RUNS, without="tokenizers"))
+        if "tokenizers" in table and "tokenizers" in load:  # slow: fewer runs
+            slow = {"tokenizers": load["tokenizers"]}
+            found |= alternate(with_new_caches(slow, table, text, threads, 2), runs=2)
+        show(f"{name}: one string, new cache, {title}", found, megabytes)
     for title, table in (("lists", MANY), ("arrays", ARRAYS)):
         jobs = {
             library: lambda library=library, table=table: table[library](kept[library], documents, threads)
@@ -164,6 +169,20 @@ def encode_text(name: str, text: str, load: dict[str, Callable[[], Any]], thread
             if library in kept
         }
         show(f"{name}: 8 kB documents, {title}", alternate(jobs), megabytes)
+
+
+def with_new_caches(
+    load: dict[str, Callable[[], Any]],
+    table: dict[str, Callable[..., Any]],
+    text: str,
+    threads: int,
+    runs: int,
+    without: str = "",
+) -> dict[str, Callable[[], Any]]:
+    """Return jobs that encode a text, each time with a tokenizer that has not seen any."""
+    libraries = [library for library in table if library in load and library != without]
+    fresh = {library: iter([load[library]() for _ in range(runs)]) for library in libraries}
+    return {library: lambda library=library: table[library](next(fresh[library]), text, threads) for library in fresh}
 
 
 def train(arguments: argparse.Namespace) -> None:

@@ -98,10 +98,10 @@ def find_makings(
 def find_spines(left: Places, right: Places, product: Places, symbols: Places, tokens: Array64, made: Array8) -> None:
     """Fill two sets a token: the symbols that its right end may be joined with, those that its left end consists of.
 
-    The ends are the token itself, the outer part it was made of, that part's outer part and so on.
+    The ends are the token itself, the outer part it was made of, that part's outer part and so on. A part can be joined
+    only until it becomes one with its other neighbour: what ranks later is not in the set.
     """
-    for number in range(left.size):
-        tokens[TOKEN_NUMBERS * left[number]] |= _bit(right[number])
+    partners = np.zeros(made.size, np.uint64)  # of each symbol, those it is joined with up to the present rank
     for number in range(symbols.size):
         tokens[TOKEN_NUMBERS * symbols[number] + 1] = _bit(symbols[number])
     for number in range(left.size):
@@ -109,8 +109,11 @@ def find_spines(left: Places, right: Places, product: Places, symbols: Places, t
         row = TOKEN_NUMBERS * token
         parts = np.uint64(right[number]) << _HALF | np.uint64(left[number])
         if made[token] and tokens[row + 2] == parts:
-            tokens[row] |= tokens[TOKEN_NUMBERS * right[number]]
+            tokens[row] = tokens[TOKEN_NUMBERS * right[number]] | partners[right[number]]
             tokens[row + 1] = _bit(token) | tokens[TOKEN_NUMBERS * left[number] + 1]
+        partners[left[number]] |= _bit(right[number])
+    for token in range(made.size):
+        tokens[TOKEN_NUMBERS * token] |= partners[token]
 
 
 @inline
