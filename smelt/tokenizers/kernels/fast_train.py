@@ -263,13 +263,12 @@ class _Learner:
     def _learn(self, until: int) -> int:
         """Learn on this thread, with the help of the others, until there is something to do about it."""
         self.desks[:] = 0
-        helpers = [
-            self.pool.submit(assist, self.words, self.lists, log, sides, touched, desk)
+        helpers: list[Future[None]] = []
+        try:
             for log, sides, touched, desk in zip(
                 self.logs[1:], self.sides[1:], self.touched[1:], self.desks, strict=True
-            )
-        ]
-        try:
+            ):
+                helpers.append(self.pool.submit(assist, self.words, self.lists, log, sides, touched, desk))
             outcome: int = learn(
                 self.words, self.pairs, self.lists, self.heap, self.logs, self.sides, self.touched, self.desks,
                 self.state, self.merges, 256, until, self.least, LARGE_LIST,

@@ -17,6 +17,7 @@ from smelt.tokenizers.kernels.count import ROW_NUMBERS
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import (
     address,
+    give_way,
     load_acquire,
     load_u8,
     load_u32,
@@ -366,18 +367,29 @@ def _fill_lists(log: int, logged: int, sides: int, symbols: int, lists: int) -> 
             store_u32(row + 24, place + 1)
 
 
+@inline
+def _wait(asked: int) -> int:
+    """Wait a moment, after asking so many times in vain; on a core that others want too, let them go first."""
+    if asked & 1023 == 1023:
+        give_way()
+    else:
+        pause()
+    return asked + 1
+
+
 @kernel
 def assist(words: Array32, lists: Array32, log: Array32, sides: Array64, touched: Array32, desk: Array64) -> None:
     """Merge the parts of words that `learn`, on another thread, lays on the desk, until it says `STOP_WORK`.
 
     Waiting is asking again and again: a merge takes some ten microseconds, which no slower way to wake up is worth.
     """
-    desk_at, seen = address(desk), _ZERO
+    desk_at, seen, asked = address(desk), _ZERO, 0
     while True:
         job: int = load_acquire(desk_at)
         if job == seen:
-            pause()
+            asked = _wait(asked)
             continue
+        asked = 0
         if job == STOP_WORK:
             return
         logged = _merge_words(
@@ -460,8 +472,9 @@ def learn(
             stop = start + num_words // (others + 1)
         logged = _merge_words(lists_at, start, stop, cells, left, right, product, sides_at, symbols, touched_at, log_at)
         for other in range(divided):
+            asked = 0
             while load_acquire(desks_at + 8 * (DESK * other + FINISHED)) != np.uint64(product):
-                pause()
+                asked = _wait(asked)
             _add_sides(
                 sides_at, touched_at, sides_at + 64 * symbols * (other + 1),
                 touched_at + 8 * (symbols + 2) * (other + 1), symbols,

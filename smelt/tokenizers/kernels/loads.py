@@ -9,6 +9,7 @@ The machine must be little-endian (every one torch runs on is), and text needs `
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Any
 
@@ -115,6 +116,21 @@ def pause(typing: Any) -> Any:
         if platform.machine().lower() in ("x86_64", "amd64"):
             name, kind = "llvm.x86.sse2.pause", ir.FunctionType(ir.VoidType(), [])
             builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def give_way(typing: Any) -> Any:
+    """Let the system run another thread on this core, if one waits for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if os.name == "posix":
+            kind = ir.FunctionType(ir.IntType(32), [])
+            builder.call(
+                builder.module.globals.get("sched_yield") or ir.Function(builder.module, kind, "sched_yield"), []
+            )
         return context.get_dummy_value()
 
     return types.void(), generate
