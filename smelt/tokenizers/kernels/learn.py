@@ -415,6 +415,33 @@ def _hand_out(desks: int, others: int, start: int, stop: int, left: int, right: 
         store_release(desk, np.uint64(product))
 
 
+@inline
+def _carry_out(
+    start: int, stop: int, lists: int, cells: int, left: int, right: int, product: int, sides: int, symbols: int,
+    touched: int, log: int, log_size: int, desks: int, others: int, pairs: int, shift: int, state: int, heap: int,
+    least: int,
+) -> None:  # fmt: skip
+    """Merge a pair in all its words, with the help of so many others, and enter what changes."""
+    mine = start + (stop - start) // (others + 1)
+    if others:
+        _hand_out(desks, others, start, stop, left, right, product)
+    logged = _merge_words(lists, start, mine, cells, left, right, product, sides, symbols, touched, log)
+    for other in range(others):
+        asked = 0
+        while load_acquire(desks + 8 * (DESK * other + FINISHED)) != np.uint64(product):
+            asked = _wait(asked)
+        _add_sides(
+            sides, touched, sides + 64 * symbols * (other + 1), touched + 8 * (symbols + 2) * (other + 1), symbols
+        )
+    _settle_both(sides, symbols, touched, left, right, product, pairs, shift, state, heap, least)
+    _fill_lists(log, logged, sides, symbols, lists)
+    for other in range(others):
+        logged = np.int64(load_u64(desks + 8 * (DESK * other + LOGGED)))
+        _fill_lists(log + 4 * log_size * (other + 1), logged, sides, symbols, lists)
+    _clear(sides, touched)
+    _clear(sides + 32 * symbols, touched + 4 * (symbols + 2))
+
+
 @kernel
 def learn(
     words: Array32, pairs: Array64, lists: Array32, heap: Array64, logs: Array32, all_sides: Array64,
@@ -430,7 +457,7 @@ def learn(
     cells, pairs_at, lists_at, heap_at, log_at = (
         address(words), address(pairs), address(lists), address(heap), address(logs),
     )  # fmt: skip
-    others, log_size, symbols = desks.shape[0], logs.shape[1], all_sides.shape[1] // 8
+    others, symbols = desks.shape[0], all_sides.shape[1] // 8
     sides_at, touched_at, state_at, desks_at = address(all_sides), address(all_touched), address(state), address(desks)
     shift = 64 - trailing_zeros(np.uint64(pairs.size // 4))
     while np.int64(state[MERGES]) < until:
@@ -453,7 +480,7 @@ def learn(
             room += load_u32(cells + 4 * load_u32(lists_at + 4 * number) + 8)
         new_pairs = 2 * min(room, symbols)
         if (
-            4 * room > log_size or np.int64(state[LISTS]) + 2 * room > lists.size
+            4 * room > logs.shape[1] or np.int64(state[LISTS]) + 2 * room > lists.size
             or 2 * (size + new_pairs) > heap.size or 8 * (np.int64(state[PAIRS]) + new_pairs) > pairs.size
         ):  # fmt: skip
             state[ROOM] = np.uint64(room)
@@ -465,25 +492,8 @@ def learn(
         state[HEAP] = np.uint64(size - 1)
         _replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
         store_u64(at + 8, _ZERO)
-        stop = start + num_words
-        divided = others if num_words > most_words else 0
-        if divided:
-            _hand_out(desks_at, others, start, stop, left, right, product)
-            stop = start + num_words // (others + 1)
-        logged = _merge_words(lists_at, start, stop, cells, left, right, product, sides_at, symbols, touched_at, log_at)
-        for other in range(divided):
-            asked = 0
-            while load_acquire(desks_at + 8 * (DESK * other + FINISHED)) != np.uint64(product):
-                asked = _wait(asked)
-            _add_sides(
-                sides_at, touched_at, sides_at + 64 * symbols * (other + 1),
-                touched_at + 8 * (symbols + 2) * (other + 1), symbols,
-            )  # fmt: skip
-        _settle_both(sides_at, symbols, touched_at, left, right, product, pairs_at, shift, state_at, heap_at, least)
-        _fill_lists(log_at, logged, sides_at, symbols, lists_at)
-        for other in range(divided):
-            logged = np.int64(load_u64(desks_at + 8 * (DESK * other + LOGGED)))
-            _fill_lists(log_at + 4 * log_size * (other + 1), logged, sides_at, symbols, lists_at)
-        _clear(sides_at, touched_at)
-        _clear(sides_at + 32 * symbols, touched_at + 4 * (symbols + 2))
+        _carry_out(
+            start, start + num_words, lists_at, cells, left, right, product, sides_at, symbols, touched_at, log_at,
+            logs.shape[1], desks_at, others if num_words > most_words else 0, pairs_at, shift, state_at, heap_at, least,
+        )  # fmt: skip
     return DONE
