@@ -121,6 +121,12 @@ def test_any_merges_are_applied_alike_or_left_to_the_definition(data: st.DataObj
         assert found.tolist() == (model.encode_word(word) if word else [])
 
 
+def test_tokens_too_large_for_the_tables_are_left_to_the_definition() -> None:
+    many = [bytes([byte]) * 60_000 for byte in range(150)]  # nine million bytes: more nodes than a row has bits for
+    for tokens in (many, [b"a" * 70_000]):
+        assert bpe_kernel(BPE([*(bytes([byte]) for byte in range(256)), *tokens], []), "gpt2") is None
+
+
 @settings(patient, max_examples=100)
 @given(documents=st.lists(texts, min_size=1, max_size=6), size=st.integers(0, 60), copies=st.integers(1, 3))
 def test_learning_gives_the_merges_of_the_definition(documents: list[str], size: int, copies: int) -> None:

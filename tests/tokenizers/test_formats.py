@@ -243,3 +243,16 @@ def test_what_cannot_be_reproduced_is_refused(tokenizer: Pipeline, change: Calla
 def test_a_list_is_not_a_tokenizer() -> None:
     with pytest.raises(TokenizerError, match=r"the file is \[\], not an object"):
         from_json([])
+
+
+def test_half_a_character_and_a_long_value_in_a_file(tokenizer: Pipeline, tmp_path: Path) -> None:
+    save_tokenizer(tokenizer, tmp_path, template=None, max_seq_len=512)
+    path = tmp_path / "tokenizer.json"
+    content = read(path)
+    path.write_text(json.dumps(content | {"added_tokens": [{"id": 0, "content": "a\ud800"}]}), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"tokenizer.json: not valid JSON .*surrogates not allowed"):
+        load_tokenizer(path)
+    path.write_text(json.dumps(content | {"decoder": {"type": content["model"]["vocab"]}}), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"tokenizer.json: not supported: the decoder \{") as caught:
+        load_tokenizer(path)
+    assert len(caught.value.what) < 1000

@@ -48,9 +48,11 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 _ONE = np.uint64(1)
-# A row of the trie is node << 17 | label, then 23 bits of the node below; labels are bytes, or characters of three.
+# A row of the trie is node << 17 | label, then 24 bits of the node below; that leaves 23 bits for the node. Labels are
+# bytes, or characters of three.
 NODE_BITS = np.uint64(24)
 NODE_MASK = np.uint64((1 << 24) - 1)
+MOST_NODES = 1 << 23
 CHARACTER = 1 << 16
 # Where the nodes of characters, and of single bytes, begin in `roots`.
 _CHARACTERS = 4 * (256 + (1 << 16))

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from smelt.tokenizers.kernels.bpe import (
     EMPTY,
     MADE_SHIFT,
+    MOST_NODES,
     MOST_SIZE,
     NO_SHORTER,
-    NODE_MASK,
     NONE,
     TOKEN_NUMBERS,
     BpeTables,
@@ -33,11 +33,11 @@ from smelt.tokenizers.kernels.bpe_tables import (
 from smelt.tokenizers.kernels.documents import encode_documents
 from smelt.tokenizers.kernels.loads import aligned_zeros, padded
 from smelt.tokenizers.kernels.memo import LONG_ROW_BYTES, MAX_IDS, ROW_BYTES
+from smelt.tokenizers.kernels.scan import WORDS_AT_ONCE
 from smelt.tokenizers.kernels.unicode import character_classes
 
-# Words that a memo takes beside the vocabulary: 4 MB. 10 MB of English has 60,000 distinct words.
+# Words that a memo takes beside the vocabulary: 8 MB for 32,768 tokens. 10 MB of English has 60,000 distinct words.
 MEMO_WORDS = 1 << 16
-WORDS_AT_ONCE = 256
 LONG_ROWS, LISTED_IDS, LONG_WORDS = 1 << 14, 1 << 17, 1 << 13
 
 
@@ -102,7 +102,7 @@ class FastBpe:
             raise MergesOutOfOrder
         find_spines(left, right, product, np.array(symbols, np.int64), rows, made)
         most_nodes = int(offsets[-1]) + 1
-        if most_nodes > NODE_MASK or rank.max(initial=0) >= NO_SHORTER or max(map(len, tokens)) > MOST_SIZE:
+        if most_nodes > MOST_NODES or rank.max(initial=0) >= NO_SHORTER or max(map(len, tokens)) > MOST_SIZE:
             raise MergesOutOfOrder  # a row has no bits for such numbers
         trie_shift = shift_for(most_nodes)
         trie = np.full(1 << (64 - trie_shift), EMPTY, np.uint64)

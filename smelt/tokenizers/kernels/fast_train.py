@@ -41,10 +41,10 @@ from smelt.tokenizers.kernels.learn import (
 )  # fmt: skip
 from smelt.tokenizers.kernels.loads import aligned_zeros, padded
 from smelt.tokenizers.kernels.memo import WORD_BYTES
+from smelt.tokenizers.kernels.scan import WORDS_AT_ONCE
 from smelt.tokenizers.kernels.unicode import character_classes
 
 BATCH_BYTES = 4 << 20
-WORDS_AT_ONCE = 256
 MERGES_AT_ONCE = 512
 # From so many words on a merge is worth dividing between threads.
 LARGE_LIST = 192

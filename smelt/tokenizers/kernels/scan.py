@@ -40,7 +40,9 @@ PATTERN_NUMBER = {
     "gpt2": 0, "gpt4": 1, "qwen2": 2, "o200k": 3, "deepseek": 4, "han": 5, "cl100k": 6, "metaspace": 7, "marks": 8,
 }  # fmt: skip
 
-_ONES = np.uint64(0x0101010101010101)
+# A batch of words: enough that their rows of a table can be fetched together, few enough that they stay near the core.
+WORDS_AT_ONCE = 256
+
 _HIGH = np.uint64(0x8080808080808080)
 _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
 _CASE = np.uint64(0x2020202020202020)
