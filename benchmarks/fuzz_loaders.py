@@ -219,7 +219,9 @@ def main() -> int:
             path.write_bytes(data)
             try:
                 outcome, seconds, peak = attempt(path)
-                assert not allocates(path, len(data)), f"one allocation above {BLOCK_TIMES} times {len(data):,} bytes"
+                # Twice: once in ten thousand files it is a table of the interpreter's own that grows.
+                large = allocates(path, len(data)) and allocates(path, len(data))
+                assert not large, f"one allocation above {BLOCK_TIMES} times {len(data):,} bytes"
                 allowed = max(OBJECTS * len(data), 2 * usual) + FLOOR_BYTES
                 assert seconds < SECONDS, f"{seconds:.1f} s"
                 assert peak < allowed, f"{peak:,} bytes at once for a file of {len(data):,}"

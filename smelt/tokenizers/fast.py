@@ -218,7 +218,12 @@ def _fast_unigram(pipeline: Pipeline, model: Unigram) -> FastEncoder | None:
         case _:
             return None
     from smelt.tokenizers.kernels.unigram import FastUnigram
+    from smelt.tokenizers.sentencepiece_pipeline import as_one
 
+    one = as_one(pipeline.normalizers) if not pipeline.splitters else None
+    if one is not None:
+        kernel = FastUnigram(model, one.compiled())
+        return FastEncoder(pipeline, kernel, lambda text, first: text, CUT_NOWHERE)  # normalizes by itself
     # In single precision a text's scores depend on all that came before: it cannot be cut without a difference.
     crossing = any(SPACE_MARK in token.lstrip(SPACE_MARK) for token in model.tokens)
     cut = CUT_NOWHERE if crossing or model.precision == "single" else CUT_AT_MARK

@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,14 +30,19 @@ from smelt.tokenizers.merging import Pair
 from smelt.tokenizers.normalize import Prepend, Replace, Strip
 from smelt.tokenizers.pipeline import Normalizer, Pipeline
 from smelt.tokenizers.sentencepiece_file import NormalizerSpec, SentencePieceModel, TrainerSpec
-from smelt.tokenizers.sentencepiece_text import normalize
+from smelt.tokenizers.sentencepiece_text import fast_normalizer, normalize
 from smelt.tokenizers.splitters import SPACE_MARK, Metaspace
 from smelt.tokenizers.unigram import Unigram
 
+if TYPE_CHECKING:
+    from smelt.tokenizers.kernels.charsmap import FastNormalizer
+
 # A rank, two parts and what they make.
 Way = tuple[int, int, int, int]
-_NO_OUTER_SPACE = Replace({"Regex": "^ +| +$"}, "")
 _ONE_SPACE = Replace({"Regex": " {2,}"}, " ")
+# At the ends of the text alone: ^ and $ would hold at every line's.
+_NO_FIRST_SPACE = Replace({"Regex": r"(?<![\s\S]) "}, "")
+_NO_LAST_MARK = Replace({"Regex": rf"(?<!{SPACE_MARK}){SPACE_MARK}+(?![\s\S])"}, "")
 _MARKED = Replace({"String": " "}, SPACE_MARK)
 
 
@@ -51,24 +57,32 @@ class SentencePieceNormalizer:
     treat_whitespace_as_suffix: bool
     symbols: tuple[str, ...]
 
+    @property
+    def spec(self) -> NormalizerSpec:
+        """Return these settings as a model's file holds them."""
+        charsmap = base64.b64decode(self.precompiled_charsmap)
+        return NormalizerSpec(
+            "user_defined", charsmap, self.add_dummy_prefix, self.remove_extra_whitespaces, self.escape_whitespaces
+        )
+
     @functools.cached_property
     def _model(self) -> SentencePieceModel:
         kinds = [files.UNKNOWN] + [files.USER_DEFINED] * len(self.symbols)
-        spec = NormalizerSpec(
-            "", base64.b64decode(self.precompiled_charsmap), self.add_dummy_prefix, self.remove_extra_whitespaces,
-            self.escape_whitespaces,
-        )  # fmt: skip
         return SentencePieceModel(
             ("<unk>", *self.symbols),
             np.zeros(len(kinds), np.float32),
             np.array(kinds, np.uint8),
             trainer=TrainerSpec(treat_whitespace_as_suffix=self.treat_whitespace_as_suffix),
-            normalizer=spec,
+            normalizer=self.spec,
         )
 
     def __call__(self, text: str) -> str:
         """Return the text as the model is to see it."""
         return normalize(text, self._model)
+
+    def compiled(self) -> FastNormalizer:
+        """Return what does the same to many documents at once."""
+        return fast_normalizer(self._model)
 
 
 def from_sentencepiece(model: SentencePieceModel) -> Pipeline:
@@ -92,18 +106,34 @@ def _normalizers(model: SentencePieceModel) -> tuple[Normalizer, ...]:
     spec, suffix = model.normalizer, model.trainer.treat_whitespace_as_suffix
     symbols = tuple(model.tokens[number] for number in model.ids_of(files.USER_DEFINED))
     charsmap = base64.b64encode(spec.precompiled_charsmap).decode("ascii")
-    if symbols or suffix or not spec.escape_whitespaces:
-        return (
-            SentencePieceNormalizer(
-                charsmap, spec.add_dummy_prefix, spec.remove_extra_whitespaces, spec.escape_whitespaces, suffix, symbols
-            ),
-        )
-    steps: list[Normalizer] = [Precompiled(charsmap)] if charsmap else []
-    if spec.remove_extra_whitespaces:
-        steps += [_NO_OUTER_SPACE, _ONE_SPACE]
-    if spec.add_dummy_prefix:
-        steps.append(Prepend(SPACE_MARK))
-    return (*steps, _MARKED)
+    one = SentencePieceNormalizer(
+        charsmap, spec.add_dummy_prefix, spec.remove_extra_whitespaces, spec.escape_whitespaces, suffix, symbols
+    )
+    return (one,) if symbols or suffix or not spec.escape_whitespaces else _steps(one)
+
+
+def _steps(one: SentencePieceNormalizer) -> tuple[Normalizer, ...]:
+    """Return the steps, each of a kind that tokenizer.json knows, of one without symbols that writes marks first."""
+    steps: list[Normalizer] = [Precompiled(one.precompiled_charsmap)] if one.precompiled_charsmap else []
+    removes = one.remove_extra_whitespaces
+    steps += [_ONE_SPACE, _NO_FIRST_SPACE] if removes else []
+    steps += [Prepend(SPACE_MARK), _MARKED] if one.add_dummy_prefix else [_MARKED]
+    return (*steps, _NO_LAST_MARK) if removes else tuple(steps)
+
+
+def as_one(normalizers: tuple[Normalizer, ...]) -> SentencePieceNormalizer | None:
+    """Return what does all the steps of a tokenizer in one pass; None unless they are a SentencePiece model's."""
+    match normalizers:
+        case (SentencePieceNormalizer() as one,):
+            return one
+        case (Precompiled(charsmap), *_):
+            pass
+        case _:
+            charsmap = ""
+    one = SentencePieceNormalizer(
+        charsmap, Prepend(SPACE_MARK) in normalizers, _ONE_SPACE in normalizers, True, False, ()
+    )
+    return one if _steps(one) == normalizers else None
 
 
 def _model_of(model: SentencePieceModel) -> BPE | Unigram:
@@ -208,7 +238,7 @@ def to_sentencepiece(tokenizer: Pipeline) -> SentencePieceModel:
         symbols = ()
     if tokenizer.literal:
         raise _no_form(f"added tokens that text becomes ({next(iter(tokenizer.literal))!r})")
-    spec = _spec(tokenizer, symbols)
+    normalizer = _as_normalizer(tokenizer)
     tokens = list(tokenizer.spelling)
     unk_id = model.unk_id
     if unk_id is None:
@@ -231,8 +261,9 @@ def to_sentencepiece(tokenizer: Pipeline) -> SentencePieceModel:
         bos_id=place_of("<s>"),
         eos_id=place_of("</s>"),
         pad_id=place_of("<pad>"),
+        treat_whitespace_as_suffix=normalizer.treat_whitespace_as_suffix,
     )
-    return SentencePieceModel(tuple(tokens), _scores(model, len(tokens)), kinds, trainer, spec)
+    return SentencePieceModel(tuple(tokens), _scores(model, len(tokens)), kinds, trainer, normalizer.spec)
 
 
 def _scores(model: BPE | Unigram, size: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
@@ -251,19 +282,16 @@ def _scores(model: BPE | Unigram, size: int) -> np.ndarray[tuple[int], np.dtype[
     return scores
 
 
-def _spec(tokenizer: Pipeline, symbols: tuple[str, ...]) -> NormalizerSpec:
+def _as_normalizer(tokenizer: Pipeline) -> SentencePieceNormalizer:
     """Return SentencePiece's settings for a tokenizer's steps."""
+    one = as_one(tokenizer.normalizers)
+    if one is not None and not tokenizer.splitters:
+        return one
     steps = list(tokenizer.normalizers)
-    if len(steps) == 1 and isinstance(steps[0], SentencePieceNormalizer):
-        one = steps[0]
-        charsmap = base64.b64decode(one.precompiled_charsmap)
-        return NormalizerSpec(
-            "user_defined", charsmap, one.add_dummy_prefix, one.remove_extra_whitespaces, one.escape_whitespaces
-        )
-    charsmap = b""
+    charsmap = ""
     if steps and isinstance(steps[0], Precompiled):
-        charsmap = base64.b64decode(steps.pop(0).precompiled_charsmap)  # type: ignore[attr-defined]
-    remove = steps[:2] in ([_NO_OUTER_SPACE, _ONE_SPACE], [Strip(True, True), _ONE_SPACE])
+        charsmap = steps.pop(0).precompiled_charsmap  # type: ignore[attr-defined]
+    remove = steps[:2] == [Strip(True, True), _ONE_SPACE]
     del steps[: 2 * remove]
     match (*steps, *tokenizer.splitters):
         case (Prepend(mark), Replace() as marked) if mark == SPACE_MARK and marked == _MARKED:
@@ -275,7 +303,7 @@ def _spec(tokenizer: Pipeline, symbols: tuple[str, ...]) -> NormalizerSpec:
         case others:
             names = ", ".join(type(step).__name__ for step in others) or "no mark for spaces"
             raise _no_form(f"these steps ({names})")
-    return NormalizerSpec("user_defined", charsmap, prefix, remove, True)
+    return SentencePieceNormalizer(charsmap, prefix, remove, True, False, ())
 
 
 def _no_form(what: str) -> TokenizerError:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from smelt.tokenizers.charsmap import Precompiled
+from smelt.tokenizers.formats import load_tokenizer, save_as
 from smelt.tokenizers.kernels.unigram import FastUnigram
 from smelt.tokenizers.sentencepiece_file import (
     NORMAL,
@@ -55,6 +56,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "remove_extra_whitespaces": False,
         "user_defined_symbols": ["ab", "abc", " x"],
     },
+    "lines": {"normalization_rule_name": "identity", "byte_fallback": True},
     "suffix": {"treat_whitespace_as_suffix": True, "user_defined_symbols": ["世界", "世"]},
 }
 
@@ -134,6 +136,29 @@ def test_fuzzed_strings_with_every_option(small: bytes) -> None:
     assert_alike(
         read_model(small), sentencepiece.SentencePieceProcessor(model_proto=small), list(odd_strings(500, seed=3))
     )
+
+
+def test_the_tokenizer_of_a_model(small: bytes, tmp_path: Path) -> None:
+    (tmp_path / "one.model").write_bytes(small)
+    tokenizer = load_tokenizer(tmp_path / "one.model")
+    texts = ["", " ", "▁", "a \n b", " a▁", "\n ", *odd_strings(300, seed=6)]
+    expected = sentencepiece.SentencePieceProcessor(model_proto=small).encode(texts)
+    assert [tokenizer.encode_slowly(text) for text in texts] == expected
+    assert tokenizer.fast is not None
+    assert tokenizer.fast.encode_batch(texts) == expected
+    save_as(tokenizer, tmp_path / "again.model", "sentencepiece")
+    again = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "again.model"))
+    assert again.encode(texts) == expected
+
+
+def test_tokenizers_sees_the_ends_of_a_text_not_of_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "one.model").write_bytes(small := trained(**OPTIONS["lines"]))
+    save_as(load_tokenizer(tmp_path / "one.model"), tmp_path / "tokenizer.json", "json")
+    tokenizers = pytest.importorskip("tokenizers", reason="extra interop is not installed")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    texts = ["a \n b", " a▁", "\n ", "▁▁", " a  ▁b▁▁ ", "the\n  mill \n"]
+    expected = sentencepiece.SentencePieceProcessor(model_proto=small).encode(texts)
+    assert [theirs.encode(text, add_special_tokens=False).ids for text in texts] == expected
 
 
 def test_symbols_are_measured_in_bytes_to_encode_and_in_characters_for_nbest() -> None:

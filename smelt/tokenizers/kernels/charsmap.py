@@ -16,14 +16,16 @@ import numpy.typing as npt
 from smelt.tokenizers.charsmap import Charsmap
 from smelt.tokenizers.kernels.double_array import Number, Units, base_of, build_double_array, is_child
 from smelt.tokenizers.kernels.jit import inline, kernel
+from smelt.tokenizers.kernels.loads import address, load_u8, load_u32, store_u32
 
 Bytes = npt.NDArray[np.uint8]
 Ends = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
 Item = TypeVar("Item", bound=np.generic)
 
 # What to do with spaces.
 ADD_PREFIX, REMOVE_EXTRA, ESCAPE, ADD_SUFFIX = 1, 2, 4, 8
+# The step of ASCII that stays what it is before other ASCII.
+BEFORE_OTHERS = 4
 # What begins with a character: nothing, only strings that go on with a character outside ASCII, or more than those.
 NONE, LONGER, SOME = 0, 1, 2
 NOTHING = (0, np.int64(0))  # what longest_match returns where nothing matches
@@ -140,13 +142,32 @@ def _put_chunk(
 
 
 @inline
+def _copy(source: int, stop: int, target: int, steps: int) -> int:
+    """Copy the characters from an address on that stay what they are; return how many bytes they have.
+
+    `steps` says of a first byte how long such a character is: 0 that it may change, ASCII only that it may change
+    before what is not ASCII (BEFORE_OTHERS). The 4 bytes before `stop` are not looked at.
+    """
+    start = source
+    while source < stop:
+        size = load_u8(steps + load_u8(source))
+        if size == BEFORE_OTHERS and load_u8(source + 1) < 0x80:
+            size = 1
+        if size == 0 or size == BEFORE_OTHERS:
+            break
+        store_u32(target + source - start, load_u32(source))
+        source += size
+    return source - start
+
+
+@inline
 def _grown(out: Bytes, size: Number) -> Bytes:
     return np.concatenate((out, np.empty(len(out) + size, np.uint8)))
 
 
 @kernel
 def normalize_documents(
-    data: Bytes, ends: Ends, units: Units, replacements: Bytes, symbols: Units, kinds: Bytes, plain: Flags,
+    data: Bytes, ends: Ends, units: Units, replacements: Bytes, symbols: Units, kinds: Bytes, steps: Bytes,
     options: int,
 ) -> tuple[Bytes, Ends]:  # fmt: skip
     """Return the normalized documents, end to end, and their ends."""
@@ -158,15 +179,11 @@ def normalize_documents(
         while place < end:
             if filled + 16 > len(out):
                 out = _grown(out, 16)
+            if begun:
+                stop = min(end - 3, place + len(out) - filled - 16)
+                size = _copy(address(data) + place, address(data) + stop, address(out) + filled, address(steps))
+                place, filled, after_space = place + size, filled + size, after_space and size == 0
             byte = data[place]
-            letter = kinds[byte] == LONGER and place + 1 < end and data[place + 1] < 0x80 and byte < 0x80
-            if begun and (plain[byte] or letter):
-                for _ in range(1 if byte < 0x80 else 2 if byte < 0xE0 else 3):
-                    out[filled] = data[place]
-                    filled += 1
-                    place += 1
-                after_space = False
-                continue
             if begun and byte == 0x20 and kinds[0x20] == NONE:
                 filled = filled if after_space else _put_space(out, filled, options)
                 after_space = options & REMOVE_EXTRA != 0
@@ -174,6 +191,12 @@ def normalize_documents(
                 continue
             code, size = character_at(data, place)
             some = kinds[code] != NONE
+            if begun and not some and byte != 0x20:
+                for _ in range(size):
+                    out[filled] = data[place]
+                    filled, place = filled + 1, place + 1
+                after_space = False
+                continue
             found, _ = longest_match(data, place, end, symbols) if some and has_symbols else NOTHING
             rule, value = longest_match(data, place, end, units) if some and not found else NOTHING
             if rule:
@@ -215,24 +238,29 @@ class FastNormalizer:
         self.symbols = as_read_only(symbols)
         self.replacements = np.frombuffer(charsmap.replacements + b"\0", np.uint8)
         self.kinds = np.maximum(beginnings(self.units), beginnings(symbols if len(symbols) else nothing))
-        self.plain = _plain_bytes(self.kinds)
+        self.steps = _steps(self.kinds)
         self.options = options
 
     def normalize(self, data: Bytes, ends: Ends) -> tuple[Bytes, Ends]:
         """Return the normalized documents, end to end, and their cumulative byte offsets."""
         return normalize_documents(
-            as_read_only(data), ends, self.units, self.replacements, self.symbols, self.kinds, self.plain, self.options
-        )
+            as_read_only(data), ends, self.units, self.replacements, self.symbols, self.kinds, self.steps,
+            self.options,
+        )  # fmt: skip
 
 
-def _plain_bytes(kinds: Bytes) -> Flags:
-    """Return (256,) the bytes with which only characters begin that stay what they are, whatever comes next."""
-    plain = np.zeros(256, np.bool_)
-    plain[:0x80] = kinds[:0x80] == NONE
-    plain[0xC0:0xE0] = (kinds[:0x800].reshape(32, 64) == NONE).all(axis=1)
-    plain[0xE0:0xF0] = (kinds[: 1 << 16].reshape(16, 4096) == NONE).all(axis=1)
-    plain[0x20] = False
-    return plain
+def _steps(kinds: Bytes) -> Bytes:
+    """Return (256,) how many bytes the characters have that begin with a byte, if all stay what they are, else 0.
+
+    ASCII that changes only before a character outside of it has BEFORE_OTHERS.
+    """
+    steps = np.zeros(256, np.uint8)
+    steps[:0x80][kinds[:0x80] == NONE] = 1
+    steps[:0x80][kinds[:0x80] == LONGER] = BEFORE_OTHERS
+    steps[0xC0:0xE0][(kinds[:0x800].reshape(32, 64) == NONE).all(axis=1)] = 2
+    steps[0xE0:0xF0][(kinds[: 1 << 16].reshape(16, 4096) == NONE).all(axis=1)] = 3
+    steps[0x20] = 0
+    return steps
 
 
 def as_read_only(array: npt.NDArray[Item]) -> npt.NDArray[Item]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from smelt.tokenizers.kernels.charsmap import Item, as_read_only, character_at, first_nodes
+from smelt.tokenizers.kernels.charsmap import FastNormalizer, Item, as_read_only, character_at, first_nodes
 from smelt.tokenizers.kernels.double_array import Units, base_of, build_double_array, is_child
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.lattice import UNKNOWN
@@ -180,11 +180,14 @@ def encode_documents(data: Bytes, ends: Integers, model: _Model, ring: int) -> t
 class FastUnigram:
     """Encode valid UTF-8 as the model does, in any number of threads.
 
+    `normalizer` is what its input still has to go through, if that is not yet done.
+
     Raises:
         TokenizerError: a token holds U+0000.
     """
 
-    def __init__(self, model: Unigram) -> None:
+    def __init__(self, model: Unigram, normalizer: FastNormalizer | None = None) -> None:
+        self.normalizer = normalizer
         lengths = np.array([len(token.encode("utf-8")) for token in model.tokens], np.int32)
         longest = max((int(lengths[token]) for token in model.id_of.values()), default=1)
         self.ring = 1 << max(8, (longest + 4).bit_length())
@@ -201,11 +204,13 @@ class FastUnigram:
         )
 
     def encode(self, data: Bytes, ends: Integers) -> tuple[npt.NDArray[np.uint32], Integers]:
-        """Return the ids (N,) of normalized documents and each document's end (documents,).
+        """Return the ids (N,) of documents and each document's end (documents,).
 
         Raises:
             TokenizerError: the text has an unknown character and the model nothing to stand for it.
         """
+        if self.normalizer is not None:
+            data, ends = self.normalizer.normalize(data, ends)
         ids, id_ends = encode_documents(as_read_only(data), ends, self.model, self.ring)
         if len(id_ends) < len(ends):
             character = bytes(data[ids[0] : ids[0] + 4]).decode("utf-8", errors="ignore")[:1]
