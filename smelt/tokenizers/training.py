@@ -17,8 +17,7 @@ Ref: arXiv:1508.07909 (BPE), arXiv:1810.04805 (BERT), arXiv:1808.06226 (Sentence
 
 from __future__ import annotations
 
-import functools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, get_args
 
@@ -41,7 +40,7 @@ from smelt.tokenizers.wordpiece import WordPiece
 from smelt.tokenizers.wordpiece_train import train_wordpiece
 
 Algorithm = Literal["bpe", "wordpiece", "unigram"]
-Words = Callable[[str], list[str]]
+Words = Callable[[Sequence[str]], list[str]]  # of some texts
 
 UNKNOWN, CLASS, SEPARATOR = "[UNK]", "[CLS]", "[SEP]"
 BERT_SPECIAL = ("[PAD]", UNKNOWN, CLASS, SEPARATOR, "[MASK]")
@@ -50,6 +49,7 @@ BYTE_TOKENS = tuple(f"<0x{byte:02X}>" for byte in range(256))
 BYTE_CHARACTERS, BYTE_SCORE = "<>x0123456789ABCDEF", -1000.0
 SCORE_DECIMALS = 9  # more may be read as another number: not every reader of JSON rounds correctly
 CHARACTERS_AT_ONCE = 1 << 24
+CHUNKS_AT_ONCE = 1 << 12
 
 _RUNS = regex.compile(rf"{SPACE_MARK}?(?:\p{{L}}[\p{{L}}\p{{M}}]*|[^\p{{L}}{SPACE_MARK}]+)|{SPACE_MARK}")
 
@@ -80,7 +80,7 @@ def train_tokenizer(
     check_algorithm(algorithm)
     if algorithm == "bpe":
         # With an expression of the user's own, anything may be one word; a collision shows in the end.
-        _check_special(special, functools.partial(split, pattern=pattern) if pattern in PATTERNS else None)
+        _check_special(special, (lambda texts: split(texts[0], pattern)) if pattern in PATTERNS else None)
         return train_bpe(texts, vocab_size=vocab_size, pattern=pattern, special=special, on_progress=on_progress)
     learn = _wordpiece if algorithm == "wordpiece" else _unigram
     return learn(texts, vocab_size, special, on_progress)
@@ -105,15 +105,15 @@ def _check_special(special: Sequence[str], words_of: Words | None) -> None:
     if twice := [text for text, times in Counter(special).items() if times > 1]:
         raise TokenizerError(f"the special token {twice[0]!r} is there twice", accepted="each once")
     for token in special:
-        if words_of is not None and words_of(token) == [token]:
+        if words_of is not None and words_of([token]) == [token]:
             raise TokenizerError(f"the special token {token!r} is a word that texts may hold", accepted=accepted)
 
 
 def _wordpiece(texts: Iterable[str], vocab_size: int, special: Sequence[str], on_progress: Progress | None) -> Pipeline:
     normalizer, splitter = BertNormalizer(), BertPreTokenizer()
 
-    def words_of(text: str) -> list[str]:
-        return splitter(normalizer(text))
+    def words_of(texts: Sequence[str]) -> list[str]:
+        return splitter(normalizer(" ".join(texts)))
 
     _check_special(special, words_of)
     controls = tuple(dict.fromkeys([*BERT_SPECIAL, *special]))
@@ -132,8 +132,8 @@ def _unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str], on_p
     normalizer = NFKC()
     fixed = ("<unk>", *BYTE_TOKENS)
 
-    def words_of(text: str) -> list[str]:
-        return _RUNS.findall(normalizer(text).replace(" ", SPACE_MARK))
+    def words_of(texts: Sequence[str]) -> list[str]:
+        return [word for text in texts for word in _RUNS.findall(normalizer(text).replace(" ", SPACE_MARK))]
 
     _check_special([*fixed, *special], None)
     _check_special(special, words_of)
@@ -179,19 +179,26 @@ def _counted(texts: Iterable[str], words_of: Words) -> Counter[str]:
 def count_words(texts: Iterable[str], words_of: Words) -> Counter[str]:
     """Count the distinct words of all texts.
 
-    `words_of` normalizes and cuts a text; a space must end a word, whatever stands before and behind it.
+    `words_of` normalizes and cuts some texts; a space must end a word, whatever stands before and behind it.
 
     Raises:
         TokenizerError: a text holds a lone surrogate.
     """
     counts: Counter[str] = Counter()
     chunks: Counter[str] = Counter()
+    pending: list[str] = []  # chunks not yet counted: counting them one text at a time is slow
     characters = 0
 
     def settle() -> None:
+        chunks.update(pending)
+        pending.clear()
+        alike: defaultdict[int, list[str]] = defaultdict(list)
         for chunk, times in chunks.items():
-            for word in words_of(chunk):
-                counts[word] += times
+            alike[times].append(chunk)
+        for times, found in alike.items():
+            for start in range(0, len(found), CHUNKS_AT_ONCE):
+                for word, number in Counter(words_of(found[start : start + CHUNKS_AT_ONCE])).items():
+                    counts[word] += times * number
         chunks.clear()
 
     for text in texts:
@@ -200,9 +207,12 @@ def count_words(texts: Iterable[str], words_of: Words) -> Counter[str]:
         except UnicodeEncodeError as error:
             raise lone_surrogate(text) from error
         first, *others = text.split(" ")
-        chunks[first] += 1
-        chunks.update([" " + chunk for chunk in others])
+        pending.append(first)
+        pending += [" " + chunk for chunk in others]
         characters += len(text)
+        if len(pending) >= CHUNKS_AT_ONCE:
+            chunks.update(pending)
+            pending.clear()
         if characters >= CHARACTERS_AT_ONCE:
             settle()
             characters = 0

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -92,13 +93,14 @@ def test_counting_by_chunks_equals_counting_whole_texts(
 ) -> None:
     monkeypatch.setattr(training, "CHARACTERS_AT_ONCE", at_once)
 
-    def words_of(text: str) -> list[str]:
+    def words_of(texts: Sequence[str]) -> list[str]:
         if kind == "wordpiece":
-            return BertPreTokenizer()(BertNormalizer()(text))
-        return training._RUNS.findall(NFKC()(text).replace(" ", "▁"))
+            return BertPreTokenizer()(BertNormalizer()(" ".join(texts)))
+        return [word for text in texts for word in training._RUNS.findall(NFKC()(text).replace(" ", "▁"))]
 
+    monkeypatch.setattr(training, "CHUNKS_AT_ONCE", 3)
     texts = [*TEXTS, *ODD, " \u0301a \u3000b\xa0c  \u1112\u1161 \u11ab", "▁▁ ▁x▁"]
-    assert count_words(texts, words_of) == Counter(word for text in texts for word in words_of(text))
+    assert count_words(texts, words_of) == Counter(word for text in texts for word in words_of([text]))
 
 
 def test_unigram_words_are_cut_where_no_token_may_go_on() -> None:
