@@ -39,8 +39,8 @@ SECONDS, FLOOR_BYTES = 1.0, 1 << 20
 # What Python's objects for short lines take in all, for each byte of a file.
 OBJECTS = 32
 # No single block may be larger than so many times the file: a number in a file must not decide an allocation.
-# Buffers of fixed sizes stay below the floor.
-BLOCK_TIMES, BLOCK_FLOOR = 4, 1 << 17
+# Buffers of fixed sizes stay below the floor. A text with one emoji takes four bytes a character, and a header.
+BLOCK_TIMES, BLOCK_FLOOR, HEADER = 4, 1 << 17, 256
 
 
 def json_file(algorithm: str) -> Callable[[Path], Path]:
@@ -190,7 +190,7 @@ def allocates(path: Path, size: int) -> bool:
     """Tell whether loading asks for a block too large for a file of some bytes; tracing, which has blocks of its own,
     rests."""
     tracemalloc.stop()
-    watch = LargeBlocks(max(BLOCK_TIMES * size, BLOCK_FLOOR))
+    watch = LargeBlocks(max(BLOCK_TIMES * size + HEADER, BLOCK_FLOOR))
     attempt(path)
     seen = watch.seen()
     tracemalloc.start()

@@ -8,6 +8,7 @@ only for those who ask for lists, which costs more than the encoding.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import threading
 from collections import deque
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +41,8 @@ Ids = npt.NDArray[np.uint32]
 Ends = npt.NDArray[np.int64]
 
 BATCH_CHARACTERS = 1 << 19
+# So many batches a thread may be under way, so that none waits where one batch takes longer than the others.
+BATCHES_AHEAD = 4
 # Shorter texts do not pay for loading the kernels (0.5 s, once a process).
 FAST_FROM_CHARACTERS = 1 << 14
 SURROGATE = regex.compile("[\ud800-\udfff]")
@@ -67,6 +70,37 @@ class _Batch:
 
 
 END = -1
+Finished = TypeVar("Finished", bound=npt.NDArray[Any])
+
+
+def _as_they_are(ids: Ids) -> Any:
+    return ids
+
+
+class _Integers:
+    """Python's integers below a number, for lists of them in which equal ones are one object.
+
+    A list of new integers takes six times as long. What `of` returns borrows the objects: nobody counts references
+    for it, so that making a list of it counts each once.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._objects = np.array(range(size), object)
+        pointers = ctypes.cast(self._objects.ctypes.data, ctypes.POINTER(ctypes.c_uint64))
+        self._addresses = np.ctypeslib.as_array(pointers, (size,)) if size else np.zeros(0, np.uint64)
+
+    def of(self, ids: Ids) -> npt.NDArray[np.object_]:
+        """Return the objects of ids (N,), to be made a list of while this exists."""
+        return np.asarray(_Borrowed(self._addresses.take(ids)))
+
+
+class _Borrowed:
+    """Objects by their addresses (N,), as numpy's array interface offers them."""
+
+    def __init__(self, addresses: npt.NDArray[np.uint64]) -> None:
+        self._addresses = addresses
+        data = (addresses.ctypes.data, False)
+        self.__array_interface__ = {"shape": addresses.shape, "typestr": "|O", "data": data, "version": 3}
 
 
 class FastEncoder:
@@ -87,29 +121,25 @@ class FastEncoder:
     def encode(self, text: str, *, allow_special: bool = False, continued: bool = False) -> list[int]:
         """Return the ids of a text."""
         found: list[int] = []
-        for ids, _ in self.arrays([text], allow_special=allow_special, continued=continued):
-            found += self._numbers(ids).tolist()
+        for ids, _ in self.arrays([text], allow_special=allow_special, continued=continued, finish=self._integers.of):
+            found += ids.tolist()
         return found
 
     def encode_batch(self, texts: Sequence[str], *, allow_special: bool = False) -> list[list[int]]:
         """Return the ids of each text."""
         found: list[list[int]] = []
         rest: list[int] = []  # of a text that is longer than a batch
-        for ids, ends in self.arrays(texts, allow_special=allow_special):
-            numbers, start = self._numbers(ids), 0
+        for ids, ends in self.arrays(texts, allow_special=allow_special, finish=self._integers.of):
+            start = 0
             for end in ends.tolist():
-                found.append(rest + numbers[start:end].tolist() if rest else numbers[start:end].tolist())
+                found.append(rest + ids[start:end].tolist() if rest else ids[start:end].tolist())
                 rest, start = [], end
-            rest += numbers[start:].tolist()
+            rest += ids[start:].tolist()
         return found
 
-    def _numbers(self, ids: Ids) -> npt.NDArray[np.object_]:
-        """Return ids as Python's integers, one object for all that are equal: lists of new ones take twice as long."""
-        return self._integers.take(ids.astype(np.intp))
-
     @functools.cached_property
-    def _integers(self) -> npt.NDArray[np.object_]:
-        return np.array(range(self._pipeline.vocab_size), object)
+    def _integers(self) -> _Integers:
+        return _Integers(self._pipeline.vocab_size)
 
     def arrays(
         self,
@@ -118,18 +148,27 @@ class FastEncoder:
         end_id: int | None = None,
         allow_special: bool = False,
         continued: bool = False,
-    ) -> Iterator[tuple[Ids, Ends]]:
-        """Yield the ids of some texts batch by batch, and where in the batch texts end."""
+        finish: Callable[[Ids], Finished] = _as_they_are,
+    ) -> Iterator[tuple[Finished, Ends]]:
+        """Yield the ids of some texts batch by batch, and where in the batch texts end.
+
+        `finish` is what a batch's ids go through in the thread that found them.
+        """
         threads = num_threads()
         batches = self._batches(texts, allow_special, continued)
+
+        def encode(batch: _Batch) -> tuple[Finished, Ends]:
+            ids, ends = self._encode(batch, end_id)
+            return finish(ids), ends
+
         if threads == 1:
-            yield from (self._encode(batch, end_id) for batch in batches)
+            yield from map(encode, batches)
             return
         with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[tuple[Ids, Ends]]] = deque()
+            waiting: deque[Future[tuple[Finished, Ends]]] = deque()
             for batch in batches:
-                waiting.append(pool.submit(self._encode, batch, end_id))
-                if len(waiting) > threads:
+                waiting.append(pool.submit(encode, batch))
+                if len(waiting) > BATCHES_AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -75,6 +75,28 @@ def test_encoding_many_texts_gives_what_each_gives_alone(pattern: str, documents
     assert [number for ids, _ in arrays for number in ids.tolist()] == [n for ids in slowly for n in [*ids, 7]]
 
 
+# Characters of three bytes that share their first two or their last one, so that tokens end and begin within them.
+ALIKE = "天太奧央夷失夢大且丕丘世丙专丐不与丏丢両丣两东丝，。ひらㄅ한"
+CLAUSES = train_bpe(
+    ["".join(ALIKE[(number * step) % len(ALIKE)] for number in range(200)) for step in range(1, 60)]
+    + ["。" + chr(0x5000 + 641 * number % 0x1000) for number in range(4000)],
+    vocab_size=900,
+    pattern="gpt4",
+)
+
+
+def test_tokens_of_clauses_hold_parts_of_characters() -> None:
+    assert {True, False} == {token[0] & 0xC0 == 0x80 for token in CLAUSES.model.tokens if len(token) > 3}
+    assert any(len(token) > 3 and token[-1] & 0xF0 == 0xE0 for token in CLAUSES.model.tokens)
+
+
+@settings(patient, max_examples=400)
+@given(documents=st.lists(st.text([*ALIKE, "é", "a", " ", "😀", "1"], max_size=90), max_size=5))
+def test_clauses_are_cut_only_where_no_token_lies_across(documents: list[str]) -> None:
+    assert CLAUSES.fast is not None
+    assert CLAUSES.fast.encode_batch(documents) == [CLAUSES.encode_slowly(text) for text in documents]
+
+
 def test_a_full_memo_begins_again_and_the_longest_words_go_past_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, size in {"MEMO_WORDS": 1024, "LONG_ROWS": 1024, "LISTED_IDS": 1 << 14, "LONG_WORDS": 256}.items():
         monkeypatch.setattr(fast_bpe, name, size)

@@ -81,7 +81,7 @@ class BpeTables(NamedTuple):
     `byte_ids` is what a byte gives that no token begins with (only models of characters lack tokens for bytes), and
     `fuse` makes one id of several such in a row. `whole` is the token that is all of a word even if no merge makes it
     (by node; empty if the merges decide). `merging` tells that the symbols are the bytes, so that short words may be
-    merged. `pattern` is how text is cut into words.
+    merged and clauses cut (`clauses`: `joins`, `join_shift`, `edges`). `pattern` is how text is cut into words.
     """
 
     pairs: Array64
@@ -95,6 +95,9 @@ class BpeTables(NamedTuple):
     fuse: int
     whole: Array32
     merging: int
+    joins: npt.NDArray[np.uint8]
+    join_shift: int
+    edges: npt.NDArray[np.uint8]
     pattern: int
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from smelt.tokenizers.kernels.bpe import MOST_MERGED, Array32, Array64, BpeTables, Places, encode_word, merge_word
+from smelt.tokenizers.kernels.clauses import CUTS_AT_ONCE, LONGEST_PIECE, encode_clause
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import address, load_u8, load_u32, load_u64, store_u32, store_u64, trailing_zeros
 from smelt.tokenizers.kernels.memo import (
@@ -27,9 +28,7 @@ from smelt.tokenizers.kernels.memo import (
 )
 from smelt.tokenizers.kernels.scan import find_words
 
-# Chinese has no spaces: a longer "word" is a clause that will not come again, and would push others out of the memo.
-LONGEST_OF_CHINESE = 9
-_WORK = 16 * MOST_MERGED  # bytes, for merging
+_WORK = max(16 * MOST_MERGED, 8 * CUTS_AT_ONCE)  # bytes, for merging and for cutting
 
 
 @inline
@@ -37,10 +36,10 @@ def _fill(
     begin: int, stops: int, count: int, rows: int, missing: int, how_many: int, memo: int, memo_shift: int,
     long_memo: int, long_shift: int, lists: int, used: int, scratch: int, scratch_end: int, pairs: int,
     pair_shift: int, tokens: int, roots: int, trie: int, trie_shift: int, nodes: int, byte_ids: int, fuse: int,
-    whole: int, merging: int,
+    whole: int, merging: int, joins: int, join_shift: int, edges: int, room: int, most_used: int,
 ) -> tuple[int, int, int, int]:  # fmt: skip
     """Encode the words of a batch that have no row: into the memo or, if they are too long for it, into `scratch`,
-    whose address, below zero, takes the place of the row's.
+    whose address, below zero, takes the place of the row's. Clauses take up to `room` rows, lists to `most_used`.
 
     Returns:
         How many words have all they need, fewer than `count` where the scratch was full; the rows taken for short and
@@ -54,15 +53,21 @@ def _fill(
         row, size = np.int64(0), stop - place
         if scratch + 4 * size + 4 > scratch_end:
             return number, taken, long_taken, used
-        repeats = load_u8(place) < 0xE0 or size <= LONGEST_OF_CHINESE
-        if repeats and size <= WORD_BYTES:
+        clause = size > LONGEST_PIECE and max(load_u8(place), load_u8(place + 1)) >= 0xE0
+        if not clause and size <= WORD_BYTES:
             low, high = word_key(place, size)
             row = find_row(low, high, memo, memo_shift)
             name_row(row, low, high)
-        elif repeats and size <= LONG_WORD_BYTES:
+        elif not clause and size <= LONG_WORD_BYTES:
             row = find_long_row(place, size, long_memo, long_shift)
         if row == 0 or load_u32(row + 16) == 0:
-            if merging and size <= MOST_MERGED and load_u8(place) < 0xE0:
+            if clause and merging:
+                after, more, used = encode_clause(
+                    place, stop, scratch + 4, scratch_end, memo, memo_shift, room - taken, lists, used, most_used,
+                    joins, join_shift, edges, pairs, pair_shift, tokens, roots, trie, trie_shift, nodes, byte_ids,
+                )  # fmt: skip
+                taken += more
+            elif merging and size <= MOST_MERGED and load_u8(place) < 0xE0:
                 after = merge_word(place, stop, scratch + 4, pairs, pair_shift, roots, scratch_end)
             else:
                 after = encode_word(
@@ -124,6 +129,7 @@ def encode_documents(
                     place, stops_at, count, rows_at, missing_at, missing, memo_at, memo_shift, address(long_memo),
                     long_shift, lists_at, used, scratch_at, scratch_at + 4 * scratch.size - _WORK, pairs, pair_shift,
                     tokens, roots, trie, trie_shift, nodes, byte_ids, fuse, whole, tables.merging,
+                    address(tables.joins), tables.join_shift, address(tables.edges), most - taken, most_used,
                 )  # fmt: skip
                 taken, long_taken = taken + more, long_taken + more_long
             if count == 0:  # one word that is longer than the scratch

@@ -30,6 +30,7 @@ from smelt.tokenizers.kernels.bpe_tables import (
     seed_memo,
     shift_for,
 )
+from smelt.tokenizers.kernels.clauses import joins_of
 from smelt.tokenizers.kernels.documents import encode_documents
 from smelt.tokenizers.kernels.loads import aligned_zeros, padded
 from smelt.tokenizers.kernels.memo import LONG_ROW_BYTES, MAX_IDS, ROW_BYTES
@@ -117,7 +118,7 @@ class FastBpe:
         bytewise = not len(whole) and set(symbols) == set(roots[:256].tolist())
         self._tables = BpeTables(
             pairs, pair_shift, rows, tight, tight_shift, nodes[:count].copy(), roots, byte_ids, int(fuse),
-            node_whole[:count].copy(), int(bytewise), pattern,
+            node_whole[:count].copy(), int(bytewise), *joins_of(pool, offsets), pattern,
         )  # fmt: skip
         memo_shift = shift_for(len(tokens) + MEMO_WORDS)
         self._seed = aligned_zeros(ROW_BYTES // 8 << (64 - memo_shift))
