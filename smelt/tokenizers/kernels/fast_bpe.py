@@ -135,7 +135,12 @@ class FastBpe:
         `data` is padded text (`loads.padded`), `ends` the byte offsets at which the documents end.
         """
         with self._lock:
-            memo = self._free.pop() if self._free else _Memo(self._seed)
+            # The one that this thread had last is in its core's cache.
+            mine = next((memo for memo in self._free if memo.thread == threading.get_ident()), None)
+            memo = mine or (self._free[0] if self._free else _Memo(self._seed))
+            memo.thread = threading.get_ident()
+            if self._free:
+                self._free.remove(memo)
         out_ends = np.empty(len(ends), np.int64)
         # Memory that is never written is never given: this costs what the ids need, whatever the text.
         out = np.empty((int(ends[-1]) if len(ends) else 0) + len(ends) + MAX_IDS, np.uint32)
@@ -154,6 +159,7 @@ class _Memo:
     """What one call at a time may write to: the words remembered, and room for a batch of them."""
 
     def __init__(self, seed: npt.NDArray[np.uint64]) -> None:
+        self.thread = 0
         self.rows = aligned_zeros(len(seed))
         self.rows[:] = seed
         self.long_rows = aligned_zeros(LONG_ROW_BYTES // 8 * LONG_ROWS)
