@@ -442,6 +442,20 @@ def _carry_out(
     _clear(sides + 32 * symbols, touched + 4 * (symbols + 2))
 
 
+@inline
+def _has_room(
+    places: int, logs: Array32, lists: Array32, heap: Array64, pairs: Array64, symbols: int, state: Array64
+) -> bool:
+    """Tell whether the arrays are large enough for what a merge in so many places adds to them."""
+    new_pairs = 2 * min(places, symbols)
+    return (
+        4 * places <= logs.shape[1]
+        and np.int64(state[LISTS]) + 2 * places <= lists.size
+        and 2 * (np.int64(state[HEAP]) + new_pairs) <= heap.size
+        and 8 * (np.int64(state[PAIRS]) + new_pairs) <= pairs.size
+    )
+
+
 @kernel
 def learn(
     words: Array32, pairs: Array64, lists: Array32, heap: Array64, logs: Array32, all_sides: Array64,
@@ -475,16 +489,14 @@ def learn(
                 _replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
             continue
         start, num_words = np.int64(load_u64(at + 16)), np.int64(load_u64(at + 24))
-        room = 0
-        for number in range(start, start + num_words):
-            room += load_u32(cells + 4 * load_u32(lists_at + 4 * number) + 8)
-        new_pairs = 2 * min(room, symbols)
-        if (
-            4 * room > logs.shape[1] or np.int64(state[LISTS]) + 2 * room > lists.size
-            or 2 * (size + new_pairs) > heap.size or 8 * (np.int64(state[PAIRS]) + new_pairs) > pairs.size
-        ):  # fmt: skip
-            state[ROOM] = np.uint64(room)
-            return ROOM_WANTED
+        # A pair that is seen so often stands in no more places: mostly that shows that there is room.
+        if not _has_room(np.int64(count), logs, lists, heap, pairs, symbols, state):
+            room = 0
+            for number in range(start, start + num_words):
+                room += load_u32(cells + 4 * load_u32(lists_at + 4 * number) + 8)
+            if not _has_room(room, logs, lists, heap, pairs, symbols, state):
+                state[ROOM] = np.uint64(room)
+                return ROOM_WANTED
         number_of_merge = np.int64(state[MERGES])
         left, right, product = np.int64(key >> _HALF), np.int64(key & _LOW_HALF), first_product + number_of_merge
         merges[2 * number_of_merge], merges[2 * number_of_merge + 1] = left, right
