@@ -64,7 +64,7 @@ class BPE:
         self.hidden = frozenset(hidden)
         self.id_of = {token: number for number, token in enumerate(self.tokens)}
         self._check_tokens()
-        self.products = [self._product(rank, pair) for rank, pair in enumerate(self.merges)]
+        self.products = self._products()
         self.byte_ids = [self._byte_id(byte) for byte in range(256)]
 
     @functools.cached_property
@@ -90,14 +90,17 @@ class BPE:
         if len(self.ranks) != len(self.merges):
             raise TokenizerError(f"{len(self.ranks)} ranks for {len(self.merges)} merges", accepted="a rank for each")
 
-    def _product(self, number: int, pair: Pair) -> int:
-        joined = self.tokens[pair[0]] + self.tokens[pair[1]]
-        product = self.id_of.get(joined)
-        if product is None:
-            raise TokenizerError(f"merge {number} makes {joined!r}, which is not in the vocabulary")
-        if product in self.hidden:
-            raise TokenizerError(f"merge {number} makes the special token {joined!r}, so plain text could produce it")
-        return product
+    def _products(self) -> list[int]:
+        """Return what each merge makes."""
+        found = [self.id_of.get(self.tokens[left] + self.tokens[right], -1) for left, right in self.merges]
+        for number, product in enumerate(found):
+            if product < 0 or product in self.hidden:
+                joined = b"".join(self.tokens[part] for part in self.merges[number])
+                if product < 0:
+                    raise TokenizerError(f"merge {number} makes {joined!r}, which is not in the vocabulary")
+                what = f"merge {number} makes the special token {joined!r}, so plain text could produce it"
+                raise TokenizerError(what)
+        return found
 
     def _byte_id(self, byte: int) -> int | None:
         """Return what a byte becomes that begins no token: of a character that the vocabulary lacks."""

@@ -93,7 +93,7 @@ def _learn_fast(
         raise _no_text()
     found = fast_train.learn_merges(counts, BYTE_ORDER, num_tokens, MIN_FREQUENCY, on_progress)
     tokens = [bytes([byte]) for byte in BYTE_ORDER]
-    merges: list[Pair] = [(left, right) for left, right in found.tolist()]
+    merges: list[Pair] = list(zip(*found.T.tolist(), strict=True))
     tokens += [b""] * len(merges)
     for number, (left, right) in enumerate(merges, start=256):
         tokens[number] = tokens[left] + tokens[right]

@@ -23,7 +23,7 @@ CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.it
 
 def to_visible(data: bytes) -> str:
     """Write bytes as visible characters: b" the" -> "\\u0120the"."""
-    return "".join([BYTE_TO_CHARACTER[byte] for byte in data])
+    return data.decode("latin-1").translate(BYTE_TO_CHARACTER)
 
 
 def from_visible(text: str) -> bytes:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from smelt.tokenizers.kernels.bpe import EMPTY
 from smelt.tokenizers.kernels.count import ROW_NUMBERS
+from smelt.tokenizers.kernels.heap import push, replace_top
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import (
     address,
@@ -87,49 +88,6 @@ def _pair_row(key: int, pairs: int, shift: int) -> int:
         row = (row + 1) & mask
 
 
-@inline
-def _before(count: int, key: int, heap: int, place: int) -> bool:
-    """Tell whether an entry goes before that at a place: the higher count, then the smaller pair."""
-    other = load_u64(heap + 16 * place)
-    return count > other or (count == other and key < load_u64(heap + 16 * place + 8))
-
-
-@inline
-def _push(count: int, key: int, heap: int, size: int) -> None:
-    """Add an entry to a heap of so many entries."""
-    place = size
-    while place > 0:
-        parent = (place - 1) >> 1
-        if not _before(count, key, heap, parent):
-            break
-        store_u64(heap + 16 * place, load_u64(heap + 16 * parent))
-        store_u64(heap + 16 * place + 8, load_u64(heap + 16 * parent + 8))
-        place = parent
-    store_u64(heap + 16 * place, count)
-    store_u64(heap + 16 * place + 8, key)
-
-
-@inline
-def _replace_top(count: int, key: int, heap: int, size: int) -> None:
-    """Put an entry in the place of the first one and let it sink."""
-    place = 0
-    while True:
-        child = 2 * place + 1
-        if child >= size:
-            break
-        if child + 1 < size and _before(
-            load_u64(heap + 16 * child + 16), load_u64(heap + 16 * child + 24), heap, child
-        ):
-            child += 1
-        if _before(count, key, heap, child):
-            break
-        store_u64(heap + 16 * place, load_u64(heap + 16 * child))
-        store_u64(heap + 16 * place + 8, load_u64(heap + 16 * child + 8))
-        place = child
-    store_u64(heap + 16 * place, count)
-    store_u64(heap + 16 * place + 8, key)
-
-
 @kernel
 def count_pairs(words: Array32, begin: int, end: int, num_symbols: int, counts: Places, sizes: Places) -> None:
     """Count each pair of neighbouring first symbols (symbols * symbols,), and the words it stands in."""
@@ -178,7 +136,7 @@ def enter_pairs(
             store_u64(row + 8, np.uint64(counts[pair]))
             store_u64(row + 16, np.uint64(starts[pair]))
             store_u64(row + 24, np.uint64(sizes[pair]))
-            _push(np.uint64(counts[pair]), key, address(heap), used)
+            push(np.uint64(counts[pair]), key, address(heap), used)
             used += 1
     return used
 
@@ -292,7 +250,7 @@ def _settle(
             store_u32(row + 24, np.int64(load_u64(state + 8 * LISTS)) & NO_PLACE)
             store_u64(state + 8 * LISTS, load_u64(state + 8 * LISTS) + np.uint64(load_u32(row + 20)))
             store_u64(state + 8 * PAIRS, load_u64(state + 8 * PAIRS) + _ONE)
-            _push(count, key, heap, np.int64(load_u64(state + 8 * HEAP)))
+            push(count, key, heap, np.int64(load_u64(state + 8 * HEAP)))
             store_u64(state + 8 * HEAP, load_u64(state + 8 * HEAP) + _ONE)
         else:
             store_u32(row + 24, NO_PLACE)
@@ -483,10 +441,10 @@ def learn(
         present = load_u64(at + 8) if load_u64(at) == key else _ZERO
         if present != count:
             if present >= np.uint64(least):
-                _replace_top(present, key, heap_at, size)
+                replace_top(present, key, heap_at, size)
             else:
                 state[HEAP] = np.uint64(size - 1)
-                _replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
+                replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
             continue
         start, num_words = np.int64(load_u64(at + 16)), np.int64(load_u64(at + 24))
         # A pair that is seen so often stands in no more places: mostly that shows that there is room.
@@ -502,7 +460,7 @@ def learn(
         merges[2 * number_of_merge], merges[2 * number_of_merge + 1] = left, right
         state[MERGES] += _ONE
         state[HEAP] = np.uint64(size - 1)
-        _replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
+        replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
         store_u64(at + 8, _ZERO)
         _carry_out(
             start, start + num_words, lists_at, cells, left, right, product, sides_at, symbols, touched_at, log_at,
