@@ -12,8 +12,9 @@ from smelt.tokenizers.kernels.loads import load_u64, store_u64
 @inline
 def _before(count: int, key: int, heap: int, place: int) -> bool:
     """Tell whether an entry goes before that at a place: the higher count, then the smaller pair."""
-    other = load_u64(heap + 16 * place)
-    return count > other or (count == other and key < load_u64(heap + 16 * place + 8))
+    other: int = load_u64(heap + 16 * place)
+    other_key: int = load_u64(heap + 16 * place + 8)
+    return count > other or (count == other and key < other_key)
 
 
 @inline
