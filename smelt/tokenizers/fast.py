@@ -41,7 +41,7 @@ Ids = npt.NDArray[np.uint32]
 Ends = npt.NDArray[np.int64]
 
 BATCH_CHARACTERS = 1 << 19
-# So many batches a thread may be under way, so that none waits where one batch takes longer than the others.
+# So many batches more than threads may be under way: none waits where one batch takes longer than the others.
 BATCHES_AHEAD = 4
 # Shorter texts do not pay for loading the kernels (0.5 s, once a process).
 FAST_FROM_CHARACTERS = 1 << 14
@@ -168,7 +168,7 @@ class FastEncoder:
             waiting: deque[Future[tuple[Finished, Ends]]] = deque()
             for batch in batches:
                 waiting.append(pool.submit(encode, batch))
-                if len(waiting) > BATCHES_AHEAD * threads:
+                if len(waiting) > threads + BATCHES_AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
