@@ -146,7 +146,7 @@ def _copy(source: int, stop: int, target: int, steps: int) -> int:
     """Copy the characters from an address on that stay what they are; return how many bytes they have.
 
     `steps` says of a first byte how long such a character is: 0 that it may change, ASCII only that it may change
-    before what is not ASCII (BEFORE_OTHERS). The 4 bytes before `stop` are not looked at.
+    before what is not ASCII (BEFORE_OTHERS). Four bytes are copied at a time: three behind `stop` must be the text's.
     """
     start = source
     while source < stop:
@@ -179,7 +179,7 @@ def normalize_documents(
         while place < end:
             if filled + 16 > len(out):
                 out = _grown(out, 16)
-            if begun:
+            if begun:  # `out` has a name below, too: until then numba does not free it
                 stop = min(end - 3, place + len(out) - filled - 16)
                 size = _copy(address(data) + place, address(data) + stop, address(out) + filled, address(steps))
                 place, filled, after_space = place + size, filled + size, after_space and size == 0
