@@ -72,12 +72,12 @@ def compile_pattern(pattern: str) -> tuple[regex.Pattern[str], ...]:
         return tuple(regex.compile(cut) for cut in PATTERNS[pattern])
     accepted = f"{', '.join(PATTERNS)}, or a regular expression"
     if regex.fullmatch(r"[\w.-]*", pattern):  # a bare word splits nothing of use: it is a name mistyped
-        raise TokenizerError(f"unknown split pattern '{pattern}'.{nearest(pattern, PATTERNS)}", accepted=accepted)
+        raise TokenizerError(f"unknown split pattern '{pattern[:80]}'.{nearest(pattern, PATTERNS)}", accepted=accepted)
     try:
         return (regex.compile(pattern),)
     except regex.error as error:
         raise TokenizerError(
-            f"split pattern '{pattern}' is not a regular expression: {error}", accepted=accepted
+            f"split pattern '{pattern[:80]}' is not a regular expression: {error}", accepted=accepted
         ) from error
 
 

@@ -54,3 +54,10 @@ def test_unknown_name_suggests_the_nearest() -> None:
 def test_broken_expression_says_what_is_wrong() -> None:
     with pytest.raises(TokenizerError, match=r"split pattern '\(a' is not a regular expression: missing \)"):
         split("x", "(a")
+
+
+def test_the_message_about_a_long_pattern_is_short() -> None:
+    for pattern in ("(" + "a|" * 5000, "x" * 5000):
+        with pytest.raises(TokenizerError) as caught:
+            split("a", pattern)
+        assert len(str(caught.value)) < 400
