@@ -89,7 +89,7 @@ def _learn_fast(
     from smelt.tokenizers.kernels.scan import PATTERN_NUMBER
 
     counts = fast_train.count_texts(texts, PATTERN_NUMBER[pattern])
-    if not counts.used:
+    if not any(table.used for table in counts):
         raise _no_text()
     found = fast_train.learn_merges(counts, BYTE_ORDER, num_tokens, MIN_FREQUENCY, on_progress)
     tokens = [bytes([byte]) for byte in BYTE_ORDER]

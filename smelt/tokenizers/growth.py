@@ -107,8 +107,8 @@ def count_domain_words(tokenizer: Pipeline, texts: Iterable[str]) -> Mapping[str
         from smelt.tokenizers.kernels.fast_train import count_texts
         from smelt.tokenizers.kernels.scan import PATTERN_NUMBER
 
-        table = count_texts(map(tokenizer.normalize, pieces), PATTERN_NUMBER[tokenizer.pattern])
-        counts.update({word.decode("utf-8"): count for word, count in table.items()})
+        for table in count_texts(map(tokenizer.normalize, pieces), PATTERN_NUMBER[tokenizer.pattern]):
+            counts.update({word.decode("utf-8"): count for word, count in table.items()})
     else:
         for piece in pieces:
             counts.update(tokenizer.words(piece))

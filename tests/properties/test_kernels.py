@@ -14,6 +14,7 @@ from smelt.tokenizers.bytelevel import BYTE_ORDER
 from smelt.tokenizers.fast import bpe_kernel
 from smelt.tokenizers.kernels import fast_bpe, fast_train
 from smelt.tokenizers.kernels.loads import padded
+from smelt.tokenizers.kernels.pair_queue import HEAD, empty_queue, with_room
 from smelt.tokenizers.kernels.scan import PATTERN_NUMBER, scan_words
 from smelt.tokenizers.kernels.unicode import character_classes
 from smelt.tokenizers.pipeline import byte_level
@@ -159,6 +160,23 @@ def test_learning_gives_the_merges_of_the_definition(documents: list[str], size:
     assert [tuple(pair) for pair in found.tolist()] == merges
 
 
+def test_a_single_word_with_more_pairs_than_tokens_are_wanted() -> None:
+    word = "".join(chr(0x4E00 + 7919 * number % 20_000) for number in range(20_000))
+    found = fast_train.learn_merges(fast_train.count_texts([word], PATTERN_NUMBER["gpt2"]), BYTE_ORDER, 40, 2)
+    assert [tuple(pair) for pair in found.tolist()] == learn_merges({word: 1}, 40)[1]
+
+
+def test_a_queue_gets_room_and_loses_nothing() -> None:
+    queue = empty_queue(4)
+    queue[0], queue[1] = 2, 1
+    queue[HEAD : HEAD + 4], queue[-2:] = (9, 1, 8, 2), (3, 3)
+    assert with_room(queue, 1) is queue
+    larger = with_room(queue, 2)
+    assert len(larger) == HEAD + 2 * 10
+    assert larger[HEAD : HEAD + 4].tolist() == [9, 1, 8, 2]
+    assert larger[-2:].tolist() == [3, 3]
+
+
 def test_counting_grows_its_table_and_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [f" {number:x}" + "é" * (number % 20) for number in range(3000)]
     counts = fast_train.WordCounts(rows=16)
@@ -166,18 +184,16 @@ def test_counting_grows_its_table_and_its_pool(monkeypatch: pytest.MonkeyPatch) 
         data = [" ".join(words).encode()] * copies
         ends = np.cumsum([len(text) for text in data], dtype=np.int64)
         counts.add(padded(*data), ends, PATTERN_NUMBER["gpt2"])
-    whole = fast_train.WordCounts(rows=16)
-    whole.absorb(counts)
-    rows = whole.table.reshape(-1, 4)
     expected = count_words([" ".join(words)] * 3, "gpt2")
-    assert whole.used == counts.used == len(expected)
-    assert sorted(rows[rows[:, 2] > 0, 3].tolist()) == sorted(expected.values())
+    assert counts.used == len(expected)
+    assert {word.decode(): count for word, count in counts.items()} == expected
 
 
 def test_merging_on_several_threads_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [text * 40 for text in PIECES] + ["the mill by the river turns the wheel of the miller " * 30]
     alone = train_bpe(documents, vocab_size=420)
     monkeypatch.setattr(fast_train, "LARGE_LIST", 2)
+    monkeypatch.setattr(fast_train, "BATCH_BYTES", 100)
     monkeypatch.setattr(fast_train, "num_threads", lambda: 3)
     assert train_bpe(documents, vocab_size=420).fingerprint == alone.fingerprint
 

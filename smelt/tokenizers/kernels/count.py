@@ -24,7 +24,6 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _SPREAD_TOO = np.uint64(0xC2B2AE3D27D4EB4F)
 _HALF = np.uint64(32)
 _ONE = np.uint64(1)
-_AHEAD = 16  # rows that are fetched while others are moved
 
 
 @inline
@@ -65,7 +64,7 @@ def _first_row(low: int, high: int, size: int, shift: int) -> int:
 
 
 @inline
-def _row_of(low: int, high: int, size: int, place: int, table: int, shift: int, pool: int) -> int:
+def row_of(low: int, high: int, size: int, place: int, table: int, shift: int, pool: int) -> int:
     """Return the address of the row that counts a word, or of the free row where it belongs."""
     row = _first_row(low, high, size, shift)
     mask = (1 << (64 - shift)) - 1
@@ -119,7 +118,7 @@ def count_words(
                 low, high = load_u64(keys_at + 16 * number), load_u64(keys_at + 16 * number + 8)
                 if size > WORD_BYTES:
                     high = np.uint64(pool_used)
-                row = _row_of(low, high, size, place, table_at, shift, pool_at)
+                row = row_of(low, high, size, place, table_at, shift, pool_at)
                 if load_u64(row + 16) == np.uint64(0):
                     if used >= most or pool_used + size + 8 > pool.size:
                         return document, place - text, used, pool_used
@@ -138,30 +137,15 @@ def count_words(
 
 
 @kernel
-def move_rows(
-    table: Array64, pool: Array8, larger: Array64, larger_pool: Array8, used: int, pool_used: int, least: int
-) -> tuple[int, int]:
-    """Add the rows with a count of `least` or more to another table that has room; return its rows and bytes used."""
-    to, to_pool, from_pool = address(larger), address(larger_pool), address(pool)
+def move_rows(table: Array64, larger: Array64) -> None:
+    """Write the rows of a table into a larger one that is empty."""
+    to, mask = address(larger), larger.size // ROW_NUMBERS - 1
     shift = 64 - trailing_zeros(np.uint64(larger.size // ROW_NUMBERS))
     for number in range(0, table.size, ROW_NUMBERS):
-        size, count = np.int64(table[number + 2]), table[number + 3]
-        ahead = min(number + _AHEAD * ROW_NUMBERS, table.size - ROW_NUMBERS)
-        prefetch(to + ROW_BYTES * _first_row(table[ahead], table[ahead + 1], np.int64(table[ahead + 2]), shift))
-        if size == 0 or np.int64(count) < least:
+        if table[number + 2] == 0:
             continue
-        low, high = table[number], table[number + 1]
-        place = from_pool + np.int64(high) if size > WORD_BYTES else 0
-        row = _row_of(low, high, size, place, to, shift, to_pool)
-        if load_u64(row + 16) == np.uint64(0):
-            used += 1
-            store_u64(row, low)
-            store_u64(row + 8, high)
-            store_u64(row + 16, np.uint64(size))
-            if size > WORD_BYTES:
-                store_u64(row + 8, np.uint64(pool_used))
-                for byte in range(size):
-                    larger_pool[pool_used + byte] = load_u8(place + byte)
-                pool_used += size
-        store_u64(row + 24, load_u64(row + 24) + count)
-    return used, pool_used
+        row = _first_row(table[number], table[number + 1], np.int64(table[number + 2]), shift)
+        while load_u64(to + ROW_BYTES * row + 16) != np.uint64(0):
+            row = (row + 1) & mask
+        for cell in range(ROW_NUMBERS):
+            store_u64(to + ROW_BYTES * row + 8 * cell, table[number + cell])

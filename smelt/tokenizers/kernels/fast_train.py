@@ -19,9 +19,9 @@ from smelt.core.runtime import num_threads
 from smelt.tokenizers.bytelevel import lone_surrogate
 from smelt.tokenizers.kernels.bpe import EMPTY
 from smelt.tokenizers.kernels.count import ROW_NUMBERS, count_words, move_rows
+from smelt.tokenizers.kernels.lay_out import cells_of, count_pairs, lay_out_words, list_pairs
 from smelt.tokenizers.kernels.learn import (
     DESK,
-    HEAP,
     JOB,
     LISTS,
     MERGES,
@@ -30,17 +30,14 @@ from smelt.tokenizers.kernels.learn import (
     ROOM,
     ROOM_WANTED,
     STOP_WORK,
-    WORD_HEAD,
     assist,
-    count_pairs,
     enter_pairs,
-    lay_out_words,
     learn,
-    list_pairs,
     rehash_pairs,
 )  # fmt: skip
 from smelt.tokenizers.kernels.loads import aligned_zeros, padded
 from smelt.tokenizers.kernels.memo import WORD_BYTES
+from smelt.tokenizers.kernels.pair_queue import empty_queue, with_room
 from smelt.tokenizers.kernels.scan import WORDS_AT_ONCE
 from smelt.tokenizers.kernels.unicode import character_classes
 
@@ -83,16 +80,6 @@ class WordCounts:
             else:  # the word may be all that is left of its document
                 self.pool = _larger(self.pool, 2 * len(self.pool) + int(ends[document]) - place)
 
-    def absorb(self, other: WordCounts) -> None:
-        """Add the counts of another."""
-        while 2 * (self.used + other.used) > len(self.table) // ROW_NUMBERS:
-            self._grow()
-        if self.pool_used + other.pool_used + 8 > len(self.pool):
-            self.pool = _larger(self.pool, 2 * (self.pool_used + other.pool_used) + 8)
-        self.used, self.pool_used = move_rows(
-            other.table, other.pool, self.table, self.pool, self.used, self.pool_used, 1
-        )
-
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Yield each word, in UTF-8, and how often it occurs."""
         rows = self.table.reshape(-1, ROW_NUMBERS)
@@ -103,9 +90,9 @@ class WordCounts:
             yield data[start : start + size], count
 
     def _grow(self) -> None:
-        table, pool = aligned_zeros(2 * len(self.table)), np.empty_like(self.pool)
-        self.used, self.pool_used = move_rows(self.table, self.pool, table, pool, 0, 0, 1)
-        self.table, self.pool = table, pool
+        table = aligned_zeros(2 * len(self.table))
+        move_rows(self.table, table)
+        self.table = table
 
 
 Item = TypeVar("Item", bound=np.generic)
@@ -117,8 +104,8 @@ def _larger(array: npt.NDArray[Item], size: int) -> npt.NDArray[Item]:
     return grown
 
 
-def count_texts(texts: Iterable[str], pattern: int) -> WordCounts:
-    """Count the words of some texts on every core.
+def count_texts(texts: Iterable[str], pattern: int) -> list[WordCounts]:
+    """Count the words of some texts on every core, each into a table of its own; a word may be in several.
 
     Raises:
         TokenizerError: a text holds a lone surrogate.
@@ -144,9 +131,7 @@ def count_texts(texts: Iterable[str], pattern: int) -> WordCounts:
                 waiting.popleft().result()
         for job in waiting:
             job.result()
-    for other in tables[1:]:
-        tables[0].absorb(other)
-    return tables[0]
+    return tables
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[bytes]]:
@@ -167,7 +152,7 @@ def _batches(texts: Iterable[str]) -> Iterator[list[bytes]]:
 
 
 def learn_merges(
-    counts: WordCounts,
+    counts: Sequence[WordCounts],
     byte_order: Sequence[int],
     num_merges: int,
     least: int,
@@ -190,7 +175,7 @@ class _Learner:
 
     def __init__(
         self,
-        counts: WordCounts,
+        counts: Sequence[WordCounts],
         symbols: npt.NDArray[np.uint32],
         num_merges: int,
         least: int,
@@ -198,14 +183,13 @@ class _Learner:
         threads: int,
     ) -> None:
         self.least, self.total, self.pool = least, 256 + num_merges, pool
+        self.state = np.zeros(4, np.uint64)
+        # All pairs of bytes have room. About as many come to be as there are words: a table that need not grow saves
+        # moving them all.
+        rows = max(1 << 17, 1 << (max(table.used for table in counts) + 4 * self.total).bit_length() + 1)
+        self.pairs, self.queue = aligned_zeros(4 * rows), empty_queue(rows)
         sizes, starts, pair_counts = self._lay_out(counts, symbols, threads)
-        self.state = np.zeros(5, np.uint64)
-        # About as many pairs come to be as there are words: a table that need not grow saves moving them all.
-        most_pairs = 1 << (4 * (counts.used + 4 * self.total)).bit_length()
-        self.pairs, self.heap = _no_pairs(2 * most_pairs), np.empty(most_pairs, np.uint64)
-        self.state[PAIRS] = self.state[HEAP] = enter_pairs(
-            256, pair_counts, starts, sizes, self.pairs, self.heap, least
-        )
+        self.state[PAIRS] = enter_pairs(256, pair_counts, starts, sizes, self.pairs, self.queue, least)
         self.state[LISTS] = sizes.sum()
         self.merges = np.empty(2 * num_merges, np.uint32)
         # What each thread sums by neighbour in a merge, and its log of new pairs; the others' orders.
@@ -222,26 +206,28 @@ class _Learner:
         return int(self.state[MERGES])
 
     def _lay_out(
-        self, counts: WordCounts, symbols: npt.NDArray[np.uint32], threads: int
+        self, counts: Sequence[WordCounts], symbols: npt.NDArray[np.uint32], threads: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Lay out the words and list the first pairs, each thread a part; return the pairs' list sizes, where their
-        lists start, and their counts."""
-        parts = np.array_split(counts.table.reshape(-1, ROW_NUMBERS), threads)
-        cells = [int(part[part[:, 2] >= 2, 2].sum() + WORD_HEAD * (part[:, 2] >= 2).sum()) for part in parts]
-        ends = np.cumsum(cells).tolist()
-        self.words = np.empty(ends[-1] + 8, np.uint32)
+        """Lay out the words, list the first pairs and empty the table of pairs, each thread a part; return the pairs'
+        list sizes, where their lists start, and their counts."""
+        tables = np.array(
+            [(table.table.ctypes.data, len(table.table) // ROW_NUMBERS, table.pool.ctypes.data) for table in counts]
+        )
+        cells = list(self.pool.map(lambda part: cells_of(tables, part, threads), range(threads)))
+        begins = np.cumsum([0, *cells]).tolist()
+        self.words = np.empty(begins[-1] + 8, np.uint32)
         pair_counts, sizes = np.zeros((threads, 1 << 16), np.int64), np.zeros((threads, 1 << 16), np.int64)
 
-        def count(number: int) -> None:
-            begin, end = ends[number] - cells[number], ends[number]
-            lay_out_words(parts[number].ravel(), counts.pool, symbols, self.words, begin)
-            count_pairs(self.words, begin, end, 256, pair_counts[number], sizes[number])
+        def count(part: int) -> int:
+            end: int = lay_out_words(tables, part, threads, symbols, self.words, begins[part])
+            count_pairs(self.words, begins[part], end, 256, pair_counts[part], sizes[part])
+            return end
 
-        def enter(number: int) -> None:
-            begin, end = ends[number] - cells[number], ends[number]
-            list_pairs(self.words, begin, end, 256, starts + sizes[:number].sum(axis=0), self.lists)
+        def enter(part: int) -> None:
+            list_pairs(self.words, begins[part], ends[part], 256, starts + sizes[:part].sum(axis=0), self.lists)
+            np.array_split(self.pairs, threads)[part][:] = EMPTY
 
-        list(self.pool.map(count, range(threads)))
+        ends = list(self.pool.map(count, range(threads)))
         all_sizes: npt.NDArray[np.int64] = sizes.sum(axis=0)
         starts = np.cumsum(all_sizes) - all_sizes
         # Memory that is not written yet costs nothing: room for the lists of pairs to come.
@@ -270,7 +256,7 @@ class _Learner:
             ):
                 helpers.append(self.pool.submit(assist, self.words, self.lists, log, sides, touched, desk))
             outcome: int = learn(
-                self.words, self.pairs, self.lists, self.heap, self.logs, self.sides, self.touched, self.desks,
+                self.words, self.pairs, self.lists, self.queue, self.logs, self.sides, self.touched, self.desks,
                 self.state, self.merges, 256, until, self.least, LARGE_LIST,
             )  # fmt: skip
         finally:
@@ -286,15 +272,9 @@ class _Learner:
             self.logs = np.empty((len(self.logs), 8 * room), np.uint32)
         if int(self.state[LISTS]) + 2 * room > len(self.lists):
             self.lists = _larger(self.lists, 2 * len(self.lists) + 2 * room)
-        if 2 * (int(self.state[HEAP]) + new_pairs) > len(self.heap):
-            self.heap = _larger(self.heap, 2 * (len(self.heap) + 2 * new_pairs))
+        self.queue = with_room(self.queue, new_pairs)
         if 8 * (int(self.state[PAIRS]) + new_pairs) > len(self.pairs):
-            larger = _no_pairs(2 * len(self.pairs))
+            larger = aligned_zeros(2 * len(self.pairs))
+            larger[:] = EMPTY
             self.state[PAIRS] = rehash_pairs(self.pairs, larger)
             self.pairs = larger
-
-
-def _no_pairs(numbers: int) -> npt.NDArray[np.uint64]:
-    table = aligned_zeros(numbers)
-    table[:] = EMPTY
-    return table

@@ -3,7 +3,7 @@
 Words lie in one array: a weight (two cells), a length, the symbols. Every pair of neighbours has a row in a table: its
 count and the list of words it may stand in. A merge reads those words only; what changes beside it is summed in arrays
 indexed by the neighbour, so the table is asked once per neighbour and not once per place. The most frequent pair comes
-from a heap whose entries may be out of date: counts only fall, so an entry that is too high goes back with its present
+from a queue whose entries may be out of date: counts only fall, so an entry that is too high goes back with its present
 count. Pairs come to be only with the newest symbol, so a list is complete when it is made.
 """
 
@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from smelt.tokenizers.kernels.bpe import EMPTY
-from smelt.tokenizers.kernels.count import ROW_NUMBERS
-from smelt.tokenizers.kernels.heap import push, replace_top
 from smelt.tokenizers.kernels.jit import inline, kernel
+from smelt.tokenizers.kernels.lay_out import WORD_HEAD
 from smelt.tokenizers.kernels.loads import (
     address,
     give_way,
     load_acquire,
-    load_u8,
     load_u32,
     load_u64,
     pause,
@@ -30,14 +28,13 @@ from smelt.tokenizers.kernels.loads import (
     store_u64,
     trailing_zeros,
 )
-from smelt.tokenizers.kernels.memo import WORD_BYTES
+from smelt.tokenizers.kernels.pair_queue import first, has_entry, pop, push, replace_first, room_left
 
 Array8 = npt.NDArray[np.uint8]
 Array32 = npt.NDArray[np.uint32]
 Array64 = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
-WORD_HEAD = 3  # cells before the symbols: the weight as two, the length
 _PAIR_ROW = 32  # bytes: the two symbols, the count, where the list begins, its length
 _HALF = np.uint64(32)
 _LOW_HALF = np.uint64(0xFFFFFFFF)
@@ -46,34 +43,14 @@ _ZERO = np.uint64(0)
 _ONE = np.uint64(1)
 NO_PLACE = 0xFFFFFFFF
 # Places in `state`: what is in use of each array, the symbols that the next merge reads.
-MERGES, PAIRS, LISTS, HEAP, ROOM = 0, 1, 2, 3, 4
+MERGES, PAIRS, LISTS, ROOM = 0, 1, 2, 3
 DONE, NONE_LEFT, ROOM_WANTED = 0, 1, 2
-# Places on a desk: the job (by its product), its words in `lists`, its symbols; then, in another cache line, the job
-# that is finished and the length of its log.
+# Places on a desk: the job (by its product), its words in `lists`, its symbols, the job whose lists may be filled;
+# then, in another cache line, the jobs whose words are merged and whose lists are full.
 DESK = 16
-JOB, START_PART, STOP_PART, LEFT, RIGHT, PRODUCT, FINISHED, LOGGED = 0, 1, 2, 3, 4, 5, 8, 9
+JOB, START_PART, STOP_PART, LEFT, RIGHT, PRODUCT, PLACED, MERGED, FILLED = 0, 1, 2, 3, 4, 5, 6, 8, 9
 STOP_WORK = np.uint64(0xFFFFFFFFFFFFFFFF)
 _AHEAD = 8  # words that are fetched while others are merged
-
-
-@kernel
-def lay_out_words(table: Array64, pool: Array8, symbols: Array32, words: Array32, used: int) -> int:
-    """Write every counted word of two bytes and more behind the `used` cells; return the cells used."""
-    pool_at, cells = address(pool), address(words)
-    for number in range(0, table.size, ROW_NUMBERS):
-        size = np.int64(table[number + 2])
-        if size < 2:
-            continue
-        store_u64(cells + 4 * used, table[number + 3])
-        words[used + 2] = size
-        for byte in range(size):
-            if size > WORD_BYTES:
-                value = load_u8(pool_at + np.int64(table[number + 1]) + byte)
-            else:
-                value = np.int64(table[number + byte // 8] >> np.uint64(8 * (byte % 8))) & 0xFF
-            words[used + WORD_HEAD + byte] = symbols[value]
-        used += WORD_HEAD + size
-    return used
 
 
 @inline
@@ -89,44 +66,10 @@ def _pair_row(key: int, pairs: int, shift: int) -> int:
 
 
 @kernel
-def count_pairs(words: Array32, begin: int, end: int, num_symbols: int, counts: Places, sizes: Places) -> None:
-    """Count each pair of neighbouring first symbols (symbols * symbols,), and the words it stands in."""
-    cells = address(words)
-    last = np.full(num_symbols * num_symbols, -1, np.int64)
-    at = begin
-    while at < end:
-        weight = np.int64(load_u64(cells + 4 * at))
-        first = at + WORD_HEAD
-        for place in range(first, first + words[at + 2] - 1):
-            pair = np.int64(words[place]) * num_symbols + words[place + 1]
-            counts[pair] += weight
-            if last[pair] != at:
-                last[pair] = at
-                sizes[pair] += 1
-        at = first + words[at + 2]
-
-
-@kernel
-def list_pairs(words: Array32, begin: int, end: int, num_symbols: int, starts: Places, lists: Array32) -> None:
-    """Write, from `starts` on, the words that each pair of first symbols stands in; `starts` moves to the ends."""
-    last = np.full(num_symbols * num_symbols, -1, np.int64)
-    at = begin
-    while at < end:
-        first = at + WORD_HEAD
-        for place in range(first, first + words[at + 2] - 1):
-            pair = np.int64(words[place]) * num_symbols + words[place + 1]
-            if last[pair] != at:
-                last[pair] = at
-                lists[starts[pair]] = at
-                starts[pair] += 1
-        at = first + words[at + 2]
-
-
-@kernel
 def enter_pairs(
-    num_symbols: int, counts: Places, starts: Places, sizes: Places, pairs: Array64, heap: Array64, least: int
+    num_symbols: int, counts: Places, starts: Places, sizes: Places, pairs: Array64, queue: Array64, least: int
 ) -> int:
-    """Enter the first pairs into the table and those seen `least` times into the heap; return the entries of both."""
+    """Enter the first pairs that were seen `least` times into the table and the queue; return how many."""
     shift, used = 64 - trailing_zeros(np.uint64(pairs.size // 4)), 0
     for pair in range(counts.size):
         if counts[pair] >= least:
@@ -136,7 +79,7 @@ def enter_pairs(
             store_u64(row + 8, np.uint64(counts[pair]))
             store_u64(row + 16, np.uint64(starts[pair]))
             store_u64(row + 24, np.uint64(sizes[pair]))
-            push(np.uint64(counts[pair]), key, address(heap), used)
+            push(np.uint64(counts[pair]), key, address(queue))
             used += 1
     return used
 
@@ -224,7 +167,7 @@ def _merge_word(
 @inline
 def _settle(
     rows: int, touched: int, new_key: int, new_shift: int, lost_key: int, pairs: int, pair_shift: int, state: int,
-    heap: int, least: int,
+    queue: int, least: int,
 ) -> None:  # fmt: skip
     """Carry the sums of one side over to the table of pairs, and give every new pair its place for a list."""
     for number in range(load_u32(touched)):  # the rows are far apart: ask for all of them, then wait for none
@@ -250,8 +193,7 @@ def _settle(
             store_u32(row + 24, np.int64(load_u64(state + 8 * LISTS)) & NO_PLACE)
             store_u64(state + 8 * LISTS, load_u64(state + 8 * LISTS) + np.uint64(load_u32(row + 20)))
             store_u64(state + 8 * PAIRS, load_u64(state + 8 * PAIRS) + _ONE)
-            push(count, key, heap, np.int64(load_u64(state + 8 * HEAP)))
-            store_u64(state + 8 * HEAP, load_u64(state + 8 * HEAP) + _ONE)
+            push(count, key, queue)
         else:
             store_u32(row + 24, NO_PLACE)
 
@@ -286,7 +228,7 @@ def _merge_words(
 
 @inline
 def _add_sides(sides: int, touched: int, other: int, other_touched: int, symbols: int) -> None:
-    """Add what one thread summed by neighbour to the sums of another, and empty it."""
+    """Add what another thread summed by neighbour, and tell it how many words go before its own in each list."""
     for side in range(2):
         rows, more = sides + 32 * symbols * side, other + 32 * symbols * side
         mine, theirs = touched + 4 * (symbols + 2) * side, other_touched + 4 * (symbols + 2) * side
@@ -296,26 +238,38 @@ def _add_sides(sides: int, touched: int, other: int, other_touched: int, symbols
             _touch(row, neighbour, mine)
             store_u64(row, load_u64(row) + load_u64(added))
             store_u64(row + 8, load_u64(row + 8) + load_u64(added + 8))
+            store_u32(added + 24, load_u32(row + 20))
             store_u32(row + 20, load_u32(row + 20) + load_u32(added + 20))
-        _clear(more, theirs)
+
+
+@inline
+def _place_lists(sides: int, other: int, other_touched: int, symbols: int) -> None:
+    """Tell another thread where in each list its words go."""
+    for side in range(2):
+        rows, more = sides + 32 * symbols * side, other + 32 * symbols * side
+        theirs = other_touched + 4 * (symbols + 2) * side
+        for number in range(load_u32(theirs)):
+            neighbour = load_u32(theirs + 4 + 4 * number)
+            place, added = load_u32(rows + 32 * neighbour + 24), more + 32 * neighbour
+            store_u32(added + 24, place + load_u32(added + 24) if place != NO_PLACE else NO_PLACE)
 
 
 @inline
 def _settle_both(
     sides: int, symbols: int, touched: int, left: int, right: int, product: int, pairs: int, shift: int, state: int,
-    heap: int, least: int,
+    queue: int, least: int,
 ) -> None:  # fmt: skip
     """Carry the sums of both sides over to the table of pairs."""
-    _settle(sides, touched, np.uint64(product), 32, np.uint64(left), pairs, shift, state, heap, least)
+    _settle(sides, touched, np.uint64(product), 32, np.uint64(left), pairs, shift, state, queue, least)
     _settle(
         sides + 32 * symbols, touched + 4 * (symbols + 2), np.uint64(product) << _HALF, 0, np.uint64(right) << _HALF,
-        pairs, shift, state, heap, least,
+        pairs, shift, state, queue, least,
     )  # fmt: skip
 
 
 @inline
-def _fill_lists(log: int, logged: int, sides: int, symbols: int, lists: int) -> None:
-    """Write the logged words into the lists of their pairs."""
+def _fill_lists(log: int, logged: int, sides: int, symbols: int, touched: int, lists: int) -> None:
+    """Write the logged words into the lists of their pairs, and empty the rows."""
     for number in range(logged):
         entry = load_u32(log + 8 * number)
         row = sides + 32 * (symbols * (entry & 1) + (entry >> 1))
@@ -323,6 +277,16 @@ def _fill_lists(log: int, logged: int, sides: int, symbols: int, lists: int) -> 
         if place != NO_PLACE:
             store_u32(lists + 4 * place, load_u32(log + 8 * number + 4))
             store_u32(row + 24, place + 1)
+    _clear(sides, touched)
+    _clear(sides + 32 * symbols, touched + 4 * (symbols + 2))
+
+
+@inline
+def _wait_for(value: int, place: int) -> None:
+    """Wait until another thread has written a value."""
+    asked = 0
+    while load_acquire(place) != value:
+        asked = _wait(asked)
 
 
 @inline
@@ -341,7 +305,9 @@ def assist(words: Array32, lists: Array32, log: Array32, sides: Array64, touched
 
     Waiting is asking again and again: a merge takes some ten microseconds, which no slower way to wake up is worth.
     """
-    desk_at, seen, asked = address(desk), _ZERO, 0
+    desk_at, lists_at, log_at = address(desk), address(lists), address(log)
+    sides_at, touched_at, symbols = address(sides), address(touched), sides.size // 8
+    seen, asked = _ZERO, 0
     while True:
         job: int = load_acquire(desk_at)
         if job == seen:
@@ -351,13 +317,14 @@ def assist(words: Array32, lists: Array32, log: Array32, sides: Array64, touched
         if job == STOP_WORK:
             return
         logged = _merge_words(
-            address(lists), np.int64(desk[START_PART]), np.int64(desk[STOP_PART]), address(words),
-            np.int64(desk[LEFT]), np.int64(desk[RIGHT]), np.int64(desk[PRODUCT]), address(sides), sides.size // 8,
-            address(touched), address(log),
+            lists_at, np.int64(desk[START_PART]), np.int64(desk[STOP_PART]), address(words), np.int64(desk[LEFT]),
+            np.int64(desk[RIGHT]), np.int64(desk[PRODUCT]), sides_at, symbols, touched_at, log_at,
         )  # fmt: skip
+        store_release(desk_at + 8 * MERGED, job)
+        _wait_for(job, desk_at + 8 * PLACED)
+        _fill_lists(log_at, logged, sides_at, symbols, touched_at, lists_at)
+        store_release(desk_at + 8 * FILLED, job)
         seen = job
-        desk[LOGGED] = np.uint64(logged)
-        store_release(desk_at + 8 * FINISHED, job)
 
 
 @inline
@@ -376,47 +343,42 @@ def _hand_out(desks: int, others: int, start: int, stop: int, left: int, right: 
 @inline
 def _carry_out(
     start: int, stop: int, lists: int, cells: int, left: int, right: int, product: int, sides: int, symbols: int,
-    touched: int, log: int, log_size: int, desks: int, others: int, pairs: int, shift: int, state: int, heap: int,
-    least: int,
+    touched: int, log: int, desks: int, others: int, pairs: int, shift: int, state: int, queue: int, least: int,
 ) -> None:  # fmt: skip
     """Merge a pair in all its words, with the help of so many others, and enter what changes."""
     mine = start + (stop - start) // (others + 1)
     if others:
         _hand_out(desks, others, start, stop, left, right, product)
     logged = _merge_words(lists, start, mine, cells, left, right, product, sides, symbols, touched, log)
-    for other in range(others):
-        asked = 0
-        while load_acquire(desks + 8 * (DESK * other + FINISHED)) != np.uint64(product):
-            asked = _wait(asked)
-        _add_sides(
-            sides, touched, sides + 64 * symbols * (other + 1), touched + 8 * (symbols + 2) * (other + 1), symbols
-        )
-    _settle_both(sides, symbols, touched, left, right, product, pairs, shift, state, heap, least)
-    _fill_lists(log, logged, sides, symbols, lists)
-    for other in range(others):
-        logged = np.int64(load_u64(desks + 8 * (DESK * other + LOGGED)))
-        _fill_lists(log + 4 * log_size * (other + 1), logged, sides, symbols, lists)
-    _clear(sides, touched)
-    _clear(sides + 32 * symbols, touched + 4 * (symbols + 2))
+    for other in range(1, others + 1):
+        _wait_for(np.uint64(product), desks + 8 * (DESK * (other - 1) + MERGED))
+        _add_sides(sides, touched, sides + 64 * symbols * other, touched + 8 * (symbols + 2) * other, symbols)
+    _settle_both(sides, symbols, touched, left, right, product, pairs, shift, state, queue, least)
+    for other in range(1, others + 1):
+        _place_lists(sides, sides + 64 * symbols * other, touched + 8 * (symbols + 2) * other, symbols)
+        store_release(desks + 8 * (DESK * (other - 1) + PLACED), np.uint64(product))
+    _fill_lists(log, logged, sides, symbols, touched, lists)
+    for other in range(1, others + 1):
+        _wait_for(np.uint64(product), desks + 8 * (DESK * (other - 1) + FILLED))
 
 
 @inline
 def _has_room(
-    places: int, logs: Array32, lists: Array32, heap: Array64, pairs: Array64, symbols: int, state: Array64
+    places: int, logs: Array32, lists: Array32, queue: int, pairs: Array64, symbols: int, state: Array64
 ) -> bool:
     """Tell whether the arrays are large enough for what a merge in so many places adds to them."""
     new_pairs = 2 * min(places, symbols)
     return (
         4 * places <= logs.shape[1]
         and np.int64(state[LISTS]) + 2 * places <= lists.size
-        and 2 * (np.int64(state[HEAP]) + new_pairs) <= heap.size
+        and new_pairs <= room_left(queue)
         and 8 * (np.int64(state[PAIRS]) + new_pairs) <= pairs.size
     )
 
 
 @kernel
 def learn(
-    words: Array32, pairs: Array64, lists: Array32, heap: Array64, logs: Array32, all_sides: Array64,
+    words: Array32, pairs: Array64, lists: Array32, queue: Array64, logs: Array32, all_sides: Array64,
     all_touched: Array32, desks: Array64, state: Array64, merges: Array32, first_product: int, until: int, least: int,
     most_words: int,
 ) -> int:  # fmt: skip
@@ -426,44 +388,41 @@ def learn(
     A merge of more than `most_words` words is divided between this thread and those that `assist` at `desks`
     (threads - 1, DESK); `logs`, `all_sides` and `all_touched` have a row for each thread.
     """
-    cells, pairs_at, lists_at, heap_at, log_at = (
-        address(words), address(pairs), address(lists), address(heap), address(logs),
+    cells, pairs_at, lists_at, queue_at, log_at = (
+        address(words), address(pairs), address(lists), address(queue), address(logs),
     )  # fmt: skip
     others, symbols = desks.shape[0], all_sides.shape[1] // 8
     sides_at, touched_at, state_at, desks_at = address(all_sides), address(all_touched), address(state), address(desks)
     shift = 64 - trailing_zeros(np.uint64(pairs.size // 4))
     while np.int64(state[MERGES]) < until:
-        size = np.int64(state[HEAP])
-        if size == 0:
+        if not has_entry(queue_at):
             return NONE_LEFT
-        count, key = heap[0], heap[1]
+        count, key = first(queue_at)
         at = _pair_row(key, pairs_at, shift)
         present = load_u64(at + 8) if load_u64(at) == key else _ZERO
         if present != count:
             if present >= np.uint64(least):
-                replace_top(present, key, heap_at, size)
+                replace_first(present, key, queue_at)
             else:
-                state[HEAP] = np.uint64(size - 1)
-                replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
+                pop(queue_at)
             continue
         start, num_words = np.int64(load_u64(at + 16)), np.int64(load_u64(at + 24))
         # A pair that is seen so often stands in no more places: mostly that shows that there is room.
-        if not _has_room(np.int64(count), logs, lists, heap, pairs, symbols, state):
+        if not _has_room(np.int64(count), logs, lists, queue_at, pairs, symbols, state):
             room = 0
             for number in range(start, start + num_words):
                 room += load_u32(cells + 4 * load_u32(lists_at + 4 * number) + 8)
-            if not _has_room(room, logs, lists, heap, pairs, symbols, state):
+            if not _has_room(room, logs, lists, queue_at, pairs, symbols, state):
                 state[ROOM] = np.uint64(room)
                 return ROOM_WANTED
         number_of_merge = np.int64(state[MERGES])
         left, right, product = np.int64(key >> _HALF), np.int64(key & _LOW_HALF), first_product + number_of_merge
         merges[2 * number_of_merge], merges[2 * number_of_merge + 1] = left, right
         state[MERGES] += _ONE
-        state[HEAP] = np.uint64(size - 1)
-        replace_top(heap[2 * size - 2], heap[2 * size - 1], heap_at, size - 1)
+        pop(queue_at)
         store_u64(at + 8, _ZERO)
         _carry_out(
             start, start + num_words, lists_at, cells, left, right, product, sides_at, symbols, touched_at, log_at,
-            logs.shape[1], desks_at, others if num_words > most_words else 0, pairs_at, shift, state_at, heap_at, least,
+            desks_at, others if num_words > most_words else 0, pairs_at, shift, state_at, queue_at, least,
         )  # fmt: skip
     return DONE
