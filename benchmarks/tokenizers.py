@@ -2,6 +2,7 @@
 
     python benchmarks/tokenizers.py encode      one long string and 8 kB documents: tiktoken, tokenizers, tokie
     python benchmarks/tokenizers.py train       100 MB, 32,768 tokens: rustbpe, tokenizers
+    python benchmarks/tokenizers.py threads     how many times as fast two threads are as one, training and encoding
     python benchmarks/tokenizers.py other       WordPiece and Unigram: tokenizers, sentencepiece
     python benchmarks/tokenizers.py memory      peak memory of training on 1 GB and of encoding it
     python benchmarks/tokenizers.py start       the first call in a new process
@@ -208,6 +209,33 @@ def train(arguments: argparse.Namespace) -> None:
     show(f"train BPE {vocab_size:,} on {megabytes:.0f} MB", found, megabytes)
 
 
+def threads(arguments: argparse.Namespace) -> None:
+    """Run on one core and on two in turn."""
+    from smelt.tokenizers.bpe_train import train_bpe
+
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    texts = corpus(arguments.megabytes)
+    tokenizer = train_bpe(texts, vocab_size=32768, special=())
+    documents = [text[start : start + DOCUMENT] for text in texts for start in range(0, len(text), DOCUMENT)]
+    whole = "".join(texts)
+    jobs = {
+        "train BPE 32,768": lambda: train_bpe(texts, vocab_size=32768, special=()),
+        "encode 8 kB documents": lambda: tokenizer.encode_to_array(documents, end_id=None),
+        "encode one string": lambda: tokenizer.encode_to_array([whole], end_id=None),
+    }
+    for name, job in jobs.items():
+        seconds: dict[int, list[float]] = {1: [], 2: []}
+        for _ in range(15):
+            for number, found in seconds.items():
+                os.sched_setaffinity(0, cores[:number])
+                started = time.perf_counter()
+                job()
+                found.append(time.perf_counter() - started)
+        one, two = (statistics.quantiles(found) for found in seconds.values())
+        ratios = ", ".join(f"{alone / both:.2f}x" for alone, both in zip(one, two, strict=True))
+        print(f"{name:24} {one[1] * 1e3:8.1f} ms {two[1] * 1e3:8.1f} ms   quartiles {ratios}", flush=True)
+
+
 def train_tokenizers(texts: list[str], vocab_size: int, pattern: str) -> Any:
     """Train the same with Hugging Face tokenizers."""
     import tokenizers
@@ -365,14 +393,14 @@ def start(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run one part."""
-    parts = {part.__name__: part for part in (encode, train, other, memory, start, _train, _encode)}
+    parts = {part.__name__: part for part in (encode, train, threads, other, memory, start, _train, _encode)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=parts)
     parser.add_argument("path", nargs="?")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--megabytes", type=float, default=10)
     arguments = parser.parse_args()
-    if not arguments.part.startswith("_"):
+    if arguments.part != "threads" and not arguments.part.startswith("_"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
         os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
     parts[arguments.part](arguments)
