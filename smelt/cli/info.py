@@ -19,7 +19,7 @@ from smelt.cli.common import Json, make_app, print_json, print_table
 from smelt.core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from smelt.nn.spec import LayerSpec, ModelSpec
+    from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec
 
 app = make_app()
 Parameter = tuple[str, tuple[int, ...], int]
@@ -109,6 +109,8 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     yield f"{name}: {spec.family}, {total:,} parameters"
     sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": len(spec.layers)}
     yield "  " + " · ".join(f"{name} {size:,}" for name, size in sizes.items())
+    if spec.embedding_scale is not None:
+        yield f"  embeddings times {spec.embedding_scale:g}"
     if spec.positions == "learned":
         yield f"  positions: a learned table ({spec.max_seq_len}, {spec.dim})"
     if spec.positions == "sinusoidal":
@@ -121,7 +123,9 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
         yield f"  layer {start}" if stop == start else f"  layers {start} to {stop}, each"
         yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
     head = "tied to the embedding" if spec.tied else f"own matrix{', with a bias' if spec.head_bias else ''}"
-    yield f"  end: {spec.norm.kind} norm (eps {spec.norm.eps:g}), head {head}"
+    norm = "" if spec.norm is None else f"{norm_words(spec.norm)}, "
+    cap = "" if spec.logit_softcap is None else f", logits bounded by {spec.logit_softcap:g}"
+    yield f"  end: {norm}head {head}{cap}"
 
 
 def runs_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[int, int, LayerSpec]]:
@@ -133,17 +137,51 @@ def runs_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[int, int, LayerSpec]]
 
 def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
     """Yield what a block does, in order."""
-    attention, forward = layer.attention, layer.feed_forward
-    rotary = f", rotary (theta {attention.rotary.theta:g})" if attention.rotary else ""
-    biases = [name for name, there in (("q/k/v", attention.qkv_bias), ("output", attention.output_bias)) if there]
-    yield f"{layer.norm.kind} norm (eps {layer.norm.eps:g})"
-    yield (
-        f"attention: {attention.num_heads} heads over {attention.num_kv_heads} key-value heads of {attention.head_dim}"
-        f"{rotary}, {'bias on ' + ' and '.join(biases) if biases else 'no bias'}"
-    )
-    yield f"{layer.norm.kind} norm (eps {layer.norm.eps:g})"
-    biases = ["with biases"] if forward.bias else ["no bias"]
-    yield ", ".join((f"feed-forward: {forward.activation}", f"{dim:,} to {forward.hidden_dim:,} and back", *biases))
+    names = {
+        "pre": "before",
+        "post": "behind, on the stream",
+        "sandwich": "before and behind",
+        "parallel": "before both",
+    }
+    yield f"{norm_words(layer.norm)} {names[layer.placement]}"
+    yield f"attention: {attention_words(layer.attention)}"
+    from smelt.nn.spec import MoESpec
+
+    forward = layer.feed_forward
+    if not isinstance(forward, MoESpec):
+        yield f"feed-forward: {forward_words(forward, dim)}"
+        return
+    yield f"mixture: {forward.experts_per_token} of {forward.num_experts} experts, {forward_words(forward.expert, dim)}"
+    if forward.shared is not None:
+        yield f"shared expert: {forward_words(forward.shared, dim)}{', with a gate' if forward.gated_shared else ''}"
+
+
+def norm_words(norm: NormSpec) -> str:
+    """Say what a norm is."""
+    return f"{norm.kind} norm (eps {norm.eps:g}{', weight + 1' if norm.unit_offset else ''})"
+
+
+def attention_words(spec: AttentionSpec) -> str:
+    """Say what attention does."""
+    biases = [name for name, there in (("q/k/v", spec.qkv_bias), ("output", spec.output_bias)) if there]
+    parts = [f"{spec.num_heads} heads over {spec.num_kv_heads} key-value heads of {spec.head_dim}"]
+    if (rotary := spec.rotary) is not None:
+        share = "" if rotary.dim == spec.head_dim else f" on {rotary.dim}"
+        pairs = ", interleaved" if rotary.interleaved else ""
+        scaling = "" if rotary.scaling is None else f", {rotary.scaling}"
+        parts.append(f"rotary{share} (theta {rotary.theta:g}{pairs}{scaling})")
+    parts += [f"window {spec.window:,}"] if spec.window is not None else []
+    parts += [f"scores times {spec.scale:g}"] if spec.scale is not None else []
+    parts += [f"bounded by {spec.softcap:g}"] if spec.softcap is not None else []
+    parts += [f"{spec.qk_norm.kind} norm of q and k"] if spec.qk_norm is not None else []
+    parts += ["linear bias"] if spec.alibi else []
+    parts += ["sinks"] if spec.sinks else []
+    return ", ".join((*parts, f"bias on {' and '.join(biases)}" if biases else "no bias"))
+
+
+def forward_words(spec: FeedForwardSpec, dim: int) -> str:
+    """Say what a feed-forward part does."""
+    return f"{spec.activation}, {dim:,} to {spec.hidden_dim:,} and back, {'with biases' if spec.bias else 'no bias'}"
 
 
 def collapse(parameters: Sequence[Parameter]) -> list[Parameter]:

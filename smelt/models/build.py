@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from smelt.models.decoder import Decoder
 from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
+from smelt.nn.attention import Attention
+from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
-from smelt.nn.spec import ModelSpec
+from smelt.nn.spec import ModelSpec, MoESpec
 
 
 def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
@@ -40,11 +42,27 @@ def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, gener
         module.weight.normal_(0.0, std, generator=generator)
     elif isinstance(module, nn.Linear):
         _initialise_linear(name, module, init, num_layers, generator)
-    elif isinstance(module, nn.LayerNorm | RMSNorm):
-        for kind, parameter in module.named_parameters():
-            parameter.fill_(1.0 if kind == "weight" else 0.0)
+    elif isinstance(module, RMSNorm):
+        module.weight.fill_(1.0 - module.offset)
+    elif isinstance(module, nn.LayerNorm):
+        module.weight.fill_(1.0)
+        module.bias.zero_()
+    elif isinstance(module, MixtureOfExperts):
+        for kind in ("gate", "up", "down"):
+            matrices: Tensor = getattr(module, kind)
+            residual = init.scale_residual and kind == "down"
+            matrices.normal_(0.0, _deviation(init, matrices.shape[-1], residual, num_layers), generator=generator)
+    elif isinstance(module, Attention):
+        if module.sinks is not None:
+            module.sinks.zero_()
     elif any(True for _ in module.parameters(recurse=False)):
         raise TypeError(f"no initialisation for {name}, a {type(module).__name__}")
+
+
+def _deviation(init: Init, fan_in: int, residual: bool, num_layers: int) -> float:
+    """Return the deviation of a matrix of experts; that of the uniform default where a family has none."""
+    std = 1.0 / math.sqrt(3 * fan_in) if init.linear_std is None else init.linear_std
+    return std / math.sqrt(2 * num_layers) if residual else std
 
 
 def _initialise_linear(name: str, module: nn.Linear, init: Init, num_layers: int, generator: torch.Generator) -> None:
@@ -69,3 +87,13 @@ def describe(spec: ModelSpec) -> list[tuple[str, tuple[int, ...], int]]:
 def count_parameters(spec: ModelSpec) -> int:
     """Count the parameters of a spec; a tied head counts once."""
     return sum(count for _, _, count in describe(spec))
+
+
+def count_active(spec: ModelSpec) -> int:
+    """Count the parameters that one token goes through: of a mixture, those of the experts it takes."""
+    idle = 0
+    for layer in spec.layers:
+        if isinstance(layer.feed_forward, MoESpec):
+            each = 3 * spec.dim * layer.dense.hidden_dim
+            idle += each * (layer.feed_forward.num_experts - layer.feed_forward.experts_per_token)
+    return count_parameters(spec) - idle

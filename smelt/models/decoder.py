@@ -15,22 +15,24 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from smelt.core.errors import UsageError
-from smelt.nn.attention import segment_mask
 from smelt.nn.block import Block
 from smelt.nn.cache import KVCache
+from smelt.nn.masks import attention_mask
 from smelt.nn.norms import make_norm
 from smelt.nn.positions import positions_in_segments, rotary_tables, sinusoidal
-from smelt.nn.spec import ModelSpec, RotarySpec
-
-Tables = dict[RotarySpec | None, tuple[Tensor | None, Tensor | None]]
+from smelt.nn.spec import AttentionSpec, ModelSpec
 
 
 @dataclass
 class Output:
-    """Hold what a forward returns: logits (B, T, V), None without projection; hidden (B, T, D) after the final norm."""
+    """Hold what a forward returns: logits (B, T, V), None without projection; hidden (B, T, D) after the final norm.
+
+    `router` has the scores (B, T, E) of each layer that is a mixture of experts.
+    """
 
     logits: Tensor | None
     hidden: Tensor
+    router: tuple[Tensor, ...] = ()
 
 
 class Decoder(nn.Module):
@@ -44,7 +46,7 @@ class Decoder(nn.Module):
         learned = spec.positions == "learned"
         self.position_embedding = nn.Embedding(spec.max_seq_len, spec.dim) if learned else None
         self.blocks = nn.ModuleList(Block(layer, spec.dim) for layer in spec.layers)
-        self.norm = make_norm(spec.norm, spec.dim)
+        self.norm = nn.Identity() if spec.norm is None else make_norm(spec.norm, spec.dim)
         self.head = None if spec.tied else nn.Linear(spec.dim, spec.vocab_size, bias=spec.head_bias)
 
     @property
@@ -60,9 +62,11 @@ class Decoder(nn.Module):
     def project(self, hidden: Tensor) -> Tensor:
         """Map normalised hidden states to logits: (.., D) -> (.., V)."""
         if self.head is None:
-            return functional.linear(hidden, self.token_embedding.weight)
-        logits: Tensor = self.head(hidden)
-        return logits
+            logits = functional.linear(hidden, self.token_embedding.weight)
+        else:
+            logits = self.head(hidden)
+        cap = self.spec.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def forward(
         self,
@@ -80,26 +84,38 @@ class Decoder(nn.Module):
         """
         positions, seen = self._place(ids, positions, segments, cache)
         x = self._embed(ids, positions)  # (B, T, D)
-        mask = None if seen is None else segment_mask(seen[:, -ids.shape[1] :], seen, x.dtype)
-        tables: Tables = {None: (None, None)}
-        for layer in self.spec.layers:
-            rotary = layer.attention.rotary
-            if rotary not in tables and rotary is not None:
-                tables[rotary] = rotary_tables(positions, rotary, x.dtype)
+        shared = self._shared(positions, seen, x, 0 if cache is None else cache.length)
+        router: list[Tensor] = []
         for index, (block, layer) in enumerate(zip(self.blocks, self.spec.layers, strict=True)):
-            cos, sin = tables[layer.attention.rotary]
+            cos, sin, mask = shared[layer.attention]
             if cache is not None:
                 # Not block(...): a compiled call would be traced again for every length of the cache.
-                x = block.forward(x, cos, sin, mask, cache.layers[index])
+                x, scores = block.forward(x, cos, sin, mask, cache.layers[index])
             elif self.gradient_checkpointing and torch.is_grad_enabled():
-                x = checkpoint(block, x, cos, sin, mask, use_reentrant=False, preserve_rng_state=False)
+                x, scores = checkpoint(block, x, cos, sin, mask, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, cos, sin, mask)
+                x, scores = block(x, cos, sin, mask)
+            if scores is not None:
+                router.append(scores)
         hidden = self.norm(x)
-        return Output(self.project(hidden) if project else None, hidden)
+        return Output(self.project(hidden) if project else None, hidden, tuple(router))
+
+    def _shared(
+        self, positions: Tensor, seen: Tensor | None, x: Tensor, start: int
+    ) -> dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | None]]:
+        """Return cos, sin and mask for each kind of attention that layers have."""
+        found: dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | None]] = {}
+        for layer in self.spec.layers:
+            kind = layer.attention
+            if kind not in found:
+                cos, sin = (None, None) if kind.rotary is None else rotary_tables(positions, kind.rotary, x.dtype)
+                found[kind] = (cos, sin, attention_mask(kind, x.shape[1], start + x.shape[1], seen, x))
+        return found
 
     def _embed(self, ids: Tensor, positions: Tensor) -> Tensor:
         x: Tensor = self.token_embedding(ids)
+        if self.spec.embedding_scale is not None:
+            x = x * torch.tensor(self.spec.embedding_scale, dtype=x.dtype)  # rounded as the weights are
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         elif self.spec.positions == "sinusoidal":

@@ -24,12 +24,14 @@ class Rule:
     """Map their tensors to our parameters; more than one name on a side is concatenated along our output axis.
 
     `transposed` tensors are stored (in, out) on their side. `sizes` are the rows of each part of a merge or split.
+    `stacked` tensors become one parameter with a first axis more, as experts do.
     """
 
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
     transposed: bool = False
     sizes: tuple[int, ...] = ()
+    stacked: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ def merge(theirs: Iterable[str], ours: str, sizes: Iterable[int], *, transposed:
     return Rule(tuple(theirs), (ours,), transposed, tuple(sizes))
 
 
+def stack(theirs: Iterable[str], ours: str) -> Rule:
+    """Map several tensors of one shape to one parameter (parts, ..)."""
+    return Rule(tuple(theirs), (ours,), stacked=True)
+
+
 def without_prefix(rules: Rules, prefix: str) -> Rules:
     """Strip a prefix from all their names: how base-model checkpoints are published."""
     found: list[Rule | Tie | Ignore] = []
@@ -87,12 +94,14 @@ def _mapped(rules: Rules) -> Iterator[Rule]:
     return (rule for rule in rules if isinstance(rule, Rule))
 
 
-def _convert(tensors: list[Tensor], num_parts: int, sizes: tuple[int, ...], swap: tuple[bool, bool]) -> list[Tensor]:
+def _convert(tensors: list[Tensor], num_parts: int, rule: Rule, swap: tuple[bool, bool]) -> list[Tensor]:
     """Concatenate rows, cut them into parts, and swap axes before or after, as the direction needs."""
     before, after = swap
+    if rule.stacked:
+        return list(tensors[0].unbind()) if num_parts > 1 else [torch.stack(tensors)]
     rows = [tensor.mT if before else tensor for tensor in tensors]
     whole = rows[0] if len(rows) == 1 else torch.cat(rows)
-    parts = [whole] if num_parts == 1 else list(torch.split(whole, list(sizes)))
+    parts = [whole] if num_parts == 1 else list(torch.split(whole, list(rule.sizes)))
     return [part.mT if after else part for part in parts]
 
 
@@ -137,8 +146,9 @@ def check_shapes(rules: Rules, shapes: Mapping[str, Shape], parameters: Mapping[
     for rule in _mapped(rules):
         targets = [parameters[name] for name in rule.ours]
         rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
-        for name, num_rows in zip(rule.theirs, rows, strict=True):
-            expected = (num_rows, *targets[0].shape[1:])
+        row_shape = tuple(targets[0].shape[1:])
+        wanted = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
+        for name, expected in zip(rule.theirs, wanted, strict=True):
             expected = expected[::-1] if rule.transposed else expected
             if shapes[name] != expected:
                 raise CheckpointError(
@@ -160,7 +170,7 @@ def import_weights(
             )
     for rule in _mapped(rules):
         tensors = [read(name) for name in rule.theirs]
-        parts = _convert(tensors, len(rule.ours), rule.sizes, (rule.transposed, False))
+        parts = _convert(tensors, len(rule.ours), rule, (rule.transposed, False))
         with torch.no_grad():
             for name, part in zip(rule.ours, parts, strict=True):
                 parameters[name].copy_(part)
@@ -170,6 +180,6 @@ def export_weights(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[t
     """Yield (their name, tensor) for every tensor of the published layout, contiguous, one rule at a time."""
     for rule in _mapped(rules):
         tensors = [parameters[name].detach() for name in rule.ours]
-        parts = _convert(tensors, len(rule.theirs), rule.sizes, (False, rule.transposed))
+        parts = _convert(tensors, len(rule.theirs), rule, (False, rule.transposed))
         for name, part in zip(rule.theirs, parts, strict=True):
             yield name, part.contiguous()

@@ -1,13 +1,14 @@
 """Causal attention: every token reads a weighted mean of earlier tokens' values.
 
 `attend` is the one door: it runs torch's fused kernel, whose memory is linear in length, save for short bf16 rows on
-the processor, where that kernel is slow and two plain products are not. `attend_reference` is the textbook formula, and
-a test proves all three equal. The mask is built once a forward and shared by all layers; without padding, segments or
-cache there is none and the fused kernel skips the upper triangle.
-K kv heads may serve H query heads in groups of H / K, which shrinks the cache.
+the processor, where that kernel is slow and two plain products are not, and for scores that are bounded or have a sink,
+which it does not know. `attend_reference` is the textbook formula, and a test proves all three equal. Masks are built
+once a forward and shared by all layers of a kind; plain causal rows need none and the fused kernel skips the upper
+triangle. K kv heads may serve H query heads in groups of H / K, which shrinks the cache.
 
 Ref: Attention Is All You Need, arXiv:1706.03762, eq. 1. Ref: GQA, arXiv:2305.13245.
-Ref: FlashAttention, arXiv:2205.14135.
+Ref: FlashAttention, arXiv:2205.14135. Ref: arXiv:2408.00118, 2 (soft cap). Ref: arXiv:2302.05442 (norms of q and k).
+Ref: Efficient Streaming Language Models with Attention Sinks, arXiv:2309.17453.
 """
 
 import math
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smelt.nn.cache import LayerCache
+from smelt.nn.masks import causal_mask
+from smelt.nn.norms import make_norm
 from smelt.nn.positions import apply_rotary
 from smelt.nn.spec import AttentionSpec
 
@@ -25,32 +28,31 @@ from smelt.nn.spec import AttentionSpec
 PRODUCTS_UP_TO = 512
 
 
-def segment_mask(queries: Tensor, keys: Tensor, dtype: torch.dtype) -> Tensor:
-    """Build the additive mask from segment ids (B, T) and (B, S), the queries being the last T of S: (B, 1, T, S).
-
-    A token sees its own slot and earlier ones of the same segment; so no row is fully masked, not even padding.
-    """
-    num_queries, num_keys = queries.shape[1], keys.shape[1]
-    slots = torch.arange(num_keys, device=keys.device)
-    earlier = slots <= slots[num_keys - num_queries :, None]  # (T, S)
-    visible = earlier & (queries[:, :, None] == keys[:, None, :])  # (B, T, S)
-    mask = torch.zeros(visible.shape, dtype=dtype, device=keys.device)
-    return mask.masked_fill_(~visible, -math.inf)[:, None]
-
-
-def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """Attend in the fastest way for these shapes: (B, H, T, C) over (B, K, S, C) -> (B, H, T, C).
 
-    `mask` is additive (B or 1, 1, T, S). Without one, T = S means causal, and T = 1 sees all S.
+    `mask` is additive (B or 1, 1 or H, T, S). Without one, T = S means causal, and T = 1 sees all S. `scale` is
+    1 / sqrt(C) if None; `sinks` (H,) are scores that take weight and give no value.
     """
-    if uses_products(queries.shape[2], keys.shape[2], queries.dtype, queries.device):
-        return attend_products(queries, keys, values, mask)
+    plain = softcap is None and sinks is None
+    if not plain or uses_products(queries.shape[2], keys.shape[2], queries.dtype, queries.device):
+        return attend_products(queries, keys, values, mask, scale=scale, softcap=softcap, sinks=sinks)
     return functional.scaled_dot_product_attention(
         queries,
         keys,
         values,
         attn_mask=mask,
         is_causal=mask is None and queries.shape[2] > 1,
+        scale=scale,
         enable_gqa=queries.shape[1] != keys.shape[1],
     )
 
@@ -60,7 +62,16 @@ def uses_products(num_queries: int, num_keys: int, dtype: torch.dtype, device: t
     return device.type == "cpu" and dtype is torch.bfloat16 and 1 < num_queries <= num_keys <= PRODUCTS_UP_TO
 
 
-def attend_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend_products(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """Attend with one batched product a side; same arguments and result as `attend`.
 
     The H / K query heads of a kv head are laid one below the other, so that no key is copied.
@@ -69,34 +80,46 @@ def attend_products(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor 
     num_kv_heads, num_keys = keys.shape[1:3]
     if mask is None:
         mask = causal_mask(num_queries, num_keys, queries)
+    scale = 1 / math.sqrt(head_dim) if scale is None else scale
     stacked = (batch * num_kv_heads, num_heads // num_kv_heads * num_queries)
-    biases = mask.expand(batch, num_heads, num_queries, num_keys).reshape(*stacked, num_keys)
-    scores = torch.baddbmm(
-        biases.to(queries.dtype),
-        queries.reshape(*stacked, head_dim),
-        keys.flatten(0, 1).mT,
-        alpha=1 / math.sqrt(head_dim),
-    )
-    mixed = scores.softmax(dim=-1).to(values.dtype) @ values.flatten(0, 1)
-    return mixed.view(queries.shape)
+    biases = mask.expand(batch, num_heads, num_queries, num_keys).reshape(*stacked, num_keys).to(queries.dtype)
+    rows, columns = queries.reshape(*stacked, head_dim), keys.flatten(0, 1).mT
+    if softcap is None:
+        scores = torch.baddbmm(biases, rows, columns, alpha=scale)
+    else:
+        scores = softcap * torch.tanh(rows @ columns * (scale / softcap)) + biases
+    if sinks is not None:
+        own = sinks.to(scores.dtype).repeat_interleave(num_queries).repeat(batch).view(*stacked, 1)
+        scores = torch.cat((scores, own), dim=-1)
+    weights = scores.softmax(dim=-1)[..., :num_keys].to(values.dtype)
+    return (weights @ values.flatten(0, 1)).view(queries.shape)
 
 
-def causal_mask(num_queries: int, num_keys: int, like: Tensor) -> Tensor:
-    """Build the additive mask (1, 1, T, S) under which the T last of S tokens see themselves and earlier ones."""
-    mask = torch.full((num_queries, num_keys), -math.inf, dtype=like.dtype, device=like.device)
-    return mask.triu(num_keys - num_queries + 1)[None, None]
-
-
-def attend_reference(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+def attend_reference(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """Attend by the formula softmax(q k' / sqrt(C)) v; same arguments and result as `attend`."""
     group = queries.shape[1] // keys.shape[1]
     keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))  # (B, H, S, C)
-    scores = queries @ keys.mT / math.sqrt(queries.shape[-1])  # (B, H, T, S)
+    scores = queries @ keys.mT * (1 / math.sqrt(queries.shape[-1]) if scale is None else scale)  # (B, H, T, S)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if mask is None and queries.shape[2] > 1:
         mask = causal_mask(queries.shape[2], keys.shape[2], like=scores)
     if mask is not None:
         scores = scores + mask
-    return scores.softmax(dim=-1) @ values
+    exponentials = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    total = exponentials.sum(dim=-1, keepdim=True)
+    if sinks is not None:
+        total = total + (sinks[:, None, None] - scores.amax(dim=-1, keepdim=True)).exp()
+    return exponentials / total @ values
 
 
 class Attention(nn.Module):
@@ -113,21 +136,29 @@ class Attention(nn.Module):
         self.query = nn.Linear(dim, spec.num_heads * spec.head_dim, bias=spec.qkv_bias)
         self.key = nn.Linear(dim, kv_dim, bias=spec.qkv_bias)
         self.value = nn.Linear(dim, kv_dim, bias=spec.qkv_bias)
+        self.query_norm = None if spec.qk_norm is None else make_norm(spec.qk_norm, spec.head_dim)
+        self.key_norm = None if spec.qk_norm is None else make_norm(spec.qk_norm, spec.head_dim)
+        self.sinks = nn.Parameter(torch.zeros(spec.num_heads)) if spec.sinks else None
         self.output = nn.Linear(spec.num_heads * spec.head_dim, dim, bias=spec.output_bias)
 
     def forward(
         self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: LayerCache | None = None
     ) -> Tensor:
         """Mix the tokens of x (B, T, D) -> (B, T, D); appends to `cache` in place when given."""
-        head_dim = self.spec.head_dim
-        queries = self.query(x).unflatten(-1, (-1, head_dim))  # (B, T, H, C)
-        keys = self.key(x).unflatten(-1, (-1, head_dim))  # (B, T, K, C)
-        values = self.value(x).unflatten(-1, (-1, head_dim))  # (B, T, K, C)
-        if cos is not None and sin is not None:
-            queries, keys = apply_rotary(queries, cos, sin), apply_rotary(keys, cos, sin)
+        spec = self.spec
+        queries = self.query(x).unflatten(-1, (-1, spec.head_dim))  # (B, T, H, C)
+        keys = self.key(x).unflatten(-1, (-1, spec.head_dim))  # (B, T, K, C)
+        values = self.value(x).unflatten(-1, (-1, spec.head_dim))  # (B, T, K, C)
+        if self.query_norm is not None and self.key_norm is not None:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
+        if spec.rotary is not None and cos is not None and sin is not None:
+            queries = apply_rotary(queries, cos, sin, spec.rotary.interleaved)
+            keys = apply_rotary(keys, cos, sin, spec.rotary.interleaved)
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if cache is not None:
             keys, values = cache.append(keys, values)
-        mixed = attend(queries, keys, values, mask)  # (B, H, T, C)
+        mixed = attend(
+            queries, keys, values, mask, scale=spec.scale, softcap=spec.softcap, sinks=self.sinks
+        )  # (B, H, T, C)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
         return out

@@ -1,9 +1,12 @@
-"""One transformer block, pre-norm: x + attention(norm(x)), then x + feed_forward(norm(x)).
+"""One transformer block: attention, then a feed-forward part, each added to the residual stream.
 
-The residual stream is never normalised in place, so gradients reach every layer undamped. The forward takes plain
-tensors and returns one, with no data-dependent Python, so that `block.compile()` captures it whole.
+Where the norms stand is the placement: `pre` leaves the stream itself as it is, so gradients reach every layer
+undamped; `post` normalises the stream, as the first transformers did; `sandwich` normalises what each part takes and
+what it gives; `parallel` runs both parts on the same normalised input. The forward takes plain tensors and returns
+them, with no data-dependent Python, so that `block.compile()` captures it whole.
 
 Ref: On Layer Normalization in the Transformer Architecture, arXiv:2002.04745.
+Ref: CogView, arXiv:2105.13290 (sandwich). Ref: PaLM, arXiv:2204.02311, 2 (parallel).
 """
 
 from torch import Tensor, nn
@@ -11,8 +14,9 @@ from torch import Tensor, nn
 from smelt.nn.attention import Attention
 from smelt.nn.cache import LayerCache
 from smelt.nn.feedforward import make_feed_forward
+from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import make_norm
-from smelt.nn.spec import LayerSpec
+from smelt.nn.spec import LayerSpec, MoESpec
 
 
 class Block(nn.Module):
@@ -20,15 +24,48 @@ class Block(nn.Module):
 
     def __init__(self, spec: LayerSpec, dim: int) -> None:
         super().__init__()
+        self.placement = spec.placement
+        is_sandwich, has_two = spec.placement == "sandwich", spec.placement != "parallel"
         self.attention_norm = make_norm(spec.norm, dim)
         self.attention = Attention(spec.attention, dim)
-        self.feed_forward_norm = make_norm(spec.norm, dim)
-        self.feed_forward = make_feed_forward(spec.feed_forward, dim)
+        self.attention_out_norm = make_norm(spec.norm, dim) if is_sandwich else None
+        self.feed_forward_norm = make_norm(spec.norm, dim) if has_two else None
+        self.feed_forward: nn.Module
+        if isinstance(spec.feed_forward, MoESpec):
+            self.feed_forward = MixtureOfExperts(spec.feed_forward, dim)
+        else:
+            self.feed_forward = make_feed_forward(spec.feed_forward, dim)
+        self.feed_forward_out_norm = make_norm(spec.norm, dim) if is_sandwich else None
 
     def forward(
         self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: LayerCache | None = None
-    ) -> Tensor:
-        """Update the stream: (B, T, D) -> (B, T, D); cos, sin and mask as in `nn.positions` and `nn.attention`."""
-        x = x + self.attention(self.attention_norm(x), cos, sin, mask, cache)
-        out: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
-        return out
+    ) -> tuple[Tensor, Tensor | None]:
+        """Update the stream: (B, T, D) -> (B, T, D); cos, sin and mask as in `nn.positions` and `nn.masks`.
+
+        Returns the stream, and the router's scores (B, T, E) where the feed-forward part is a mixture of experts.
+        """
+        if self.placement == "post":
+            x = self.attention_norm(x + self.attention(x, cos, sin, mask, cache))
+            fed, scores = self._feed(x)
+            return _normed(self.feed_forward_norm, x + fed), scores
+        normed = self.attention_norm(x)
+        mixed = _normed(self.attention_out_norm, self.attention(normed, cos, sin, mask, cache))
+        if self.placement == "parallel":
+            fed, scores = self._feed(normed)
+            return x + mixed + fed, scores
+        x = x + mixed
+        fed, scores = self._feed(_normed(self.feed_forward_norm, x))
+        return x + _normed(self.feed_forward_out_norm, fed), scores
+
+    def _feed(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        if isinstance(self.feed_forward, MixtureOfExperts):
+            return self.feed_forward.forward(x)
+        return self.feed_forward(x), None
+
+
+def _normed(norm: nn.Module | None, x: Tensor) -> Tensor:
+    """Normalise, where there is a norm."""
+    if norm is None:
+        return x
+    out: Tensor = norm(x)
+    return out

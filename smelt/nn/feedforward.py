@@ -1,9 +1,10 @@
 """The feed-forward part of a block: the same small network applied to every token by itself.
 
-Three forms: SwiGLU gates one projection with another; GELU (tanh form) and ReLU are the two-matrix classics. The gate
-and up matrices stay separate so that adapters and quantizers find plain Linear layers.
+SwiGLU and GEGLU gate one projection with another; GELU (exact and tanh form), ReLU and squared ReLU are the two-matrix
+classics. The gate and up matrices stay separate so that adapters and quantizers find plain Linear layers.
 
 Ref: GLU Variants Improve Transformer, arXiv:2002.05202. Ref: Gaussian Error Linear Units, arXiv:1606.08415.
+Ref: Primer, arXiv:2109.08668 (squared ReLU).
 """
 
 from collections.abc import Callable
@@ -20,21 +21,34 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu_tanh": gelu_tanh, "relu": torch.relu}
+def relu_squared(x: Tensor) -> Tensor:
+    """Apply max(x, 0)^2."""
+    return torch.relu(x).square()
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "gelu_tanh": gelu_tanh,
+    "relu": torch.relu,
+    "relu_squared": relu_squared,
+}
+GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": functional.silu, "geglu": gelu_tanh}
+"""Forms with a third matrix, and what it goes through."""
 
 
 class GatedFeedForward(nn.Module):
-    """Compute down(silu(gate(x)) * up(x))."""
+    """Compute down(activation(gate(x)) * up(x))."""
 
     def __init__(self, spec: FeedForwardSpec, dim: int) -> None:
         super().__init__()
         self.gate = nn.Linear(dim, spec.hidden_dim, bias=spec.bias)
         self.up = nn.Linear(dim, spec.hidden_dim, bias=spec.bias)
         self.down = nn.Linear(spec.hidden_dim, dim, bias=spec.bias)
+        self.activation = GATES[spec.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each token: (B, T, D) -> (B, T, D)."""
-        out: Tensor = self.down(functional.silu(self.gate(x)) * self.up(x))
+        out: Tensor = self.down(self.activation(self.gate(x)) * self.up(x))
         return out
 
 
@@ -55,4 +69,4 @@ class FeedForward(nn.Module):
 
 def make_feed_forward(spec: FeedForwardSpec, dim: int) -> nn.Module:
     """Build the form that the spec names."""
-    return GatedFeedForward(spec, dim) if spec.activation == "swiglu" else FeedForward(spec, dim)
+    return GatedFeedForward(spec, dim) if spec.activation in GATES else FeedForward(spec, dim)

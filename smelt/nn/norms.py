@@ -14,20 +14,21 @@ from smelt.nn.spec import NormSpec
 
 
 class RMSNorm(nn.Module):
-    """Divide each vector by its root mean square, then scale each entry by a learned weight."""
+    """Divide each vector by its root mean square, then scale each entry by a learned weight, stored less `offset`."""
 
-    def __init__(self, dim: int, eps: float) -> None:
+    def __init__(self, dim: int, eps: float, offset: float = 0.0) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.eps = eps
+        self.weight = nn.Parameter(torch.full((dim,), 1.0 - offset))
+        self.eps, self.offset = eps, offset
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise over the last axis: (.., D) -> (.., D)."""
         wide = x.float()
         scale = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + self.eps)
-        return (wide * scale * self.weight).to(x.dtype)
+        weight = self.weight + self.offset if self.offset else self.weight
+        return (wide * scale * weight).to(x.dtype)
 
 
 def make_norm(spec: NormSpec, dim: int) -> nn.Module:
     """Build the norm over the last axis: (.., D) -> (.., D)."""
-    return RMSNorm(dim, spec.eps) if spec.kind == "rms" else nn.LayerNorm(dim, eps=spec.eps)
+    return RMSNorm(dim, spec.eps, float(spec.unit_offset)) if spec.kind == "rms" else nn.LayerNorm(dim, eps=spec.eps)

@@ -2,7 +2,8 @@
 
 Rotary and sinusoidal values are computed from the positions at every forward instead of being kept in buffers: it
 costs T x C sines (0.1 ms at 256 tokens), and in return a model has no hidden state that a cast, a device move or a
-meta-device build could spoil. Rotary turns the pair (i, i + C / 2) of a head: the half-split layout.
+meta-device build could spoil. Rotary turns pairs of a head's entries, half-split or interleaved, and leaves what lies
+beyond its size as it is.
 
 Ref: Attention Is All You Need, arXiv:1706.03762, 3.5. Ref: RoFormer, arXiv:2104.09864, eq. 34.
 """
@@ -10,6 +11,7 @@ Ref: Attention Is All You Need, arXiv:1706.03762, 3.5. Ref: RoFormer, arXiv:2104
 import torch
 from torch import Tensor
 
+from smelt.nn.scaling import attention_factor, frequencies, scaled_frequencies
 from smelt.nn.spec import RotarySpec
 
 
@@ -24,22 +26,26 @@ def positions_in_segments(segments: Tensor) -> Tensor:
     return index - starts.cummax(dim=1).values
 
 
-def frequencies(dim: int, theta: float, device: torch.device) -> Tensor:
-    """Return theta^(-2i / dim) for i < dim / 2, in fp32: (dim / 2,)."""
-    exponents = torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim
-    return 1.0 / theta**exponents
-
-
 def rotary_tables(positions: Tensor, spec: RotarySpec, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return cos and sin of the angles: positions (T,) or (B, T) -> (.., T, 1, C / 2), to broadcast over heads."""
-    angles = positions[..., None, None].float() * frequencies(spec.dim, spec.theta, positions.device)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    """Return cos and sin of the angles: positions (T,) or (B, T) -> (.., T, 1, R / 2), to broadcast over heads.
+
+    R is the rotary size. Both carry the factor by which a long-context rule sharpens attention.
+    """
+    angles = positions[..., None, None].float() * scaled_frequencies(
+        spec.dim, spec.theta, spec.scaling, positions.device
+    )
+    factor = attention_factor(spec.scaling)
+    return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
 
-def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn each pair (i, i + C / 2) by its angle: (B, T, H, C) -> (B, T, H, C)."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1).to(x.dtype)
+def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
+    """Turn each pair of the first R entries by its angle: (B, T, H, C) -> (B, T, H, C)."""
+    size = 2 * cos.shape[-1]
+    turned, rest = (x, None) if size == x.shape[-1] else x.split((size, x.shape[-1] - size), dim=-1)
+    first, second = turned.unflatten(-1, (-1, 2)).unbind(-1) if interleaved else turned.chunk(2, dim=-1)
+    parts = (first * cos - second * sin, second * cos + first * sin)
+    out = torch.stack(parts, dim=-1).flatten(-2) if interleaved else torch.cat(parts, dim=-1)
+    return out.to(x.dtype) if rest is None else torch.cat((out.to(x.dtype), rest), dim=-1)
 
 
 def sinusoidal(positions: Tensor, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:

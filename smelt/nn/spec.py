@@ -9,18 +9,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 from smelt.core.errors import UsageError
+from smelt.nn.scaling import RotaryScaling
 
-Activation = Literal["swiglu", "gelu_tanh", "relu"]
+Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu_squared"]
 NormKind = Literal["rms", "layer"]
 Positions = Literal["none", "learned", "sinusoidal"]
+Placement = Literal["pre", "post", "sandwich", "parallel"]
 
 
 @dataclass(frozen=True)
 class RotarySpec:
-    """Describe rotary positions over the first `dim` entries of each head; half-split pairs (i, i + dim / 2)."""
+    """Describe rotary positions over the first `dim` entries of each head, the rest left as it is.
+
+    Pairs are half-split, (i, i + dim / 2), or `interleaved`, (2 i, 2 i + 1).
+    """
 
     dim: int
     theta: float = 10_000.0
+    interleaved: bool = False
+    scaling: RotaryScaling | None = None
 
     def __post_init__(self) -> None:
         if self.dim <= 0 or self.dim % 2:
@@ -29,15 +36,29 @@ class RotarySpec:
 
 @dataclass(frozen=True)
 class NormSpec:
-    """Describe a normalisation: `rms` has a weight, `layer` a weight and a bias."""
+    """Describe a normalisation: `rms` has a weight, `layer` a weight and a bias.
+
+    With `unit_offset` an `rms` weight is stored less one, so that decaying it to 0 leaves the norm neutral.
+    """
 
     kind: NormKind
     eps: float
+    unit_offset: bool = False
+
+    def __post_init__(self) -> None:
+        if self.unit_offset and self.kind != "rms":
+            raise UsageError("a layer norm with a unit offset", accepted="a unit offset on an rms norm")
 
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """Describe causal attention of H query heads over K key-value heads, each of size C."""
+    """Describe causal attention of H query heads over K key-value heads, each of size C.
+
+    A token sees itself and up to `window` - 1 tokens before it; None, all of them. Scores are multiplied by `scale`,
+    1 / sqrt(C) if None, then bounded by `softcap` as softcap * tanh(score / softcap). `qk_norm` normalises every query
+    and key head before it is turned. `alibi` lowers the score of a key in proportion to its distance. `sinks` adds to
+    every head a learned score that takes weight and gives no value.
+    """
 
     num_heads: int
     num_kv_heads: int
@@ -45,6 +66,12 @@ class AttentionSpec:
     rotary: RotarySpec | None = None
     qkv_bias: bool = False
     output_bias: bool = False
+    window: int | None = None
+    scale: float | None = None
+    softcap: float | None = None
+    qk_norm: NormSpec | None = None
+    alibi: bool = False
+    sinks: bool = False
 
     def __post_init__(self) -> None:
         if self.num_kv_heads <= 0 or self.num_heads % self.num_kv_heads:
@@ -52,13 +79,17 @@ class AttentionSpec:
                 f"{self.num_heads} query heads over {self.num_kv_heads} kv heads",
                 accepted="a number of kv heads that divides the number of query heads",
             )
-        if self.rotary is not None and self.rotary.dim != self.head_dim:
-            raise UsageError(f"rotary size {self.rotary.dim}", accepted=f"the head size, {self.head_dim}")
+        if self.rotary is not None and self.rotary.dim > self.head_dim:
+            raise UsageError(f"rotary size {self.rotary.dim}", accepted=f"at most the head size, {self.head_dim}")
+        for name in ("window", "softcap"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"attention {name} {value}", accepted="a positive number, or none")
 
 
 @dataclass(frozen=True)
 class FeedForwardSpec:
-    """Describe a feed-forward part of inner width F; `swiglu` has three matrices, the others two."""
+    """Describe a feed-forward part of inner width F; `swiglu` and `geglu` have three matrices, the others two."""
 
     hidden_dim: int
     activation: Activation
@@ -66,12 +97,49 @@ class FeedForwardSpec:
 
 
 @dataclass(frozen=True)
+class MoESpec:
+    """Describe a mixture of E experts, each a gated feed-forward part, of which every token takes a few.
+
+    `normalized` makes the weights of the experts taken sum to 1. The `shared` expert, if any, takes every token; with
+    `gated_shared` its output is multiplied by a learned sigmoid of the token.
+    """
+
+    expert: FeedForwardSpec
+    num_experts: int
+    experts_per_token: int
+    normalized: bool = True
+    shared: FeedForwardSpec | None = None
+    gated_shared: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.experts_per_token <= self.num_experts:
+            raise UsageError(
+                f"{self.experts_per_token} experts a token out of {self.num_experts}",
+                accepted=f"1 to {self.num_experts}",
+            )
+        if self.expert.activation not in ("swiglu", "geglu") or self.expert.bias:
+            raise UsageError("experts that are not gated, or have biases", accepted="swiglu or geglu without biases")
+        if self.gated_shared and self.shared is None:
+            raise UsageError("a gate on a shared expert that is not there", accepted="a shared expert to gate")
+
+
+@dataclass(frozen=True)
 class LayerSpec:
-    """Describe one pre-norm block: x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """Describe one block by where its norms stand (a is attention, f the feed-forward part).
+
+    pre: x + a(n(x)), then x + f(n(x)); post: n(x + a(x)), then n(x + f(x)); sandwich: x + n(a(n(x))), then
+    x + n(f(n(x))); parallel: x + a(n(x)) + f(n(x)) with one norm.
+    """
 
     attention: AttentionSpec
-    feed_forward: FeedForwardSpec
+    feed_forward: FeedForwardSpec | MoESpec
     norm: NormSpec
+    placement: Placement = "pre"
+
+    @property
+    def dense(self) -> FeedForwardSpec:
+        """Return the feed-forward part, or of a mixture one expert."""
+        return self.feed_forward.expert if isinstance(self.feed_forward, MoESpec) else self.feed_forward
 
 
 @dataclass(frozen=True)
@@ -85,17 +153,22 @@ class TokenIds:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Describe a decoder: token and position embeddings, layers, final norm, vocabulary head."""
+    """Describe a decoder: token and position embeddings, layers, final norm (none behind post-norm layers), head.
+
+    Embeddings are multiplied by `embedding_scale`; logits are bounded by `logit_softcap` as attention's scores are.
+    """
 
     family: str
     vocab_size: int
     dim: int
     max_seq_len: int
     layers: tuple[LayerSpec, ...]
-    norm: NormSpec
+    norm: NormSpec | None
     positions: Positions = "none"
     tied: bool = False
     head_bias: bool = False
+    embedding_scale: float | None = None
+    logit_softcap: float | None = None
     token_ids: TokenIds = TokenIds()
 
     def __post_init__(self) -> None:

@@ -13,9 +13,10 @@ import torch
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError
+from smelt.models.build import count_active
 from smelt.models.decoder import Decoder
 from smelt.nn.attention import uses_products
-from smelt.nn.spec import ModelSpec
+from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
 
 FLOAT_BYTES = 4
@@ -65,7 +66,7 @@ def make_plan(
     return Plan(
         parameters,
         tokens,
-        tokens * flops_per_token(spec, parameters, max_seq_len),
+        tokens * flops_per_token(spec, count_active(spec), max_seq_len),
         memory,
         runtime.free_memory_bytes(),
         micro_rows,
@@ -78,7 +79,10 @@ def make_plan(
 def flops_per_token(spec: ModelSpec, parameters: int, max_seq_len: int) -> float:
     """Return FLOPs of forward and backward a token: 6 per multiplied weight, and causal attention's products."""
     looked_up = 0 if spec.tied else spec.vocab_size * spec.dim  # an embedding row is copied, not multiplied
-    attention = sum(6 * max_seq_len * layer.attention.num_heads * layer.attention.head_dim for layer in spec.layers)
+    attention = sum(
+        6 * min(max_seq_len, kind.window or max_seq_len) * kind.num_heads * kind.head_dim
+        for kind in (layer.attention for layer in spec.layers)
+    )
     return 6.0 * (parameters - looked_up) + attention
 
 
@@ -92,13 +96,21 @@ def activation_bytes(
     tokens = micro_rows * max_seq_len
     products = uses_products(max_seq_len, max_seq_len, dtype, torch.device(runtime.device()))
     per_layer = [
-        11 * spec.dim + 4 * layer.feed_forward.hidden_dim + products * 3 * max_seq_len * layer.attention.num_heads
+        11 * spec.dim + 4 * hidden_per_token(layer) + products * 3 * max_seq_len * layer.attention.num_heads
         for layer in spec.layers
     ]
     kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
     mask = micro_rows * max_seq_len * max_seq_len
     logits = 3 * min(CHUNK_ROWS, tokens) * spec.vocab_size
     return int(FLOAT_BYTES * 1.2 * (tokens * kept + mask + logits))
+
+
+def hidden_per_token(layer: LayerSpec) -> int:
+    """Return the inner width that a token goes through: F, or of a mixture that of all experts it takes."""
+    forward = layer.feed_forward
+    if not isinstance(forward, MoESpec):
+        return forward.hidden_dim
+    return forward.experts_per_token * forward.expert.hidden_dim + (forward.shared.hidden_dim if forward.shared else 0)
 
 
 def refuse_what_does_not_fit(plan: Plan, spec: ModelSpec) -> None:

@@ -148,7 +148,7 @@ def test_bf16_autocast_stays_near_fp32(model):
     exact = model(ids, segments=segments)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         streams = []
-        model.blocks[0].register_forward_hook(lambda module, inputs, output: streams.append(output.dtype))
+        model.blocks[0].register_forward_hook(lambda module, inputs, output: streams.append(output[0].dtype))
         narrow = model(ids, segments=segments)
         narrow.logits.float().sum().backward()
     assert streams == [torch.bfloat16]

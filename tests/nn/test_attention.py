@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from smelt.nn.attention import Attention, attend, attend_products, attend_reference, segment_mask, uses_products
+from smelt.nn.attention import Attention, attend, attend_products, attend_reference, uses_products
+from smelt.nn.masks import segment_mask
 from smelt.nn.positions import rotary_tables
 from smelt.nn.spec import AttentionSpec, RotarySpec
 
@@ -20,7 +21,7 @@ def visible(mask: torch.Tensor) -> list[list[int]]:
 
 def test_mask_is_causal_within_segments():
     segments = torch.tensor([[0, 1, 1, 2]])
-    assert visible(segment_mask(segments, segments, torch.float32)) == [
+    assert visible(segment_mask(segments, 4, torch.float32)) == [
         [1, 0, 0, 0],
         [0, 1, 0, 0],
         [0, 1, 1, 0],
@@ -30,7 +31,7 @@ def test_mask_is_causal_within_segments():
 
 def test_mask_of_new_tokens_covers_the_cached_ones():
     seen = torch.tensor([[0, 1, 1, 1]])
-    assert visible(segment_mask(seen[:, 2:], seen, torch.float32)) == [[0, 1, 1, 0], [0, 1, 1, 1]]
+    assert visible(segment_mask(seen, 2, torch.float32)) == [[0, 1, 1, 0], [0, 1, 1, 1]]
 
 
 def test_reference_by_hand():
@@ -46,7 +47,7 @@ def test_reference_by_hand():
 def test_fused_and_products_equal_the_reference_with_gradients(num_kv_heads, masked):
     shapes = ((2, 6, 7, 5), (2, num_kv_heads, 7, 5), (2, num_kv_heads, 7, 5))
     segments = torch.tensor([[1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 1, 1, 1]])
-    mask = segment_mask(segments, segments, torch.float32) if masked else None
+    mask = segment_mask(segments, 7, torch.float32) if masked else None
     results = []
     for function in (attend, attend_products, attend_reference):
         inputs = [draw(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
@@ -113,3 +114,27 @@ def test_module_equals_the_formula_head_by_head():
         heads.append(scores.softmax(-1) @ value)
     expected = torch.cat(heads, -1) @ module.output.weight.T
     torch.testing.assert_close(module(x, cos, sin, None)[0], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"scale": 0.3}, {"softcap": 2.0}, {"softcap": 2.0, "scale": 0.3}, {"sinks": True}]
+)
+@pytest.mark.parametrize("masked", [False, True])
+def test_other_scores_equal_the_reference_with_gradients(settings, masked):
+    shapes = ((2, 6, 7, 5), (2, 2, 7, 5), (2, 2, 7, 5))
+    segments = torch.tensor([[1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 1, 1, 1]])
+    mask = segment_mask(segments, 7, torch.float32) if masked else None
+    settings = settings | ({"sinks": draw(6, seed=9)} if "sinks" in settings else {})
+    results = []
+    for function in (attend, attend_products, attend_reference):
+        inputs = [draw(*shape, seed=seed).requires_grad_() for seed, shape in enumerate(shapes)]
+        out = function(*inputs, mask, **settings)
+        results.append((out, *torch.autograd.grad(out.square().sum(), inputs)))
+    for found in results[:2]:
+        torch.testing.assert_close(found, results[2], atol=1e-5, rtol=1e-5)
+
+
+def test_a_sink_takes_weight_and_gives_nothing():
+    queries, keys, values = torch.zeros(1, 1, 1, 2), torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2)
+    found = attend_reference(queries, keys, values, sinks=torch.tensor([math.log(3.0)]))
+    torch.testing.assert_close(found.flatten(), torch.tensor([0.25, 0.25]))

@@ -60,3 +60,18 @@ def test_rotary_scores_depend_on_distance_alone():
 def test_rotary_keeps_the_type_of_its_input():
     cos, sin = rotary_tables(torch.arange(3), RotarySpec(4), torch.float32)
     assert apply_rotary(torch.ones(1, 3, 1, 4, dtype=torch.bfloat16), cos, sin).dtype == torch.bfloat16
+
+
+def test_interleaved_and_half_split_turn_the_same_pairs_in_another_order():
+    cos, sin = rotary_tables(torch.arange(5), RotarySpec(8), torch.float32)
+    x = torch.randn(1, 5, 2, 8, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7])  # half-split entries as neighbours
+    torch.testing.assert_close(apply_rotary(x[..., order], cos, sin, True), apply_rotary(x, cos, sin)[..., order])
+
+
+def test_entries_beyond_the_rotary_size_stay():
+    cos, sin = rotary_tables(torch.arange(5), RotarySpec(4), torch.float32)
+    x = torch.randn(1, 5, 2, 10, generator=torch.Generator().manual_seed(0))
+    found = apply_rotary(x, cos, sin)
+    assert torch.equal(found[..., 4:], x[..., 4:])
+    torch.testing.assert_close(found[..., :4], apply_rotary(x[..., :4], cos, sin))

@@ -38,8 +38,8 @@ def test_heads_must_divide():
     assert str(caught.value).startswith("6 query heads over 4 kv heads\naccepted: a number of kv heads that divides")
 
 
-def test_rotary_size_is_even_and_the_head_size():
+def test_rotary_size_is_even_and_within_the_head():
     with pytest.raises(UsageError, match="rotary size 7\naccepted: a positive even head size"):
         RotarySpec(7)
-    with pytest.raises(UsageError, match="rotary size 4\naccepted: the head size, 8"):
-        AttentionSpec(num_heads=2, num_kv_heads=2, head_dim=8, rotary=RotarySpec(4))
+    with pytest.raises(UsageError, match="rotary size 10\naccepted: at most the head size, 8"):
+        AttentionSpec(num_heads=2, num_kv_heads=2, head_dim=8, rotary=RotarySpec(10))

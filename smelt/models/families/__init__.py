@@ -7,17 +7,22 @@ from dataclasses import replace
 
 from smelt.core.errors import CheckpointError, UsageError, nearest
 from smelt.models.families.base import Family, Shape, check_same
+from smelt.models.families.gemma import GEMMA
+from smelt.models.families.gemma2 import GEMMA2
 from smelt.models.families.gpt2 import GPT2
 from smelt.models.families.llama import LLAMA
+from smelt.models.families.mistral import MISTRAL
+from smelt.models.families.mixtral import MIXTRAL
 from smelt.models.families.novel import NOVEL
+from smelt.models.families.qwen2 import QWEN2
+from smelt.models.families.qwen3 import QWEN3
+from smelt.models.families.qwen3_moe import QWEN3_MOE
 from smelt.nn.spec import ModelSpec
 
 __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
 FAMILIES: dict[str, Family] = {
-    "gpt2": GPT2,
-    "llama": LLAMA,
-    "novel": NOVEL,
+    family.name: family for family in (GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, GEMMA, GEMMA2, NOVEL)
 }
 
 PRESETS: dict[str, ModelSpec] = {name: spec for family in FAMILIES.values() for name, spec in family.presets.items()}

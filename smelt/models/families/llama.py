@@ -1,45 +1,24 @@
 """Llama: RMSNorm, rotary positions, SwiGLU and no biases; later sizes share kv heads between query heads.
 
-The layout most tools read, and so the one smelt trains into by default. Scaled rotary (Llama 3.1 and later) is
-refused, not ignored.
+The layout most tools read, and so the one smelt trains into by default. 3.1 and later slow the rotary pairs that go
+round rarely within 8,192 tokens; Code Llama raises the base instead; TinyLlama is a small one with four kv heads.
 
-Ref: LLaMA, arXiv:2302.13971. Ref: Llama 2, arXiv:2307.09288.
+Ref: LLaMA, arXiv:2302.13971. Ref: Llama 2, arXiv:2307.09288. Ref: The Llama 3 Herd of Models, arXiv:2407.21783.
 """
 
 from typing import Any
 
-from smelt.models.families.base import (
-    Family,
-    HfConfig,
-    Init,
-    Shape,
-    hf_from_token_ids,
-    refuse_other,
-    require,
-    token_ids_from_hf,
-)
-from smelt.models.weights import Ignore, Rule, Rules, Tie, rename
+from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
+from smelt.models.families.layout import named_rules, read_rotary, read_shape, write_config, write_rotary
+from smelt.nn.scaling import WavelengthScaling
 from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, RotarySpec, TokenIds
-
-PER_LAYER = {
-    "input_layernorm": "attention_norm",
-    "self_attn.q_proj": "attention.query",
-    "self_attn.k_proj": "attention.key",
-    "self_attn.v_proj": "attention.value",
-    "self_attn.o_proj": "attention.output",
-    "post_attention_layernorm": "feed_forward_norm",
-    "mlp.gate_proj": "feed_forward.gate",
-    "mlp.up_proj": "feed_forward.up",
-    "mlp.down_proj": "feed_forward.down",
-}
-"""Their names and ours, inside one layer."""
 
 
 def make(
     shape: Shape,
     *,
     head_dim: int | None = None,
-    theta: float = 10_000.0,
+    rotary: RotarySpec | None = None,
     eps: float = 1e-5,
     attention_bias: bool = False,
     feed_forward_bias: bool = False,
@@ -49,7 +28,7 @@ def make(
     size, norm = head_dim or shape.dim // shape.num_heads, NormSpec("rms", eps)
     kv_heads, hidden_dim = shape.num_kv_heads or shape.num_heads, shape.hidden_dim or -(-shape.dim * 8 // 3 // 32) * 32
     layer = LayerSpec(
-        AttentionSpec(shape.num_heads, kv_heads, size, RotarySpec(size, theta), attention_bias, attention_bias),
+        AttentionSpec(shape.num_heads, kv_heads, size, rotary or RotarySpec(size), attention_bias, attention_bias),
         FeedForwardSpec(hidden_dim, "swiglu", feed_forward_bias),
         norm,
     )
@@ -67,17 +46,13 @@ def make(
 
 def spec_from_hf(config: HfConfig) -> ModelSpec:
     """Read a config.json; raises CheckpointError on settings that we cannot honour."""
-    refuse_other(config, {"hidden_act": ("silu",), "rope_scaling": (None,), "pretraining_tp": (1,)})
-    rope = config.get("rope_parameters") or {}
-    refuse_other(rope, {"rope_type": ("default",), "partial_rotary_factor": (1.0,)}, "rope_parameters.")
-    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    vocab_size, dim, num_layers, num_heads, hidden_dim = require(config, *names)
-    max_seq_len, kv_heads = config.get("max_position_embeddings", 2048), config.get("num_key_value_heads")
-    tied = bool(config.get("tie_word_embeddings", False))
+    refuse_other(config, {"hidden_act": ("silu",), "pretraining_tp": (1,)})
+    shape = read_shape(config)
+    head_dim = config.get("head_dim") or shape.dim // shape.num_heads
     return make(
-        Shape(vocab_size, dim, num_layers, num_heads, max_seq_len, kv_heads, hidden_dim, tied),
-        head_dim=config.get("head_dim"),
-        theta=float(rope.get("rope_theta") or config.get("rope_theta") or 10_000.0),
+        shape,
+        head_dim=head_dim,
+        rotary=read_rotary(config, head_dim),
         eps=config.get("rms_norm_eps", 1e-6),
         attention_bias=bool(config.get("attention_bias", False)),
         feed_forward_bias=bool(config.get("mlp_bias", False)),
@@ -86,47 +61,37 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
 
 
 def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
-    """Write the fields of config.json, with the rotary base where both older and newer readers look for it."""
+    """Write the fields of config.json."""
     layer = spec.layers[0]
-    attention, rotary = layer.attention, layer.attention.rotary
-    theta = rotary.theta if rotary else None
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": spec.vocab_size,
-        "hidden_size": spec.dim,
-        "intermediate_size": layer.feed_forward.hidden_dim,
-        "num_hidden_layers": len(spec.layers),
-        "num_attention_heads": attention.num_heads,
-        "num_key_value_heads": attention.num_kv_heads,
-        "head_dim": attention.head_dim,
+        **write_config(spec, "llama", "LlamaForCausalLM"),
+        **write_rotary(layer.attention.rotary, layer.attention.head_dim),
+        "head_dim": layer.attention.head_dim,
         "hidden_act": "silu",
-        "rms_norm_eps": spec.norm.eps,
-        "rope_theta": theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-        "max_position_embeddings": spec.max_seq_len,
-        "attention_bias": attention.output_bias,
-        "mlp_bias": layer.feed_forward.bias,
-        "tie_word_embeddings": spec.tied,
-        **hf_from_token_ids(spec.token_ids),
+        "rms_norm_eps": layer.norm.eps,
+        "attention_bias": layer.attention.output_bias,
+        "mlp_bias": layer.dense.bias,
     }
 
 
-def rules(spec: ModelSpec) -> Rules:
-    """List the weight rules of a spec."""
-    head = "lm_head.weight"
-    found: list[Rule | Tie | Ignore] = [
-        rename("model.embed_tokens.weight", "token_embedding.weight"),
-        rename("model.norm.weight", "norm.weight"),
-        Tie(head, "model.embed_tokens.weight") if spec.tied else rename(head, "head.weight"),
-        Ignore("model.layers.*.self_attn.rotary_emb.inv_freq"),
-    ]
-    for index, layer in enumerate(spec.layers):
-        biased = {"attention": layer.attention.output_bias, "feed_forward": layer.feed_forward.bias}
-        for theirs, ours in PER_LAYER.items():
-            for kind in ("weight", "bias") if biased.get(ours.split(".")[0]) else ("weight",):
-                found.append(rename(f"model.layers.{index}.{theirs}.{kind}", f"blocks.{index}.{ours}.{kind}"))
-    return tuple(found)
+def _first(dim: int, num_layers: int, num_heads: int, hidden_dim: int, max_seq_len: int = 2048) -> ModelSpec:
+    return make(Shape(32_000, dim, num_layers, num_heads, max_seq_len, hidden_dim=hidden_dim), eps=1e-6)
+
+
+def _second(dim: int, num_layers: int, num_heads: int, hidden_dim: int, num_kv_heads: int | None = None) -> ModelSpec:
+    return make(Shape(32_000, dim, num_layers, num_heads, 4096, num_kv_heads, hidden_dim))
+
+
+def _code(dim: int, num_layers: int, num_heads: int, hidden_dim: int, vocab_size: int = 32_016) -> ModelSpec:
+    shape = Shape(vocab_size, dim, num_layers, num_heads, 16_384, 8 if num_heads == 64 else None, hidden_dim)
+    return make(shape, rotary=RotarySpec(dim // num_heads, 1e6))
+
+
+def _third(dim: int, num_layers: int, num_heads: int, hidden_dim: int, max_seq_len: int, factor: float) -> ModelSpec:
+    scaling = WavelengthScaling(factor, 8192) if factor > 1 else None
+    rotary = RotarySpec(dim // num_heads, 500_000.0, scaling=scaling)
+    shape = Shape(128_256, dim, num_layers, num_heads, max_seq_len, 8, hidden_dim, tied=dim < 4096)
+    return make(shape, rotary=rotary, token_ids=TokenIds(128_000, (128_001,)))
 
 
 LLAMA = Family(
@@ -135,7 +100,7 @@ LLAMA = Family(
     make=make,
     spec_from_hf=spec_from_hf,
     hf_from_spec=hf_from_spec,
-    rules=rules,
+    rules=named_rules,
     init=Init(),
     prefix="model.",
     presets={
@@ -143,6 +108,22 @@ LLAMA = Family(
         "llama-15m": make(Shape(32_000, 288, 6, 6, 256, hidden_dim=768, tied=True)),
         "llama-110m": make(Shape(32_000, 768, 12, 12, 1024, hidden_dim=2048, tied=True)),
         "tinyllama-1.1b": make(Shape(32_000, 2048, 22, 32, 2048, num_kv_heads=4, hidden_dim=5632)),
-        "llama-2-7b": make(Shape(32_000, 4096, 32, 32, 4096, hidden_dim=11_008)),
+        "llama-7b": _first(4096, 32, 32, 11_008),
+        "llama-13b": _first(5120, 40, 40, 13_824),
+        "llama-33b": _first(6656, 60, 52, 17_920),
+        "llama-65b": _first(8192, 80, 64, 22_016),
+        "llama-2-7b": _second(4096, 32, 32, 11_008),
+        "llama-2-13b": _second(5120, 40, 40, 13_824),
+        "llama-2-70b": _second(8192, 80, 64, 28_672, 8),
+        "codellama-7b": _code(4096, 32, 32, 11_008),
+        "codellama-13b": _code(5120, 40, 40, 13_824),
+        "codellama-34b": _code(8192, 48, 64, 22_016, 32_000),
+        "llama-3-8b": _third(4096, 32, 32, 14_336, 8192, 1.0),
+        "llama-3-70b": _third(8192, 80, 64, 28_672, 8192, 1.0),
+        "llama-3.1-8b": _third(4096, 32, 32, 14_336, 131_072, 8.0),
+        "llama-3.1-70b": _third(8192, 80, 64, 28_672, 131_072, 8.0),
+        "llama-3.1-405b": _third(16_384, 126, 128, 53_248, 131_072, 8.0),
+        "llama-3.2-1b": _third(2048, 16, 32, 8192, 131_072, 32.0),
+        "llama-3.2-3b": _third(3072, 28, 24, 8192, 131_072, 32.0),
     },
 )

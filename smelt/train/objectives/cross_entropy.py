@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from smelt.data.packing import IGNORED
 from smelt.models.decoder import Decoder
+from smelt.nn.spec import MoESpec
+from smelt.train.objectives.routing import load_balance, z_loss
 from smelt.train.sources import TokenBatch
 
 CHUNK_ROWS = (
@@ -28,7 +30,13 @@ class ChunkedCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        dtype: torch.dtype,
+        softcap: float | None,
     ) -> Tensor:
         """Return the summed loss for `hidden (N, D)`, `weight (V, D)`, `bias (V,)`, `labels (N,)`."""
         needs_gradient = any(ctx.needs_input_grad)
@@ -44,6 +52,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
             logits = functional.linear(low_hidden, low_weight).to(wide)  # (chunk, V)
             if bias is not None:
                 logits += bias
+            bounded = None if softcap is None else torch.tanh(logits / softcap)
+            if softcap is not None and bounded is not None:
+                logits = softcap * bounded
             target = labels[rows].unsqueeze(1)
             log_probabilities = logits.log_softmax(dim=-1)  # one pass, where logsumexp would take four
             total -= log_probabilities.gather(1, target).sum()
@@ -51,6 +62,8 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                 continue
             grad_logits = log_probabilities.exp_()  # softmax, in place
             grad_logits.scatter_add_(1, target, grad_logits.new_full(target.shape, -1.0))
+            if bounded is not None:
+                grad_logits *= 1 - bounded.square()
             if grad_bias is not None:
                 grad_bias += grad_logits.sum(dim=0)
             low_grad = grad_logits.to(dtype)
@@ -65,10 +78,12 @@ class ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Scale the gradients that the forward pass made."""
-        return (*(None if saved is None else saved * grad_outputs[0] for saved in ctx.saved_tensors), None, None)
+        return (*(None if saved is None else saved * grad_outputs[0] for saved in ctx.saved_tensors), None, None, None)
 
 
-def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
+def cross_entropy_sum(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, softcap: float | None = None
+) -> Tensor:
     """Return the summed cross-entropy in nats of `hidden (N, D)` against `labels (N,)`; label -100 is skipped."""
     supervised = labels != IGNORED
     if not bool(supervised.all()):
@@ -77,8 +92,8 @@ def cross_entropy_sum(hidden: Tensor, weight: Tensor, bias: Tensor | None, label
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
-        total: Tensor = ChunkedCrossEntropy.apply(hidden, weight, bias, labels, dtype)  # type: ignore[no-untyped-call]
-    return total
+        total = ChunkedCrossEntropy.apply(hidden, weight, bias, labels, dtype, softcap)  # type: ignore[no-untyped-call]
+    return total  # type: ignore[no-any-return]
 
 
 def reference(model: Decoder, batch: TokenBatch) -> Tensor:
@@ -90,14 +105,31 @@ def reference(model: Decoder, batch: TokenBatch) -> Tensor:
 
 
 class TokenCrossEntropy:
-    """The objective of pretraining and of supervised fine-tuning: they differ in which labels are masked."""
+    """The objective of pretraining and of supervised fine-tuning: they differ in which labels are masked.
+
+    Where layers are mixtures of experts, `balance` times the balance loss and `z` times the z loss are added.
+    """
+
+    def __init__(self, balance: float = 0.01, z: float = 0.001) -> None:
+        self.balance, self.z = balance, z
 
     def weight(self, batch: TokenBatch) -> float:
         """Return the number of supervised tokens."""
         return float((batch.labels != IGNORED).sum())
 
     def __call__(self, model: Decoder, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the summed loss in nats and no further metrics."""
+        """Return the summed loss in nats; of mixtures of experts, the summed router losses as metrics."""
         output = model(batch.ids, positions=batch.positions, segments=batch.segments, project=False)
         hidden = output.hidden.flatten(0, 1)  # (B*T, D)
-        return cross_entropy_sum(hidden, model.head_weight, model.head_bias, batch.labels.flatten()), {}
+        labels = batch.labels.flatten()
+        loss = cross_entropy_sum(hidden, model.head_weight, model.head_bias, labels, model.spec.logit_softcap)
+        if not output.router:
+            return loss, {}
+        mixtures = [layer.feed_forward for layer in model.spec.layers if isinstance(layer.feed_forward, MoESpec)]
+        # Each layer's tokens, without padding: (N, E)
+        rows = [x.flatten(0, 1) if batch.segments is None else x[batch.segments != 0] for x in output.router]
+        pairs = zip(rows, mixtures, strict=True)
+        balance = torch.stack([load_balance(scores, spec.experts_per_token) for scores, spec in pairs]).mean()
+        z, tokens = torch.stack([z_loss(scores) for scores in rows]).mean(), self.weight(batch)
+        metrics = {"router_balance": balance.item() * tokens, "router_z": z.item() * tokens}
+        return loss + tokens * (self.balance * balance + self.z * z), metrics

@@ -1,0 +1,231 @@
+"""What most decoder families write alike: the common fields of config.json, rotary positions, and names by table.
+
+A family names what differs. Rotary settings are read where older and newer files put them (`rope_theta` and
+`rope_scaling`, or `rope_parameters`) and written to both; a rule for long contexts that is not in `SCALINGS` is refused
+by name.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from smelt.core.errors import CheckpointError
+from smelt.models.decoder import Decoder
+from smelt.models.families.base import HfConfig, Shape, hf_from_token_ids, refuse_other, require
+from smelt.models.weights import Ignore, Rule, Rules, Tie, rename, stack
+from smelt.nn.scaling import LinearScaling, RampScaling, RotaryScaling, WavelengthScaling
+from smelt.nn.spec import ModelSpec, MoESpec, RotarySpec
+
+NAMES = {
+    "attention_norm": "input_layernorm",
+    "attention.query": "self_attn.q_proj",
+    "attention.key": "self_attn.k_proj",
+    "attention.value": "self_attn.v_proj",
+    "attention.output": "self_attn.o_proj",
+    "attention.query_norm": "self_attn.q_norm",
+    "attention.key_norm": "self_attn.k_norm",
+    "feed_forward_norm": "post_attention_layernorm",
+    "feed_forward.gate": "mlp.gate_proj",
+    "feed_forward.up": "mlp.up_proj",
+    "feed_forward.down": "mlp.down_proj",
+}
+"""Our names of the parts of a layer and the usual ones in published files."""
+
+
+def read_shape(config: HfConfig, *, tied: bool = False, max_seq_len: int = 2048) -> Shape:
+    """Read the sizes; `tied` and `max_seq_len` are what a file means that does not say."""
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+    vocab_size, dim, num_layers, num_heads, hidden_dim = require(config, *names)
+    return Shape(
+        vocab_size,
+        dim,
+        num_layers,
+        num_heads,
+        config.get("max_position_embeddings", max_seq_len),
+        config.get("num_key_value_heads"),
+        hidden_dim,
+        bool(config.get("tie_word_embeddings", tied)),
+    )
+
+
+def write_config(spec: ModelSpec, model_type: str, architecture: str) -> dict[str, Any]:
+    """Write the fields that these families share, for the first layer's attention and feed-forward part."""
+    layer = spec.layers[0]
+    return {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "vocab_size": spec.vocab_size,
+        "hidden_size": spec.dim,
+        "intermediate_size": layer.dense.hidden_dim,
+        "num_hidden_layers": len(spec.layers),
+        "num_attention_heads": layer.attention.num_heads,
+        "num_key_value_heads": layer.attention.num_kv_heads,
+        "max_position_embeddings": spec.max_seq_len,
+        "tie_word_embeddings": spec.tied,
+        **hf_from_token_ids(spec.token_ids),
+    }
+
+
+def read_rotary(
+    config: HfConfig, head_dim: int, *, share: float = 1.0, theta: float = 10_000.0, interleaved: bool = False
+) -> RotarySpec:
+    """Read rotary positions; `share` of each head and base `theta` are what a file means that does not say.
+
+    Raises CheckpointError on a rule for long contexts that we do not have.
+    """
+    parameters = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    if kind not in SCALINGS:
+        accepted = ", ".join(SCALINGS)
+        raise CheckpointError(f"config.json: rope_parameters.rope_type = {kind!r} is not supported", accepted=accepted)
+    if share == 1.0:  # a family whose heads turn whole: its own code never looks at this
+        refuse_other({**config, **parameters}, {"partial_rotary_factor": (None, 1.0)})
+    part = parameters.get("partial_rotary_factor") or config.get("partial_rotary_factor") or share
+    base = parameters.get("rope_theta") or config.get("rope_theta") or theta
+    context = config.get("max_position_embeddings")
+    return RotarySpec(
+        int(head_dim * part), float(base), interleaved, SCALINGS[kind]({**parameters, "context": context})
+    )
+
+
+def _linear(found: Mapping[str, Any]) -> RotaryScaling:
+    return LinearScaling(_number(found, "factor"))
+
+
+def _wavelength(found: Mapping[str, Any]) -> RotaryScaling:
+    trained = int(_number(found, "original_max_position_embeddings"))
+    return WavelengthScaling(
+        _number(found, "factor"), trained, _number(found, "low_freq_factor"), _number(found, "high_freq_factor")
+    )
+
+
+def _ramp(found: Mapping[str, Any]) -> RotaryScaling:
+    refuse_other(found, {"mscale": (None, 0), "mscale_all_dim": (None, 0)}, "rope_parameters.")
+    trained = int(found.get("original_max_position_embeddings") or _number(found, "context"))
+    return RampScaling(
+        _number(found, "factor"),
+        trained,
+        low=float(found.get("beta_slow") or 1.0),
+        high=float(found.get("beta_fast") or 32.0),
+        attention_factor=found.get("attention_factor"),
+        whole_pairs=bool(found.get("truncate", True)),
+    )
+
+
+def _number(found: Mapping[str, Any], name: str) -> float:
+    value = found.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise CheckpointError(f"config.json: rope_parameters.{name} = {value!r}", accepted="a number")
+    return float(value)
+
+
+SCALINGS: dict[str, Callable[[Mapping[str, Any]], RotaryScaling | None]] = {
+    "default": lambda found: None,
+    "linear": _linear,
+    "llama3": _wavelength,
+    "yarn": _ramp,
+}
+"""The rules for long contexts by their published names, and what reads each."""
+
+
+def rope_parameters(rotary: RotarySpec, head_dim: int) -> dict[str, Any]:
+    """Write rotary positions as newer files have them."""
+    found: dict[str, Any] = {"rope_type": "default", "rope_theta": rotary.theta}
+    if rotary.dim != head_dim:
+        found["partial_rotary_factor"] = rotary.dim / head_dim
+    match rotary.scaling:
+        case None:
+            return found
+        case LinearScaling(factor):
+            return {**found, "rope_type": "linear", "factor": factor}
+        case WavelengthScaling(factor, trained, low, high):
+            scaled = {"low_freq_factor": low, "high_freq_factor": high, "original_max_position_embeddings": trained}
+            return {**found, "rope_type": "llama3", "factor": factor, **scaled}
+        case RampScaling(factor, trained, low, high, attention, whole):
+            scaled = {"original_max_position_embeddings": trained, "beta_slow": low, "beta_fast": high}
+            given = {} if attention is None else {"attention_factor": attention}
+            return {**found, "rope_type": "yarn", "factor": factor, **scaled, "truncate": whole, **given}
+        case other:
+            raise CheckpointError(f"no published layout holds {other}", accepted=", ".join(SCALINGS))
+
+
+def write_rotary(rotary: RotarySpec | None, head_dim: int) -> dict[str, Any]:
+    """Write rotary positions where both older and newer readers look for them."""
+    if rotary is None:
+        raise CheckpointError("this layout has rotary positions, the model has none", accepted="rotary positions")
+    parameters = rope_parameters(rotary, head_dim)
+    older = {name: value for name, value in parameters.items() if name not in ("rope_theta", "partial_rotary_factor")}
+    found: dict[str, Any] = {"rope_theta": rotary.theta, "rope_parameters": parameters}
+    if rotary.scaling is not None:
+        found["rope_scaling"] = older
+    if "partial_rotary_factor" in parameters:
+        found["partial_rotary_factor"] = parameters["partial_rotary_factor"]
+    return found
+
+
+def read_windows(config: HfConfig, num_layers: int) -> tuple[int | None, ...]:
+    """Read each layer's window: by `layer_types`, or from layer `max_window_layers` on where `use_sliding_window`."""
+    window, kinds = config.get("sliding_window"), config.get("layer_types")
+    if kinds is None:
+        first = config.get("max_window_layers", 28) if config.get("use_sliding_window") else num_layers
+        kinds = ["full_attention" if index < first else "sliding_attention" for index in range(num_layers)]
+    if len(kinds) != num_layers or not set(kinds) <= {"full_attention", "sliding_attention"}:
+        accepted = f"{num_layers} times full_attention or sliding_attention"
+        raise CheckpointError(f"config.json: layer_types = {kinds!r}", accepted=accepted)
+    return tuple(window if kind == "sliding_attention" else None for kind in kinds)
+
+
+def write_windows(spec: ModelSpec) -> dict[str, Any]:
+    """Write each layer's window; a layout has one size for all that have one."""
+    windows = [layer.attention.window for layer in spec.layers]
+    sizes = [window for window in windows if window is not None]
+    return {
+        "layer_types": ["full_attention" if window is None else "sliding_attention" for window in windows],
+        "sliding_window": sizes[0] if sizes else None,
+        "use_sliding_window": bool(sizes),
+        "max_window_layers": len(spec.layers) - len(sizes),
+    }
+
+
+def named_rules(spec: ModelSpec, names: Mapping[str, str] = NAMES, *, norm: str = "model.norm") -> Rules:
+    """List the rules of a spec whose parameters have their own names in published files, by a table of parts."""
+    head = "lm_head.weight"
+    found: list[Rule | Tie | Ignore] = [Ignore("model.layers.*.self_attn.rotary_emb.inv_freq")]
+    found += [Tie(head, "model.embed_tokens.weight")] if spec.tied else []
+    outer = {"token_embedding": "model.embed_tokens", "norm": norm, "head": "lm_head"}
+    for name in parameter_names(spec):
+        part, _, kind = name.rpartition(".")
+        if name.startswith("blocks."):
+            _, index, inner = part.split(".", 2)
+            if _is_stacked(spec, name):
+                continue
+            found.append(rename(f"model.layers.{index}.{names[inner]}.{kind}", name))
+        else:
+            found.append(rename(f"{outer[part]}.{kind}", name))
+    return tuple(found)
+
+
+def expert_rules(spec: ModelSpec, pattern: str, names: Mapping[str, str]) -> Iterator[Rule]:
+    """Yield the rules of mixtures whose experts lie one by one in the file, named by `pattern` with {layer}, {expert}
+    and {name}; `names` are theirs for our gate, up and down."""
+    for layer, given in enumerate(spec.layers):
+        if isinstance(given.feed_forward, MoESpec):
+            for ours, theirs in names.items():
+                parts = [
+                    pattern.format(layer=layer, expert=expert, name=theirs)
+                    for expert in range(given.feed_forward.num_experts)
+                ]
+                yield stack(parts, f"blocks.{layer}.feed_forward.{ours}")
+
+
+def parameter_names(spec: ModelSpec) -> list[str]:
+    """List the names of a model's parameters."""
+    with torch.device("meta"):
+        return [name for name, _ in Decoder(spec).named_parameters()]
+
+
+def _is_stacked(spec: ModelSpec, name: str) -> bool:
+    _, index, inner = name.split(".", 2)
+    is_mixture = isinstance(spec.layers[int(index)].feed_forward, MoESpec)
+    return is_mixture and inner in ("feed_forward.gate", "feed_forward.up", "feed_forward.down")

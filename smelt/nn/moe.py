@@ -1,0 +1,86 @@
+"""A mixture of experts: many feed-forward networks of which every token takes a few, chosen by a router.
+
+Parameters grow with the experts, work only with those taken. Tokens are sorted by expert and all experts run in one
+grouped product a matrix: no loop over experts, no capacity, no token dropped. `forward_reference` is that loop, and a
+test proves both equal. The router works in fp32, where the order of close scores is stable; its scores are returned,
+because the losses that keep experts busy are an objective's business.
+
+Ref: Outrageously Large Neural Networks, arXiv:1701.06538. Ref: arXiv:2401.04088 (top-2, weights renormalised).
+Ref: arXiv:2401.06066 (shared experts). Ref: MegaBlocks, arXiv:2211.15841 (grouped products).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from smelt.nn.feedforward import GATES, GatedFeedForward
+from smelt.nn.spec import MoESpec
+
+
+class MixtureOfExperts(nn.Module):
+    """Add up what the chosen experts make of each token."""
+
+    def __init__(self, spec: MoESpec, dim: int) -> None:
+        super().__init__()
+        self.spec = spec
+        experts, hidden = spec.num_experts, spec.expert.hidden_dim
+        self.router = nn.Linear(dim, experts, bias=False)
+        self.gate = nn.Parameter(torch.empty(experts, hidden, dim))
+        self.up = nn.Parameter(torch.empty(experts, hidden, dim))
+        self.down = nn.Parameter(torch.empty(experts, dim, hidden))
+        self.shared = None if spec.shared is None else GatedFeedForward(spec.shared, dim)
+        self.shared_gate = nn.Linear(dim, 1, bias=False) if spec.gated_shared else None
+        self.activation = GATES[spec.expert.activation]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Transform each token: (B, T, D) -> (B, T, D) and the router's scores (B, T, E)."""
+        tokens = x.flatten(0, 1)  # (N, D)
+        scores, weights, chosen = self.route(tokens)
+        order = chosen.flatten().argsort(stable=True)  # places (token, choice) by expert: (N k,)
+        ends = torch.bincount(chosen.flatten(), minlength=self.spec.num_experts).cumsum(0).to(torch.int32)
+        owners = order // self.spec.experts_per_token
+        rows = tokens[owners]
+        hidden = self.activation(_grouped(rows, self.gate, ends)) * _grouped(rows, self.up, ends)
+        found = _grouped(hidden, self.down, ends) * weights.flatten()[order, None].to(x.dtype)
+        out = torch.zeros_like(tokens).index_add_(0, owners, found.to(tokens.dtype))
+        return self._with_shared(tokens, out).view_as(x), scores.view(*x.shape[:-1], -1)
+
+    def forward_reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the same, one expert after another."""
+        tokens = x.flatten(0, 1)
+        scores, weights, chosen = self.route(tokens)
+        out = torch.zeros_like(tokens)
+        for expert in range(self.spec.num_experts):
+            owners, choices = (chosen == expert).nonzero(as_tuple=True)
+            rows = tokens[owners]
+            hidden = self.activation(rows @ self.gate[expert].T) * (rows @ self.up[expert].T)
+            out = out.index_add(0, owners, hidden @ self.down[expert].T * weights[owners, choices, None].to(x.dtype))
+        return self._with_shared(tokens, out).view_as(x), scores.view(*x.shape[:-1], -1)
+
+    def route(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scores (N, E) in fp32, and the weights and numbers of the experts taken (N, k)."""
+        scores = functional.linear(tokens.float(), self.router.weight.float())
+        weights, chosen = scores.softmax(dim=-1).topk(self.spec.experts_per_token, dim=-1)
+        if self.spec.normalized:
+            weights = weights / weights.sum(dim=-1, keepdim=True)
+        return scores, weights, chosen
+
+    def _with_shared(self, tokens: Tensor, out: Tensor) -> Tensor:
+        if self.shared is None:
+            return out
+        shared: Tensor = self.shared(tokens)
+        return out + (shared if self.shared_gate is None else torch.sigmoid(self.shared_gate(tokens)) * shared)
+
+
+def _grouped(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """Multiply each group of rows, which ends before `ends` (E,), by its own matrix: (N, D) x (E, F, D) -> (N, F).
+
+    Torch's kernel takes sizes that are multiples of 16 bytes; others are filled up with zeros.
+    """
+    weights, num_columns = weights.to(rows.dtype), weights.shape[1]
+    unit = 16 // rows.element_size()
+    if rows.shape[1] % unit or num_columns % unit:
+        spare = -rows.shape[1] % unit
+        weights = functional.pad(weights, (0, spare, 0, -num_columns % unit))
+        rows = functional.pad(rows, (0, spare))
+    return functional.grouped_mm(rows, weights.mT, offs=ends)[:, :num_columns]

@@ -1,0 +1,40 @@
+"""Masks say exactly who sees whom; linear biases fall with distance."""
+
+import pytest
+import torch
+
+from smelt.nn.masks import attention_mask, linear_bias, slopes, visible
+from smelt.nn.spec import AttentionSpec
+
+
+def seen(*arguments: object) -> list[list[int]]:
+    return visible(*arguments, torch.device("cpu"))[0].int().tolist()
+
+
+def test_a_window_counts_the_token_itself():
+    assert seen(4, 4, None, 2) == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+
+
+def test_a_window_behind_a_cache_and_within_segments():
+    assert seen(2, 5, None, 3) == [[0, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
+    assert seen(2, 5, torch.tensor([[1, 1, 2, 2, 2]]), 3) == [[0, 0, 1, 1, 0], [0, 0, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("window", [None, 5, 9])
+def test_plain_rows_need_no_mask(window):
+    spec = AttentionSpec(2, 2, 4, window=window)
+    assert attention_mask(spec, 5, 5, None, torch.zeros(())) is None
+    assert attention_mask(spec, 1, 6, None, torch.zeros(())) is None or window == 5
+
+
+def test_slopes_of_the_paper():
+    assert slopes(4) == [1 / 4, 1 / 16, 1 / 64, 1 / 256]
+    assert slopes(3) == [1 / 16, 1 / 256, 1 / 4]  # two of a power of two, then the first of the next
+
+
+def test_linear_bias_is_slope_times_distance():
+    bias = linear_bias(2, 2, 3, torch.zeros(()))
+    assert bias[0, 0].tolist() == [[-1 / 16, 0.0, 1 / 16], [-2 / 16, -1 / 16, 0.0]]
+    assert bias.shape == (1, 2, 2, 3)
+    mask = attention_mask(AttentionSpec(2, 2, 4, alibi=True), 2, 3, None, torch.zeros(()))
+    assert mask[0, 0, 0, 2] == -torch.inf and mask[0, 1, 1, 0] == -2 / 256
