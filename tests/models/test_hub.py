@@ -118,7 +118,7 @@ def test_code_in_a_checkpoint_is_refused(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt3"}, "config.json: model_type 'gpt3' is not supported. Did you mean 'gpt2'?"),
+        ({"model_type": "gpt2x"}, "config.json: model_type 'gpt2x' is not supported. Did you mean 'gpt2'?"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config is not supported"),
         ({"vocab_size": 62}, "model.embed_tokens.weight has shape (61, 24), config.json asks for (62, 24)"),
         ({"vocab_size": 10**12}, "has shape (61, 24), config.json asks for (1000000000000, 24)"),

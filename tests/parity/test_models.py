@@ -78,6 +78,22 @@ THEIRS = {
         final_logit_softcapping=5.0,
         attn_implementation="eager",
     ),
+    "gemma3": lambda: transformers.Gemma3TextConfig(
+        **COMMON,
+        **LAYERS,
+        query_pre_attn_scalar=7,
+        attn_implementation="eager",
+        rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 777.0},
+            "full_attention": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0},
+        },
+    ),
+    "glm": lambda: transformers.GlmConfig(**COMMON | {"head_dim": 12}),
+    "glm4": lambda: transformers.Glm4Config(**COMMON | {"head_dim": 12}),
+    "glm4-biased": lambda: transformers.Glm4Config(**COMMON | {"head_dim": 12}, attention_bias=True),
+    "gpt1": lambda: transformers.OpenAIGPTConfig(
+        **SIZES, **{name: value for name, value in GPT2.items() if name != "n_inner"}
+    ),
     "gpt2": lambda: transformers.GPT2Config(**SIZES, **GPT2),
     "gpt2-relu": lambda: transformers.GPT2Config(**SIZES, **GPT2 | {"activation_function": "relu"}),
     "gpt2-untied": lambda: transformers.GPT2Config(**SIZES, **GPT2, tie_word_embeddings=False),
@@ -92,6 +108,10 @@ OURS = {
     "qwen3_moe": Shape(67, 36, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
     "gemma": Shape(67, 36, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
     "gemma2": Shape(67, 36, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
+    "gemma3": Shape(67, 36, 7, 6, 48, num_kv_heads=2, hidden_dim=44),
+    "glm": Shape(67, 48, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
+    "glm4": Shape(67, 48, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
+    "gpt1": Shape(67, 35, 2, 5, 48),
     "gpt2": Shape(67, 35, 2, 5, 48, hidden_dim=52),
     "gpt2-untied": Shape(67, 35, 2, 5, 48, tied=False),
 }

@@ -9,7 +9,11 @@ from smelt.core.errors import CheckpointError, UsageError, nearest
 from smelt.models.families.base import Family, Shape, check_same
 from smelt.models.families.gemma import GEMMA
 from smelt.models.families.gemma2 import GEMMA2
+from smelt.models.families.gemma3 import GEMMA3
+from smelt.models.families.glm import GLM, GLM4
+from smelt.models.families.gpt1 import GPT1
 from smelt.models.families.gpt2 import GPT2
+from smelt.models.families.gpt3 import GPT3
 from smelt.models.families.llama import LLAMA
 from smelt.models.families.mistral import MISTRAL
 from smelt.models.families.mixtral import MIXTRAL
@@ -21,9 +25,10 @@ from smelt.nn.spec import ModelSpec
 
 __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
-FAMILIES: dict[str, Family] = {
-    family.name: family for family in (GPT2, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, GEMMA, GEMMA2, NOVEL)
-}
+_TABLE = (
+    GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, GLM, GLM4, GEMMA, GEMMA2, GEMMA3, NOVEL,
+)  # fmt: skip
+FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 
 PRESETS: dict[str, ModelSpec] = {name: spec for family in FAMILIES.values() for name, spec in family.presets.items()}
 

@@ -18,7 +18,8 @@ from smelt.models.families.base import (
     require,
     token_ids_from_hf,
 )
-from smelt.models.weights import Ignore, Rule, Rules, Tie, rename, split, transpose
+from smelt.models.families.layout import conv_rules
+from smelt.models.weights import Ignore, Rules, Tie, rename
 from smelt.nn.spec import Activation, AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, TokenIds
 
 ACTIVATIONS: dict[str, Activation] = {"gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -99,7 +100,7 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
 
 def rules(spec: ModelSpec) -> Rules:
     """List the weight rules of a spec."""
-    found: list[Rule | Tie | Ignore] = [
+    return (
         rename("transformer.wte.weight", "token_embedding.weight"),
         rename("transformer.wpe.weight", "position_embedding.weight"),
         rename("transformer.ln_f.weight", "norm.weight"),
@@ -107,24 +108,8 @@ def rules(spec: ModelSpec) -> Rules:
         Tie("lm_head.weight", "transformer.wte.weight") if spec.tied else rename("lm_head.weight", "head.weight"),
         Ignore("transformer.h.*.attn.bias"),
         Ignore("transformer.h.*.attn.masked_bias"),
-    ]
-    for index in range(len(spec.layers)):
-        theirs, ours = f"transformer.h.{index}.", f"blocks.{index}."
-        qkv = [ours + "attention." + part for part in ("query", "key", "value")]
-        found += [
-            split(theirs + "attn.c_attn.weight", [n + ".weight" for n in qkv], (spec.dim,) * 3, transposed=True),
-            split(theirs + "attn.c_attn.bias", [n + ".bias" for n in qkv], (spec.dim,) * 3),
-        ]
-        for norm, name in (("ln_1", "attention_norm"), ("ln_2", "feed_forward_norm")):
-            found += [rename(f"{theirs}{norm}.{kind}", f"{ours}{name}.{kind}") for kind in ("weight", "bias")]
-        for linear, name in (
-            ("attn.c_proj", "attention.output"),
-            ("mlp.c_fc", "feed_forward.up"),
-            ("mlp.c_proj", "feed_forward.down"),
-        ):
-            found.append(transpose(f"{theirs}{linear}.weight", f"{ours}{name}.weight"))
-            found.append(rename(f"{theirs}{linear}.bias", f"{ours}{name}.bias"))
-    return tuple(found)
+        *conv_rules(spec),
+    )
 
 
 def _published(dim: int, num_layers: int, num_heads: int) -> ModelSpec:

@@ -13,7 +13,7 @@ import torch
 from smelt.core.errors import CheckpointError
 from smelt.models.decoder import Decoder
 from smelt.models.families.base import HfConfig, Shape, hf_from_token_ids, refuse_other, require
-from smelt.models.weights import Ignore, Rule, Rules, Tie, rename, stack
+from smelt.models.weights import Ignore, Rule, Rules, Tie, rename, split, stack, transpose
 from smelt.nn.scaling import LinearScaling, RampScaling, RotaryScaling, WavelengthScaling
 from smelt.nn.spec import ModelSpec, MoESpec, RotarySpec
 
@@ -188,22 +188,56 @@ def write_windows(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
-def named_rules(spec: ModelSpec, names: Mapping[str, str] = NAMES, *, norm: str = "model.norm") -> Rules:
-    """List the rules of a spec whose parameters have their own names in published files, by a table of parts."""
+def named_rules(
+    spec: ModelSpec,
+    names: Mapping[str, str] = NAMES,
+    *,
+    norm: str = "model.norm",
+    fused: Mapping[str, tuple[str, ...]] | None = None,
+) -> Rules:
+    """List the rules of a spec whose parts have their own names in published files, by a table of parts.
+
+    `fused` names theirs that hold several of ours, one below the other.
+    """
     head = "lm_head.weight"
     found: list[Rule | Tie | Ignore] = [Ignore("model.layers.*.self_attn.rotary_emb.inv_freq")]
     found += [Tie(head, "model.embed_tokens.weight")] if spec.tied else []
     outer = {"token_embedding": "model.embed_tokens", "norm": norm, "head": "lm_head"}
-    for name in parameter_names(spec):
+    whole = {part: (theirs, parts) for theirs, parts in (fused or {}).items() for part in parts}
+    rows = parameter_rows(spec)
+    for name in rows:
         part, _, kind = name.rpartition(".")
-        if name.startswith("blocks."):
-            _, index, inner = part.split(".", 2)
-            if _is_stacked(spec, name):
-                continue
-            found.append(rename(f"model.layers.{index}.{names[inner]}.{kind}", name))
-        else:
+        if not name.startswith("blocks."):
             found.append(rename(f"{outer[part]}.{kind}", name))
+            continue
+        _, index, inner = part.split(".", 2)
+        theirs, parts = whole.get(inner, ("", ()))
+        if inner in names:
+            found.append(rename(f"model.layers.{index}.{names[inner]}.{kind}", name))
+        elif parts and inner == parts[0]:
+            ours = [f"blocks.{index}.{each}.{kind}" for each in parts]
+            found.append(split(f"model.layers.{index}.{theirs}.{kind}", ours, [rows[each] for each in ours]))
     return tuple(found)
+
+
+def conv_rules(spec: ModelSpec) -> Iterator[Rule]:
+    """Yield the rules of layers with query, key and value in one matrix and every matrix stored (in, out)."""
+    for index in range(len(spec.layers)):
+        theirs, ours = f"transformer.h.{index}.", f"blocks.{index}."
+        qkv = [ours + "attention." + part for part in ("query", "key", "value")]
+        rows = [spec.layers[index].attention.num_heads * spec.layers[index].attention.head_dim] * 3
+        yield split(theirs + "attn.c_attn.weight", [n + ".weight" for n in qkv], rows, transposed=True)
+        yield split(theirs + "attn.c_attn.bias", [n + ".bias" for n in qkv], rows)
+        for norm, name in (("ln_1", "attention_norm"), ("ln_2", "feed_forward_norm")):
+            for kind in ("weight", "bias"):
+                yield rename(f"{theirs}{norm}.{kind}", f"{ours}{name}.{kind}")
+        for linear, name in (
+            ("attn.c_proj", "attention.output"),
+            ("mlp.c_fc", "feed_forward.up"),
+            ("mlp.c_proj", "feed_forward.down"),
+        ):
+            yield transpose(f"{theirs}{linear}.weight", f"{ours}{name}.weight")
+            yield rename(f"{theirs}{linear}.bias", f"{ours}{name}.bias")
 
 
 def expert_rules(spec: ModelSpec, pattern: str, names: Mapping[str, str]) -> Iterator[Rule]:
@@ -219,13 +253,7 @@ def expert_rules(spec: ModelSpec, pattern: str, names: Mapping[str, str]) -> Ite
                 yield stack(parts, f"blocks.{layer}.feed_forward.{ours}")
 
 
-def parameter_names(spec: ModelSpec) -> list[str]:
-    """List the names of a model's parameters."""
+def parameter_rows(spec: ModelSpec) -> dict[str, int]:
+    """Return the names of a model's parameters and the length of each one's first axis."""
     with torch.device("meta"):
-        return [name for name, _ in Decoder(spec).named_parameters()]
-
-
-def _is_stacked(spec: ModelSpec, name: str) -> bool:
-    _, index, inner = name.split(".", 2)
-    is_mixture = isinstance(spec.layers[int(index)].feed_forward, MoESpec)
-    return is_mixture and inner in ("feed_forward.gate", "feed_forward.up", "feed_forward.down")
+        return {name: parameter.shape[0] for name, parameter in Decoder(spec).named_parameters()}
