@@ -20,7 +20,7 @@ from smelt.core.storage import MANIFEST, atomic_directory, checkpoint_at, verify
 from smelt.models.build import blank
 from smelt.models.decoder import Decoder
 from smelt.models.families import FAMILIES, check_representable, family_for
-from smelt.models.families.base import Family, check_same
+from smelt.models.families.base import Family, Fields, check_same
 from smelt.models.shards import WEIGHTS, Shards, read_json
 from smelt.models.weights import Rules, check_shapes, export_weights, import_weights, without_prefix
 from smelt.nn.spec import ModelSpec, TokenIds
@@ -171,8 +171,10 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
         raise CheckpointError(f"{path}: quantization_config is not supported", accepted="plain weights")
     if "model_type" not in config:
         raise CheckpointError(f"{path} has no model_type", fix="use the config.json published with the weights")
-    family = family_for(str(config["model_type"]))
-    return family, family.spec_from_hf(config)
+    family, found = family_for(str(config["model_type"])), Fields(config)
+    spec = family.spec_from_hf(found)
+    found.refuse_unread(family.name)
+    return family, spec
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:

@@ -274,3 +274,18 @@ def test_tokenizers_of_another_kind_cannot_be_saved(tiny, byte_tokenizer, tmp_pa
 def test_no_such_directory(tmp_path):
     with pytest.raises(CheckpointError, match="no such directory\naccepted: a checkpoint directory"):
         smelt.load(tmp_path / "absent")
+
+
+def test_a_field_that_nobody_reads_is_refused_unless_it_is_off_or_without_effect(tiny, tmp_path):
+    save_model(tiny("llama"), tmp_path)
+    path = tmp_path / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "attention_dropout": 0.1, "use_hyper_norm": False, "extra": None}))
+    load_model(tmp_path)
+    path.write_text(json.dumps({**config, "use_hyper_norm": True}))
+    with pytest.raises(CheckpointError) as caught:
+        load_model(tmp_path)
+    assert str(caught.value) == (
+        "config.json: use_hyper_norm = True is not known to the llama layout\naccepted: fields that the layout has\n"
+        "try: remove it if it does not change the network"
+    )

@@ -4,8 +4,10 @@ A family holds no code of the network; new maths becomes a part in `nn/`. Its fu
 config.json and a ModelSpec, and refuse by name any setting that we could not honour.
 """
 
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 from smelt.core.errors import CheckpointError
@@ -13,6 +15,50 @@ from smelt.models.weights import Rules
 from smelt.nn.spec import ModelSpec, TokenIds
 
 HfConfig = Mapping[str, Any]
+
+
+WITHOUT_EFFECT = (
+    "architectures", "model_type", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
+    "auto_map", "initializer_*", "*dropout*", "*_pdrop", "output_*", "return_dict*", "*_token_id", "id2label",
+    "label2id", "is_decoder", "chunk_size_feed_forward", "problem_type", "_attn_implementation*",
+    "_experts_implementation*", "gradient_checkpointing", "router_aux_loss_coef", "summary_*",
+    "reorder_and_upcast_attn", "n_ctx",
+    # How old files ask for text to be sampled.
+    "temperature", "top_k", "top_p", "typical_p", "do_sample", "*_length", "num_beam*", "*_penalty", "max_new_tokens",
+    "num_return_sequences", "*no_repeat_ngram_size", "bad_words_ids", "prefix", "finetuning_task",
+    "task_specific_params",
+)  # fmt: skip
+"""Fields of config.json, as shell patterns, that do not change what the network computes."""
+
+
+class Fields(Mapping[str, Any]):
+    """A config.json that notes which of its fields are read, so that one that nobody read can be refused by name."""
+
+    def __init__(self, config: HfConfig) -> None:
+        self._config = config
+        self._read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self._read.add(name)
+        return self._config[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._config)
+
+    def __len__(self) -> int:
+        return len(self._config)
+
+    def refuse_unread(self, family: str) -> None:
+        """Raise CheckpointError on a field that is set, that nobody read and that may change the network."""
+        for name, value in self._config.items():
+            is_off = value is None or value is False or value in ("", [], {})
+            if name in self._read or is_off or any(fnmatchcase(name, pattern) for pattern in WITHOUT_EFFECT):
+                continue
+            raise CheckpointError(
+                f"config.json: {name} = {value!r:.80} is not known to the {family} layout",
+                accepted="fields that the layout has",
+                fix="remove it if it does not change the network",
+            )
 
 
 @dataclass(frozen=True)
@@ -77,6 +123,11 @@ def require(config: HfConfig, *names: str) -> list[int]:
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise CheckpointError(f"config.json: {name} = {value!r}", accepted="a positive whole number")
     return [config[name] for name in names]
+
+
+def with_defaults(config: HfConfig, **usual: Any) -> HfConfig:
+    """Return a configuration that means `usual` where it does not say."""
+    return ChainMap(config, usual)  # type: ignore[arg-type]
 
 
 def token_ids_from_hf(config: HfConfig) -> TokenIds:

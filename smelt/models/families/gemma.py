@@ -43,8 +43,8 @@ def make(
     )
 
 
-def spec_from_hf(config: HfConfig) -> ModelSpec:
-    """Read a config.json; raises CheckpointError on settings that we cannot honour."""
+def spec_from_hf(config: HfConfig, rotary: RotarySpec | None = None) -> ModelSpec:
+    """Read a config.json, rotary positions too unless given; raises CheckpointError on what we cannot honour."""
     accepted = {"hidden_activation": (ACTIVATION, None), "use_bidirectional_attention": (None, False)}
     # The first files say "gelu" and mean the tanh form; Gemma never had another.
     refuse_other(config, accepted | {"hidden_act": (ACTIVATION, "gelu")})
@@ -52,7 +52,7 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
     return make(
         read_shape(config, tied=True, max_seq_len=8192),
         head_dim=head_dim,
-        rotary=read_rotary(config, head_dim),
+        rotary=rotary or read_rotary(config, head_dim),
         eps=config.get("rms_norm_eps", 1e-6),
         bias=bool(config.get("attention_bias", False)),
         token_ids=token_ids_from_hf(config),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smelt.models.families import gemma
-from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other
+from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, with_defaults
 from smelt.models.families.layout import NAMES, named_rules, read_windows, write_windows
 from smelt.models.weights import Rules
 from smelt.nn.spec import LayerSpec, ModelSpec, TokenIds
@@ -49,7 +49,7 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
     refuse_other(config, {"use_bidirectional_attention": (None, False)})
     spec, num_layers = gemma.spec_from_hf(config), config["num_hidden_layers"]
     usual = ["full_attention" if index % 2 else "sliding_attention" for index in range(num_layers)]
-    windows = read_windows({"layer_types": usual, "sliding_window": 4096, **config}, num_layers)
+    windows = read_windows(with_defaults(config, sliding_window=4096), num_layers, usual)
     caps = config.get("attn_logit_softcapping", 50.0), config.get("final_logit_softcapping", 30.0)
     return _sandwiched(spec, list(windows), config.get("query_pre_attn_scalar", 256), *caps)
 

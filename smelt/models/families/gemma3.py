@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from smelt.models.families import gemma
-from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other
+from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, with_defaults
 from smelt.models.families.gemma2 import SANDWICH
 from smelt.models.families.layout import named_rules, read_rotary, read_windows, rope_parameters, write_windows
 from smelt.models.weights import Rules
@@ -47,22 +47,20 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
     uncapped = {"attn_logit_softcapping": (None,), "final_logit_softcapping": (None,)}
     refuse_other(config, uncapped | {"use_bidirectional_attention": (None, False)})
     head_dim, num_layers = config.get("head_dim", 256), config["num_hidden_layers"]
-    every = config.get("sliding_window_pattern") or config.get("_sliding_window_pattern") or 6
-    kinds = config.get("layer_types") or [LOCAL if (index + 1) % every else WHOLE for index in range(num_layers)]
-    windows = read_windows({"sliding_window": 4096, **config, "layer_types": kinds}, num_layers)
-    plain = {name: value for name, value in config.items() if name not in ("rope_parameters", "rope_scaling")}
+    patterns = config.get("sliding_window_pattern"), config.get("_sliding_window_pattern"), 6
+    every = next(pattern for pattern in patterns if pattern)
+    usual = [LOCAL if (index + 1) % every else WHOLE for index in range(num_layers)]
+    windows = read_windows(with_defaults(config, sliding_window=4096), num_layers, usual)
+    local, whole = _read_rotaries(config, head_dim)
     scalar = config.get("query_pre_attn_scalar", 256)
-    return _layered(gemma.spec_from_hf(plain), windows, *_read_rotaries(config, head_dim), scalar)
+    return _layered(gemma.spec_from_hf(config, whole), windows, local, whole, scalar)
 
 
 def _read_rotaries(config: HfConfig, head_dim: int) -> tuple[RotarySpec, RotarySpec]:
     """Read the rotary positions of layers with a window and of those without, as newer or older files have them."""
     rope = config.get("rope_parameters") or {}
-    if LOCAL in rope or WHOLE in rope:
-        local, whole = ({"rope_parameters": rope.get(kind)} for kind in (LOCAL, WHOLE))
-    else:
-        local = {"rope_theta": config.get("rope_local_base_freq")}
-        whole = {"rope_theta": config.get("rope_theta"), "rope_scaling": config.get("rope_scaling")}
+    local = {"rope_theta": config.get("rope_local_base_freq"), "rope_parameters": rope.get(LOCAL)}
+    whole = {"rope_theta": config.get("rope_theta"), "rope_parameters": rope.get(WHOLE) or config.get("rope_scaling")}
     return read_rotary(local, head_dim), read_rotary(whole, head_dim, theta=1e6)
 
 

@@ -80,13 +80,13 @@ def read_rotary(
         accepted = ", ".join(SCALINGS)
         raise CheckpointError(f"config.json: rope_parameters.rope_type = {kind!r} is not supported", accepted=accepted)
     if share == 1.0:  # a family whose heads turn whole: its own code never looks at this
-        refuse_other({**config, **parameters}, {"partial_rotary_factor": (None, 1.0)})
-    part = parameters.get("partial_rotary_factor") or config.get("partial_rotary_factor") or share
-    base = parameters.get("rope_theta") or config.get("rope_theta") or theta
-    context = config.get("max_position_embeddings")
-    return RotarySpec(
-        int(head_dim * part), float(base), interleaved, SCALINGS[kind]({**parameters, "context": context})
-    )
+        for place in (config, parameters):
+            refuse_other(place, {"partial_rotary_factor": (None, 1.0)})
+    shares = parameters.get("partial_rotary_factor"), config.get("partial_rotary_factor"), share
+    bases = parameters.get("rope_theta"), config.get("rope_theta"), theta
+    size, base = int(head_dim * next(filter(None, shares))), float(next(filter(None, bases)))
+    scaling = SCALINGS[kind]({**parameters, "context": config.get("max_position_embeddings")})
+    return RotarySpec(size, base, interleaved, scaling)
 
 
 def _linear(found: Mapping[str, Any]) -> RotaryScaling:
@@ -164,11 +164,12 @@ def write_rotary(rotary: RotarySpec | None, head_dim: int) -> dict[str, Any]:
     return found
 
 
-def read_windows(config: HfConfig, num_layers: int) -> tuple[int | None, ...]:
-    """Read each layer's window: by `layer_types`, or from layer `max_window_layers` on where `use_sliding_window`."""
-    window, kinds = config.get("sliding_window"), config.get("layer_types")
+def read_windows(config: HfConfig, num_layers: int, usual: list[str] | None = None) -> tuple[int | None, ...]:
+    """Read each layer's window by `layer_types`; if absent by the `usual`, or from layer `max_window_layers` on."""
+    window, kinds = config.get("sliding_window"), config.get("layer_types") or usual
+    first, is_used = config.get("max_window_layers", 28), config.get("use_sliding_window")
     if kinds is None:
-        first = config.get("max_window_layers", 28) if config.get("use_sliding_window") else num_layers
+        first = first if is_used else num_layers
         kinds = ["full_attention" if index < first else "sliding_attention" for index in range(num_layers)]
     if len(kinds) != num_layers or not set(kinds) <= {"full_attention", "sliding_attention"}:
         accepted = f"{num_layers} times full_attention or sliding_attention"

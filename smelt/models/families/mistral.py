@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from smelt.models.families import llama
-from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
+from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf, with_defaults
 from smelt.models.families.layout import named_rules, read_rotary, read_shape, write_config, write_rotary
 from smelt.nn.spec import ModelSpec, RotarySpec, TokenIds
 
@@ -32,7 +32,7 @@ def make(
 def spec_from_hf(config: HfConfig) -> ModelSpec:
     """Read a config.json; raises CheckpointError on settings that we cannot honour."""
     refuse_other(config, {"hidden_act": ("silu",)})
-    shape = read_shape({"num_key_value_heads": 8, **config}, max_seq_len=131_072)
+    shape = read_shape(with_defaults(config, num_key_value_heads=8), max_seq_len=131_072)
     head_dim = config.get("head_dim") or shape.dim // shape.num_heads
     return make(
         shape,

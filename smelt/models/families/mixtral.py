@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from smelt.models.families import mistral
-from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, require
+from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, require, with_defaults
 from smelt.models.families.layout import NAMES, expert_rules, named_rules
 from smelt.models.weights import Rules
 from smelt.nn.spec import ModelSpec, MoESpec, RotarySpec, TokenIds
@@ -34,7 +34,7 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
     """Read a config.json; raises CheckpointError on settings that we cannot honour."""
     refuse_other(config, {"router_jitter_noise": (0.0, None)})
     usual = {"sliding_window": None, "rope_theta": 1e6, "rms_norm_eps": 1e-5, "num_local_experts": 8}
-    config = {**usual, "num_experts_per_tok": 2, **config}
+    config = with_defaults(config, num_experts_per_tok=2, **usual)
     num_experts, taken = require(config, "num_local_experts", "num_experts_per_tok")
     return _with_experts(mistral.spec_from_hf(config), num_experts, taken)
 

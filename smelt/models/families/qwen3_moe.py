@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from smelt.models.families import qwen3
-from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, require
+from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, require, with_defaults
 from smelt.models.families.layout import NAMES, expert_rules, named_rules
 from smelt.models.weights import Rules
 from smelt.nn.spec import FeedForwardSpec, LayerSpec, ModelSpec, MoESpec
@@ -29,12 +29,12 @@ def _with_experts(spec: ModelSpec, num_experts: int, experts_per_token: int) -> 
 def spec_from_hf(config: HfConfig) -> ModelSpec:
     """Read a config.json; raises CheckpointError on settings that we cannot honour."""
     refuse_other(config, {"use_sliding_window": (False,)})
-    config = {"num_experts": config.get("num_local_experts", 128), "num_experts_per_tok": 8, **config}
+    config = with_defaults(config, num_experts=config.get("num_local_experts", 128), num_experts_per_tok=8)
     num_experts, taken, hidden_dim = require(config, "num_experts", "num_experts_per_tok", "moe_intermediate_size")
     expert = FeedForwardSpec(hidden_dim, "swiglu")
     mixture = MoESpec(expert, num_experts, taken, bool(config.get("norm_topk_prob", False)))
     dense, every = config.get("mlp_only_layers") or [], config.get("decoder_sparse_step", 1)
-    spec = qwen3.spec_from_hf({"head_dim": config["hidden_size"] // config["num_attention_heads"], **config})
+    spec = qwen3.spec_from_hf(with_defaults(config, head_dim=config["hidden_size"] // config["num_attention_heads"]))
 
     def with_experts(index: int, layer: LayerSpec) -> LayerSpec:
         is_dense = index in dense or (index + 1) % every
