@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +45,8 @@ def info(
         raise UsageError(
             "no model named", accepted="a checkpoint, a run directory or a preset", fix="smelt info --presets"
         )
-    from smelt.models.build import describe
+    from smelt.models.build import count_active, describe
+    from smelt.models.sizes import cache_bytes, forward_flops
 
     spec, lineage = find_spec(model)
     parameters = describe(spec)
@@ -53,7 +54,9 @@ def info(
     if json:
         layers = len(spec.layers)
         counts = {"parameters": total, "trainable_parameters": total, "layers": layers}
-        print_json({"family": spec.family, **counts, "spec": asdict(spec), "lineage": lineage})
+        counts |= {"active_parameters": count_active(spec), "cache_bytes_per_token": cache_bytes(spec)}
+        work = {"forward_flops_per_token": forward_flops(spec, spec.max_seq_len)}
+        print_json({"family": spec.family, **counts, **work, "spec": asdict(spec), "lineage": lineage})
         return
     for line in summary(model, spec, total):
         print(line)
@@ -61,8 +64,25 @@ def info(
     print()
     print_table(("parameter", "shape", "numbers"), rows, numeric=("numbers",))
     print(f"\n{total:,} parameters, all trainable · {4 * total / 1e6:,.1f} MB in float32")
+    for line in costs(spec, total):
+        print(line)
     if lineage:
         print(f"made by {lineage.get('stage', '?')}, step {lineage.get('step', '?')}, see smelt.json")
+
+
+def costs(spec: ModelSpec, total: int) -> Iterator[str]:
+    """Yield what a token costs, and what memory training and serving take."""
+    from smelt.models.build import count_active
+    from smelt.models.sizes import STATE_BYTES, cache_bytes, forward_flops
+    from smelt.train.plan import gigabytes
+
+    context, active = spec.max_seq_len, count_active(spec)
+    flops, cache = forward_flops(spec, context), cache_bytes(spec)
+    if active != total:
+        yield f"a token goes through {active:,} of them"
+    yield f"work: {flops:,.0f} FLOPs a token forward in rows of {context:,}, three times that to train"
+    yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {cache:,} bytes a token of cache"
+    yield f"to train with AdamW in float32: {gigabytes(STATE_BYTES * total)}, and what the backward pass needs"
 
 
 def list_presets(as_json: bool) -> None:
@@ -119,8 +139,8 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
         row = ", ".join(f"{value:.6f}" for value in sinusoidal_table(2, spec.dim)[1, :6].tolist())
         yield f"  positions: a sinusoidal table ({spec.max_seq_len}, {spec.dim}), computed, no parameter"
         yield f"    row 1 begins {row}"
-    for start, stop, layer in runs_of(spec.layers):
-        yield f"  layer {start}" if stop == start else f"  layers {start} to {stop}, each"
+    for numbers, layer in kinds_of(spec.layers):
+        yield f"  {numbers}"
         yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
     head = "tied to the embedding" if spec.tied else f"own matrix{', with a bias' if spec.head_bias else ''}"
     norm = "" if spec.norm is None else f"{norm_words(spec.norm)}, "
@@ -128,11 +148,32 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     yield f"  end: {norm}head {head}{cap}"
 
 
-def runs_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[int, int, LayerSpec]]:
-    """Yield (first, last, spec) for each run of equal layers."""
-    for layer, run in groupby(enumerate(layers), key=lambda pair: pair[1]):
-        numbers = [number for number, _ in run]
-        yield numbers[0], numbers[-1], layer
+def kinds_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[str, LayerSpec]]:
+    """Yield each kind of layer with the numbers of those that are of it.
+
+    A, B, A, B, A -> ("layers 0 to 4, every second", A), ("layers 1 to 3, every second", B)
+    """
+    places: dict[LayerSpec, list[int]] = {}
+    for number, layer in enumerate(layers):
+        places.setdefault(layer, []).append(number)
+    for layer, numbers in places.items():
+        steps = {later - earlier for earlier, later in pairwise(numbers)}
+        ends = f"layers {numbers[0]} to {numbers[-1]}"
+        if len(numbers) == 1:
+            yield f"layer {numbers[0]}", layer
+        elif steps == {1}:
+            yield f"{ends}, each", layer
+        elif len(steps) == 1:
+            [step] = steps
+            yield f"{ends}, every {'second' if step == 2 else f'{step}th'}", layer
+        else:
+            runs = [tuple(run) for _, run in groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])]
+            yield f"layers {', '.join(span(run[0][1], run[-1][1]) for run in runs)}, each", layer
+
+
+def span(first: int, last: int) -> str:
+    """Write some numbers in a row."""
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:

@@ -13,8 +13,8 @@ import torch
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError
-from smelt.models.build import count_active
 from smelt.models.decoder import Decoder
+from smelt.models.sizes import forward_flops
 from smelt.nn.attention import uses_products
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
@@ -66,7 +66,7 @@ def make_plan(
     return Plan(
         parameters,
         tokens,
-        tokens * flops_per_token(spec, count_active(spec), max_seq_len),
+        tokens * 3 * forward_flops(spec, max_seq_len),
         memory,
         runtime.free_memory_bytes(),
         micro_rows,
@@ -74,16 +74,6 @@ def make_plan(
         gradient_checkpointing,
         dtype,
     )
-
-
-def flops_per_token(spec: ModelSpec, parameters: int, max_seq_len: int) -> float:
-    """Return FLOPs of forward and backward a token: 6 per multiplied weight, and causal attention's products."""
-    looked_up = 0 if spec.tied else spec.vocab_size * spec.dim  # an embedding row is copied, not multiplied
-    attention = sum(
-        6 * min(max_seq_len, kind.window or max_seq_len) * kind.num_heads * kind.head_dim
-        for kind in (layer.attention for layer in spec.layers)
-    )
-    return 6.0 * (parameters - looked_up) + attention
 
 
 def activation_bytes(
@@ -149,4 +139,4 @@ def bytes_of(plan: Plan, spec: ModelSpec) -> int:
 
 def gigabytes(num_bytes: float) -> str:
     """Write a number of bytes for people."""
-    return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"
+    return f"{num_bytes / 1e9:,.2f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

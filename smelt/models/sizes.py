@@ -1,0 +1,34 @@
+"""What a network costs, from its shapes alone: work, cache and memory a token, before anything is allocated.
+
+Work counts a multiply and an add as two FLOPs and only what grows with width: matrix products, and attention's two
+products with the keys a token sees, on average over a causal row. A backward pass costs twice the forward.
+
+Ref: Scaling Laws for Neural Language Models, arXiv:2001.08361, 2.1. Ref: PaLM, arXiv:2204.02311, appendix B.
+"""
+
+from smelt.models.build import count_active
+from smelt.nn.spec import LayerSpec, ModelSpec
+
+STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's two averages
+
+
+def keys_seen(layer: LayerSpec, seq_len: int) -> float:
+    """Return how many keys a token sees on average in a row of so many."""
+    window = min(layer.attention.window or seq_len, seq_len)
+    return window - window * (window - 1) / (2 * seq_len)
+
+
+def forward_flops(spec: ModelSpec, seq_len: int) -> float:
+    """Return FLOPs of the forward pass a token, in rows of so many tokens."""
+    looked_up = 0 if spec.tied else spec.vocab_size * spec.dim  # an embedding row is copied, not multiplied
+    placed = spec.max_seq_len * spec.dim if spec.positions == "learned" else 0
+    products = sum(
+        4 * layer.attention.num_heads * layer.attention.head_dim * keys_seen(layer, seq_len) for layer in spec.layers
+    )
+    return 2.0 * (count_active(spec) - looked_up - placed) + products
+
+
+def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
+    """Return the bytes of keys and values that `nn.cache` keeps of a token."""
+    numbers = (2 * layer.attention.num_kv_heads * layer.attention.head_dim for layer in spec.layers)
+    return sum(numbers) * bytes_per_number

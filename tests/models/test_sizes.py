@@ -1,0 +1,33 @@
+"""Costs by hand, on a network small enough to count."""
+
+from dataclasses import replace
+
+import pytest
+
+from smelt.models.families import preset
+from smelt.models.sizes import cache_bytes, forward_flops, keys_seen
+
+
+def test_a_causal_row_sees_half_of_itself_and_a_window_no_more_than_its_size():
+    layer = preset("smelt-nano").layers[0]
+    windowed = replace(layer, attention=replace(layer.attention, window=2))
+    assert keys_seen(layer, 4) == (1 + 2 + 3 + 4) / 4
+    assert keys_seen(windowed, 4) == (1 + 2 + 2 + 2) / 4
+
+
+def test_work_is_two_flops_a_weight_and_two_products_with_the_keys_seen():
+    spec = preset("smelt-nano")  # width 64, two layers of two heads of 32, tied head over 512 tokens
+    weights = 2 * (4 * 64 * 64 + 3 * 64 * 192) + 512 * 64 + 5 * 64
+    assert forward_flops(spec, 9) == 2 * weights + 2 * 4 * 64 * 5
+
+
+def test_cache_has_keys_and_values_of_every_kv_head():
+    assert cache_bytes(preset("smelt-nano")) == 2 * 2 * 64 * 2
+    assert cache_bytes(preset("llama-3-8b")) == 131_072
+    assert cache_bytes(preset("llama-3-8b"), 4) == 262_144
+
+
+@pytest.mark.parametrize(("name", "billions"), [("gpt2-124m", 0.27), ("llama-2-7b", 14.3), ("mixtral-8x7b", 34.1)])
+def test_published_sizes_cost_about_two_flops_an_active_parameter(name, billions):
+    spec = preset(name)
+    assert forward_flops(spec, spec.max_seq_len) == pytest.approx(billions * 1e9, rel=0.02)
