@@ -59,7 +59,8 @@ class MixtureOfExperts(nn.Module):
 
     def route(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return scores (N, E) in fp32, and the weights and numbers of the experts taken (N, k)."""
-        scores = functional.linear(tokens.float(), self.router.weight.float())
+        with torch.autocast(tokens.device.type, enabled=False):
+            scores = functional.linear(tokens.float(), self.router.weight.float())
         weights, chosen = scores.softmax(dim=-1).topk(self.spec.experts_per_token, dim=-1)
         if self.spec.normalized:
             weights = weights / weights.sum(dim=-1, keepdim=True)

@@ -77,7 +77,8 @@ class Muon(torch.optim.Optimizer):
             buffers.append(state["momentum_buffer"])
         torch._foreach_lerp_(buffers, gradients, 1 - group["momentum"])
         nesterov = torch._foreach_lerp(gradients, buffers, group["momentum"])
-        updates = orthogonalize(torch.stack(nesterov).to(self.dtype)).to(parameters[0].dtype)
-        rows, columns = parameters[0].shape
+        rows, columns = parameters[0].shape[-2:]  # experts lie stacked, each one a matrix
+        matrices = torch.stack(nesterov).to(self.dtype).view(-1, rows, columns)
+        updates = orthogonalize(matrices).to(parameters[0].dtype).view(-1, *parameters[0].shape)
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(parameters, list(updates.unbind()), alpha=-group["lr"] * 0.2 * max(rows, columns) ** 0.5)

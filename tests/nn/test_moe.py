@@ -58,3 +58,11 @@ def test_impossible_mixtures_are_refused():
         MoESpec(FeedForwardSpec(6, "relu"), 2, 1)
     with pytest.raises(UsageError, match="a gate on a shared expert that is not there"):
         MoESpec(expert, 2, 1, gated_shared=True)
+
+
+def test_the_router_stays_in_fp32_under_autocast():
+    mixture, x = make(dim=16, hidden=8), torch.randn(1, 6, 16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, scores = mixture(x.bfloat16())
+    assert (out.dtype, scores.dtype) == (torch.bfloat16, torch.float32)
+    torch.testing.assert_close(scores[0], x[0].bfloat16().float() @ mixture.router.weight.T)

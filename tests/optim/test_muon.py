@@ -94,3 +94,15 @@ def test_saved_state_continues_bit_for_bit() -> None:
     steps(optimizer, weight, range(3, 6))
     steps(other, resumed, range(3, 6))
     assert torch.equal(weight, resumed)
+
+
+def test_stacked_matrices_move_as_they_would_alone() -> None:
+    stacked = nn.Parameter(matrix(3, 4, 6))
+    alone = [nn.Parameter(one.clone()) for one in stacked.detach()]
+    gradient = matrix(3, 4, 6, seed=1)
+    stacked.grad = gradient
+    for one, each in zip(alone, gradient, strict=True):
+        one.grad = each
+    for parameters in ([stacked], alone):
+        Muon(parameters, learning_rate=0.1, weight_decay=0.1).step()
+    torch.testing.assert_close(stacked, torch.stack(list(alone)))
