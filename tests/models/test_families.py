@@ -1,6 +1,8 @@
 """Families: both directions of config.json agree, and what cannot be honoured is refused with its value."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -195,3 +197,11 @@ def test_bands_of_a_window_see_no_further():
     torch.testing.assert_close(wide(ids).logits, build(spec_for("gpt2", Shape(61, 24, 2, 2, 40)), seed=1)(ids).logits)
     torch.testing.assert_close(narrow(ids).logits[0, :4], wide(ids).logits[0, :4])
     assert not torch.allclose(narrow(ids).logits[0, 4:], wide(ids).logits[0, 4:])
+
+
+def test_the_page_of_families_has_each_and_no_other():
+    page = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| ([\w-]+)", page, re.MULTILINE)
+    assert {row for row in rows if row[0] != "family"} == {
+        (name, family.model_types[0]) for name, family in FAMILIES.items()
+    }
