@@ -10,7 +10,8 @@ pairs, which have not gone once round within the old context; fast pairs have se
     ramp          the same with the mixture linear in the pair's number, and scores sharpened by the square of
                   0.1 ln(factor) + 1, since attention over more tokens is flatter
 
-Ref: arXiv:2306.15595 (linear). Ref: arXiv:2309.00071 (base: NTK-aware; ramp: YaRN). Ref: arXiv:2407.21783 (wavelength).
+Ref: arXiv:2306.15595 (linear). Ref: arXiv:2309.00071 (base: "NTK-aware", 3.1; wavelength: "NTK-by-parts", 3.2; ramp:
+YaRN, 3.4).
 """
 
 import math
