@@ -1,6 +1,7 @@
 """Laws of the decoder and its weight rules, over drawn shapes and texts."""
 
 import tempfile
+from dataclasses import replace
 
 import torch
 from hypothesis import given, settings
@@ -21,8 +22,10 @@ def models(draw: st.DrawFn) -> Decoder:
     """Draw a model of any family and odd shape."""
     family = draw(st.sampled_from(sorted(FAMILIES)))
     num_kv_heads, groups, half_head = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    if family == "gpt2":
+    if family.startswith("gpt"):
         groups = 1
+    if family.startswith("glm"):  # half a head turns in pairs
+        half_head *= 2
     num_heads = num_kv_heads * groups
     shape = Shape(
         vocab_size=draw(st.integers(2, 40)),
@@ -34,6 +37,8 @@ def models(draw: st.DrawFn) -> Decoder:
         hidden_dim=draw(st.integers(1, 20)),
         tied=draw(st.booleans()),
     )
+    if family == "gpt1":  # its layout knows nothing else
+        shape = replace(shape, hidden_dim=None, tied=True)
     return build(spec_for(family, shape), seed=draw(st.integers(0, 99)))
 
 
@@ -50,8 +55,12 @@ def test_editing_a_token_changes_no_earlier_logit(model, data):
     ids, place = draw_ids(data, model, num_tokens), data.draw(st.integers(0, num_tokens - 1))
     edited = ids.clone()
     edited[0, place] = (edited[0, place] + 1) % model.spec.vocab_size
-    before, after = model(ids).logits, model(edited).logits
-    assert torch.equal(before[:, :place], after[:, :place])
+    output = model(ids)
+    before, after = output.logits, model(edited).logits
+    if output.router:  # an expert's rows are one product, which may round otherwise when it has others
+        torch.testing.assert_close(before[:, :place], after[:, :place], atol=1e-5, rtol=1e-5)
+    else:
+        assert torch.equal(before[:, :place], after[:, :place])
     assert not torch.equal(before[:, place], after[:, place])
 
 
