@@ -9,6 +9,8 @@ Ref: Outrageously Large Neural Networks, arXiv:1701.06538. Ref: arXiv:2401.04088
 Ref: arXiv:2401.06066 (shared experts). Ref: MegaBlocks, arXiv:2211.15841 (grouped products).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -84,4 +86,41 @@ def _grouped(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
         spare = -rows.shape[1] % unit
         weights = functional.pad(weights, (0, spare, 0, -num_columns % unit))
         rows = functional.pad(rows, (0, spare))
-    return functional.grouped_mm(rows, weights.mT, offs=ends)[:, :num_columns]
+    out: Tensor = grouped_product(rows, weights, ends)
+    return out[:, :num_columns]
+
+
+# Operators of our own around torch's kernel: what it tells the compiler about shapes is for bf16 alone.
+@torch.library.custom_op("smelt::grouped_product", mutates_args=())
+def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """Multiply groups of rows (N, D), which end before `ends` (E,), by matrices (E, F, D): (N, F)."""
+    return functional.grouped_mm(rows, weights.mT, offs=ends)
+
+
+@torch.library.custom_op("smelt::grouped_outer", mutates_args=())
+def grouped_outer(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
+    """Sum the outer products of the rows of each group: (N, F), (N, D), (E,) -> (E, F, D)."""
+    return functional.grouped_mm(left.mT, right, offs=ends)
+
+
+@grouped_product.register_fake
+def _(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    return rows.new_empty(rows.shape[0], weights.shape[1])
+
+
+@grouped_outer.register_fake
+def _(left: Tensor, right: Tensor, ends: Tensor) -> Tensor:
+    return left.new_empty(ends.shape[0], left.shape[1], right.shape[1])
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+    rows, weights, ends = ctx.saved_tensors
+    grad = grad.contiguous()
+    return grouped_product(grad, weights.mT, ends), grouped_outer(grad, rows, ends), None
+
+
+grouped_product.register_autograd(_gradients, setup_context=_keep)

@@ -47,9 +47,10 @@ def test_norms_stand_where_the_placement_says(placement):
     torch.testing.assert_close(block(x, cos, sin, None)[0], expected)
 
 
+@pytest.mark.parametrize("name", ["smelt-nano", "mixtral-nano"])
 @pytest.mark.parametrize("masked", [False, True])
-def test_block_traces_without_graph_breaks(masked):
-    block, x, cos, sin = make()
+def test_block_traces_without_graph_breaks(masked, name):
+    block, x, cos, sin = make(name)
     segments = torch.tensor([[1, 1, 1, 2, 2, 2, 2], [0, 0, 1, 1, 1, 1, 1]])
     mask = segment_mask(segments, 7, torch.float32) if masked else None
     torch.compiler.reset()

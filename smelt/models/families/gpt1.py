@@ -14,7 +14,6 @@ from smelt.models.families.base import (
     HfConfig,
     Init,
     Shape,
-    hf_from_token_ids,
     refuse_other,
     require,
     token_ids_from_hf,
@@ -45,21 +44,11 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
 
 def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
     """Write the fields of config.json; its layout knows F = 4 D alone."""
-    layer = spec.layers[0]
-    return {
-        "architectures": ["OpenAIGPTLMHeadModel"],
-        "model_type": "openai-gpt",
-        "vocab_size": spec.vocab_size,
-        "n_positions": spec.max_seq_len,
-        "n_embd": spec.dim,
-        "n_layer": len(spec.layers),
-        "n_head": layer.attention.num_heads,
-        "afn": "relu" if layer.dense.activation == "relu" else "gelu",
-        "layer_norm_epsilon": layer.norm.eps,
-        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0),
-        "tie_word_embeddings": spec.tied,
-        **hf_from_token_ids(spec.token_ids),
-    }
+    relu = spec.layers[0].dense.activation == "relu"
+    found = {**gpt2.hf_from_spec(spec), "afn": "relu" if relu else "gelu"}
+    for name in ("n_inner", "activation_function"):
+        del found[name]
+    return {**found, "architectures": ["OpenAIGPTLMHeadModel"], "model_type": "openai-gpt"}
 
 
 def rules(spec: ModelSpec) -> Rules:
