@@ -162,16 +162,16 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
     if not path.is_file():
         raise CheckpointError(f"{directory} has no {CONFIG}", accepted="a directory in the Hugging Face layout")
     config = read_json(path)
-    if config.get("auto_map"):
-        raise CheckpointError(
-            f"{path}: auto_map asks to run code from the checkpoint, which smelt never does",
-            fix="use a checkpoint of a stock architecture",
-        )
     if config.get("quantization_config"):
         raise CheckpointError(f"{path}: quantization_config is not supported", accepted="plain weights")
     if "model_type" not in config:
         raise CheckpointError(f"{path} has no model_type", fix="use the config.json published with the weights")
     family, found = family_for(str(config["model_type"])), Fields(config)
+    if config.get("auto_map") and not family.own_code:
+        raise CheckpointError(
+            f"{path}: auto_map asks to run code from the checkpoint, which smelt never does",
+            fix="use a checkpoint of a stock architecture",
+        )
     spec = family.spec_from_hf(found)
     found.refuse_unread(family.name)
     return family, spec

@@ -1,11 +1,13 @@
 """Families: both directions of config.json agree, and what cannot be honoured is refused with its value."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from smelt.core.errors import CheckpointError, UsageError
 from smelt.models.build import build, count_active, count_parameters
@@ -76,6 +78,8 @@ PUBLISHED = {
     "qwen3-32b": 32_762_123_264,
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
+    "chatglm2-6b": 6_243_584_000,
+    "chatglm3-6b": 6_243_584_000,
     "glm-4-9b": 9_399_951_360,
     "glm-4-9b-chat": 9_399_951_360,
     "glm-4-9b-0414": 9_400_094_720,
@@ -205,3 +209,31 @@ def test_the_page_of_families_has_each_and_no_other():
     assert {row for row in rows if row[0] != "family"} == {
         (name, family.model_types[0]) for name, family in FAMILIES.items()
     }
+
+
+def test_chatglm_is_glm_under_other_names_whose_code_is_never_run(tmp_path):
+    shape = Shape(61, 48, 2, 4, 40, num_kv_heads=2, hidden_dim=20)
+    theirs = build(spec_for("glm", shape), seed=1)  # equal to transformers, by the parity tests
+    model = build(spec_for("chatglm", shape), seed=2)
+    with torch.no_grad():
+        for layer in (theirs, model):
+            for block in layer.blocks:
+                block.attention_norm.eps = block.feed_forward_norm.eps = layer.norm.eps = 1e-5
+    model.load_state_dict(theirs.state_dict())
+    save_model(model, tmp_path)
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        layer = "transformer.encoder.layers.1."
+        assert file.get_slice(layer + "self_attention.query_key_value.weight").get_shape() == [96, 48]
+        assert file.get_slice(layer + "self_attention.query_key_value.bias").get_shape() == [96]
+        assert file.get_slice(layer + "mlp.dense_h_to_4h.weight").get_shape() == [40, 48]
+        qkv = file.get_tensor(layer + "self_attention.query_key_value.weight")
+    assert torch.equal(qkv[48:72], theirs.blocks[1].attention.key.weight)
+    path, ids = tmp_path / "config.json", torch.arange(30).view(2, 15)
+    config = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**config, "auto_map": {"AutoModel": "modeling_chatglm.ChatGLM"}, "bias_dropout_fusion": True})
+    )
+    torch.testing.assert_close(load_model(tmp_path)(ids).logits, theirs(ids).logits)
+    path.write_text(json.dumps({**config, "add_bias_linear": True}))
+    with pytest.raises(CheckpointError, match="add_bias_linear = True is not supported"):
+        load_model(tmp_path)

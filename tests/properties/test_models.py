@@ -24,7 +24,7 @@ def models(draw: st.DrawFn) -> Decoder:
     num_kv_heads, groups, half_head = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     if family.startswith("gpt"):
         groups = 1
-    if family.startswith("glm"):  # half a head turns in pairs
+    if "glm" in family:  # half a head turns in pairs
         half_head *= 2
     num_heads = num_kv_heads * groups
     shape = Shape(

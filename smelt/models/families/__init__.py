@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from smelt.core.errors import CheckpointError, UsageError, nearest
 from smelt.models.families.base import Family, Shape, check_same
+from smelt.models.families.chatglm import CHATGLM
 from smelt.models.families.gemma import GEMMA
 from smelt.models.families.gemma2 import GEMMA2
 from smelt.models.families.gemma3 import GEMMA3
@@ -26,7 +27,8 @@ from smelt.nn.spec import ModelSpec
 __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
 _TABLE = (
-    GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, GLM, GLM4, GEMMA, GEMMA2, GEMMA3, NOVEL,
+    GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, GLM, GLM4, GEMMA, GEMMA2, GEMMA3,
+    NOVEL,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 

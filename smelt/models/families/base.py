@@ -91,7 +91,10 @@ class Init:
 
 @dataclass(frozen=True)
 class Family:
-    """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out."""
+    """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out.
+
+    `own_code` is true of layouts whose published files all name code of their own, which the family stands for.
+    """
 
     name: str
     model_types: tuple[str, ...]
@@ -102,6 +105,7 @@ class Family:
     init: Init
     prefix: str = ""
     presets: Mapping[str, ModelSpec] = field(default_factory=dict)
+    own_code: bool = False
 
 
 def refuse_other(config: HfConfig, accepted: Mapping[str, tuple[Any, ...]], within: str = "") -> None:

@@ -32,6 +32,9 @@ NAMES = {
 }
 """Our names of the parts of a layer and the usual ones in published files."""
 
+OUTER = {"token_embedding": "model.embed_tokens", "blocks": "model.layers", "norm": "model.norm", "head": "lm_head"}
+"""The same for what is not in a layer, and for the layers."""
+
 
 def read_shape(config: HfConfig, *, tied: bool = False, max_seq_len: int = 2048) -> Shape:
     """Read the sizes; `tied` and `max_seq_len` are what a file means that does not say."""
@@ -193,17 +196,16 @@ def named_rules(
     spec: ModelSpec,
     names: Mapping[str, str] = NAMES,
     *,
-    norm: str = "model.norm",
+    outer: Mapping[str, str] = OUTER,
     fused: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Rules:
     """List the rules of a spec whose parts have their own names in published files, by a table of parts.
 
-    `fused` names theirs that hold several of ours, one below the other.
+    `outer` names what lies outside the layers and the layers themselves; `fused` names theirs that hold several of
+    ours, one below the other.
     """
-    head = "lm_head.weight"
-    found: list[Rule | Tie | Ignore] = [Ignore("model.layers.*.self_attn.rotary_emb.inv_freq")]
-    found += [Tie(head, "model.embed_tokens.weight")] if spec.tied else []
-    outer = {"token_embedding": "model.embed_tokens", "norm": norm, "head": "lm_head"}
+    found: list[Rule | Tie | Ignore] = [Ignore("*rotary*.inv_freq")]
+    found += [Tie(f"{outer['head']}.weight", f"{outer['token_embedding']}.weight")] if spec.tied else []
     whole = {part: (theirs, parts) for theirs, parts in (fused or {}).items() for part in parts}
     rows = parameter_rows(spec)
     for name in rows:
@@ -214,10 +216,10 @@ def named_rules(
         _, index, inner = part.split(".", 2)
         theirs, parts = whole.get(inner, ("", ()))
         if inner in names:
-            found.append(rename(f"model.layers.{index}.{names[inner]}.{kind}", name))
+            found.append(rename(f"{outer['blocks']}.{index}.{names[inner]}.{kind}", name))
         elif parts and inner == parts[0]:
             ours = [f"blocks.{index}.{each}.{kind}" for each in parts]
-            found.append(split(f"model.layers.{index}.{theirs}.{kind}", ours, [rows[each] for each in ours]))
+            found.append(split(f"{outer['blocks']}.{index}.{theirs}.{kind}", ours, [rows[each] for each in ours]))
     return tuple(found)
 
 
