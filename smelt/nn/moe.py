@@ -9,6 +9,7 @@ Ref: Outrageously Large Neural Networks, arXiv:1701.06538. Ref: arXiv:2401.04088
 Ref: arXiv:2401.06066 (shared experts). Ref: MegaBlocks, arXiv:2211.15841 (grouped products).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -27,9 +28,9 @@ class MixtureOfExperts(nn.Module):
         self.spec = spec
         experts, hidden = spec.num_experts, spec.expert.hidden_dim
         self.router = nn.Linear(dim, experts, bias=False)
-        self.gate = nn.Parameter(torch.empty(experts, hidden, dim))
-        self.up = nn.Parameter(torch.empty(experts, hidden, dim))
-        self.down = nn.Parameter(torch.empty(experts, dim, hidden))
+        self.gate = _matrices(experts, hidden, dim)
+        self.up = _matrices(experts, hidden, dim)
+        self.down = _matrices(experts, dim, hidden)
         self.shared = None if spec.shared is None else GatedFeedForward(spec.shared, dim)
         self.shared_gate = nn.Linear(dim, 1, bias=False) if spec.gated_shared else None
         self.activation = GATES[spec.expert.activation]
@@ -73,6 +74,12 @@ class MixtureOfExperts(nn.Module):
             return out
         shared: Tensor = self.shared(tokens)
         return out + (shared if self.shared_gate is None else torch.sigmoid(self.shared_gate(tokens)) * shared)
+
+
+def _matrices(num_experts: int, num_rows: int, num_columns: int) -> nn.Parameter:
+    """Make stacked matrices (E, rows, columns), drawn as torch's Linear draws one."""
+    bound = 1 / math.sqrt(num_columns)
+    return nn.Parameter(torch.empty(num_experts, num_rows, num_columns).uniform_(-bound, bound))
 
 
 def _grouped(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
