@@ -178,6 +178,8 @@ def span(first: int, last: int) -> str:
 
 def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
     """Yield what a block does, in order."""
+    from smelt.nn.spec import MoESpec
+
     names = {
         "pre": "before",
         "post": "behind, on the stream",
@@ -186,8 +188,6 @@ def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
     }
     yield f"{norm_words(layer.norm)} {names[layer.placement]}"
     yield f"attention: {attention_words(layer.attention)}"
-    from smelt.nn.spec import MoESpec
-
     forward = layer.feed_forward
     if not isinstance(forward, MoESpec):
         yield f"feed-forward: {forward_words(forward, dim)}"

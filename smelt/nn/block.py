@@ -59,7 +59,8 @@ class Block(nn.Module):
 
     def _feed(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         if isinstance(self.feed_forward, MixtureOfExperts):
-            return self.feed_forward.forward(x)
+            found: tuple[Tensor, Tensor] = self.feed_forward(x)
+            return found
         return self.feed_forward(x), None
 
 

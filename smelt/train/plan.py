@@ -85,10 +85,11 @@ def activation_bytes(
     """
     tokens = micro_rows * max_seq_len
     products = uses_products(max_seq_len, max_seq_len, dtype, torch.device(runtime.device()))
-    per_layer = [
-        11 * spec.dim + 4 * hidden_per_token(layer) + products * 3 * max_seq_len * layer.attention.num_heads
-        for layer in spec.layers
-    ]
+    per_layer = []
+    for layer in spec.layers:
+        kind = layer.attention
+        keeps_weights = products or kind.softcap is not None or kind.sinks  # which the fused kernel does not know
+        per_layer.append(11 * spec.dim + 4 * hidden_per_token(layer) + keeps_weights * 3 * max_seq_len * kind.num_heads)
     kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
     mask = micro_rows * max_seq_len * max_seq_len
     logits = 3 * min(CHUNK_ROWS, tokens) * spec.vocab_size

@@ -42,6 +42,16 @@ def test_the_objective_adds_the_weighted_losses_of_every_layer():
     assert metrics == pytest.approx({"router_balance": 21 * balance.item(), "router_z": 21 * z.item()})
 
 
+def test_a_measurement_is_the_cross_entropy_alone():
+    model, ids = build(preset("mixtral-nano"), seed=0), torch.arange(24).view(2, 12)
+    batch = TokenBatch(ids, ids, None, None)
+    with torch.no_grad():
+        loss, metrics = TokenCrossEntropy(balance=9.0, z=9.0)(model, batch)
+        expected = torch.nn.functional.cross_entropy(model(ids).logits.flatten(0, 1), ids.flatten(), reduction="sum")
+    torch.testing.assert_close(loss, expected)
+    assert metrics == {}
+
+
 def test_bounded_logits_have_the_gradient_of_the_plain_formula():
     generator = torch.Generator().manual_seed(0)
     hidden, weight = (torch.randn(n, 6, generator=generator, requires_grad=True) for n in (9, 11))

@@ -107,7 +107,8 @@ def reference(model: Decoder, batch: TokenBatch) -> Tensor:
 class TokenCrossEntropy:
     """The objective of pretraining and of supervised fine-tuning: they differ in which labels are masked.
 
-    Where layers are mixtures of experts, `balance` times the balance loss and `z` times the z loss are added.
+    Where layers are mixtures of experts, `balance` times the balance loss and `z` times the z loss are added in
+    training; a measurement, which takes no gradient, is the cross-entropy alone.
     """
 
     def __init__(self, balance: float = 0.01, z: float = 0.001) -> None:
@@ -123,7 +124,7 @@ class TokenCrossEntropy:
         hidden = output.hidden.flatten(0, 1)  # (B*T, D)
         labels = batch.labels.flatten()
         loss = cross_entropy_sum(hidden, model.head_weight, model.head_bias, labels, model.spec.logit_softcap)
-        if not output.router:
+        if not output.router or not torch.is_grad_enabled():
             return loss, {}
         mixtures = [layer.feed_forward for layer in model.spec.layers if isinstance(layer.feed_forward, MoESpec)]
         # Each layer's tokens, without padding: (N, E)
