@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 FLOPS_PER_PARAMETER = 6  # a token's forward pass multiplies and adds once with each, the backward pass twice
 REPEAT_DECAY = 15.387756  # R* of repeated text: after so many passes more, a token is worth 1/e of a new one
 FEW_PASSES = 4  # up to here repeated text was found almost as good as new
+FITTED_PARAMETERS, FITTED_TOKENS = (7e7, 1.6e10), (5e9, 5e11)  # the runs behind both published laws
 HYPERPARAMETER_RANGE_FLOPS = (1e17, 2e19)  # where `batch_tokens` and `learning_rate` were measured
 GRID_POINTS = 4096
 
@@ -73,7 +74,7 @@ LAWS = {
     "chinchilla": ScalingLaw(E=1.69337368, A=406.401018, alpha=0.33917084, B=410.722827, beta=0.2849083),
 }
 """Published constants. `chinchilla` is the parametric fit of Hoffmann et al. before they rounded it for print;
-`besiroglu` fits the same runs anew, and unlike the former agrees with their two other methods (20 tokens a parameter)."""
+`besiroglu` fits the same runs anew, and unlike the former agrees with their other methods: 20 tokens a parameter."""
 
 
 def effective_tokens(tokens: Number, unique_tokens: float) -> Number:

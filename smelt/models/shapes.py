@@ -1,8 +1,8 @@
 """From a number of parameters to a model that exists: depth, width and heads of a family, counted exactly.
 
 Within a wide range loss depends on the shape hardly at all, so the shape nearest in size wins, and among those about
-equally near the one whose width is nearest to 64 times its depth. Sizes of heads are those that kernels like. Counting
-costs a few milliseconds a width: parameters grow by the same number with each layer, so two counts give all depths.
+equally near the one with the usual ratio of width to depth, 64 in small models and 128 in large ones. Counting costs a
+few milliseconds a width: parameters grow by the same number with each layer, so two counts give all depths.
 
 Ref: Scaling Laws for Neural Language Models, arXiv:2001.08361, 3.1 (shape).
 """
@@ -18,9 +18,9 @@ from smelt.models.build import count_parameters, describe
 from smelt.models.families import Shape, spec_for
 from smelt.nn.spec import ModelSpec, MoESpec
 
-WIDTH_PER_LAYER = 64  # GPT-2 and 3, Llama and Qwen lie between 50 and 130
-WIDEST_PER_LAYER, NARROWEST_PER_LAYER = 128, 24
-ASPECT_WEIGHT = 0.03  # a factor of e in the aspect counts as much as 3 % of the size
+WIDTH_PER_LAYER, WIDTH_PER_LAYER_WIDE = 64, 128  # published models lie around the one below width 2,048, then the other
+WIDEST_PER_LAYER, NARROWEST_PER_LAYER = 160, 24
+ASPECT_WEIGHT = 0.1  # a factor of e in the aspect counts as much as 10 % of the size
 MAX_DIM = 16_384
 TABLES = ("token_embedding.weight", "position_embedding.weight", "head.weight")
 
@@ -36,9 +36,10 @@ def shape_near(parameters: float, *, family: str, vocab_size: int, max_seq_len: 
         shape = Shape(vocab_size, dim, 1, num_heads, max_seq_len, tied=True)
         shallow, deeper = (count_parameters(_of_depth(family, shape, depth)) for depth in (1, 2))
         per_layer, rest = deeper - shallow, 2 * shallow - deeper
+        usual = WIDTH_PER_LAYER if dim < 2048 else WIDTH_PER_LAYER_WIDE
         for depth in depths(dim):
             size = rest + depth * per_layer
-            cost = abs(math.log(size / parameters)) + ASPECT_WEIGHT * abs(math.log(dim / depth / WIDTH_PER_LAYER))
+            cost = abs(math.log(size / parameters)) + ASPECT_WEIGHT * abs(math.log(dim / depth / usual))
             if cost < lowest:
                 best, lowest = (shape, depth), cost
         if rest + depths(dim)[0] * per_layer > 2 * parameters:
@@ -58,8 +59,8 @@ def widths() -> Iterator[tuple[int, int]]:
 
 
 def depths(dim: int) -> range:
-    """Return the depths that go with a width."""
-    return range(max(1, math.ceil(dim / WIDEST_PER_LAYER)), max(2, dim // NARROWEST_PER_LAYER) + 1)
+    """Return the depths that go with a width; one layer is never enough, since it cannot build upon itself."""
+    return range(max(2, math.ceil(dim / WIDEST_PER_LAYER)), max(2, dim // NARROWEST_PER_LAYER) + 1)
 
 
 def count_without_tables(spec: ModelSpec) -> int:

@@ -11,15 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+from smelt.core.config import to_yaml, validate
 from smelt.core.errors import UsageError
+from smelt.core.storage import atomic_write_text
 from smelt.models.build import blank, count_parameters
 from smelt.models.families import Shape, spec_for
 from smelt.models.scaling_fit import FittedLaw
 from smelt.models.scaling_laws import (
     FEW_PASSES,
+    FITTED_PARAMETERS,
+    FITTED_TOKENS,
     HYPERPARAMETER_RANGE_FLOPS,
     ScalingLaw,
     batch_tokens,
@@ -29,11 +34,13 @@ from smelt.models.scaling_laws import (
 from smelt.models.shapes import count_without_tables, shape_near
 from smelt.models.sizes import forward_flops
 from smelt.nn.spec import ModelSpec
+from smelt.train.finished import RunGroup
 from smelt.train.plan import MEMORY_LIMIT, Plan, gigabytes, make_plan
+from smelt.train.stages.pretrain import PretrainRecipe
 
 MAX_ROUNDS = 6  # of choosing a model for a rate and measuring the rate of that model
 FIRST_GUESS = 1e6  # parameters of the model whose rate begins those rounds
-FAR_OFF = 0.1  # a size that differs by more from the best is worth a word
+FAR_OFF = 0.15  # a size that differs by more from the best is worth a word
 FAR_AHEAD = 10.0  # so many times the work of the largest run is worth a word
 
 Rate = Callable[[ModelSpec], float]  # FLOP/s at which a model trains
@@ -211,23 +218,70 @@ def fitting(spec: ModelSpec, tokens: int, batch_rows: int, budget: Budget) -> Pl
         micro_rows = -(-micro_rows // 2)
 
 
-def notes(
-    plan: RunPlan, budget: Budget, law: ScalingLaw | FittedLaw, largest_flops: float | None
-) -> Iterator[str]:
+def notes(plan: RunPlan, budget: Budget, law: ScalingLaw | FittedLaw, largest_flops: float | None) -> Iterator[str]:
     """Yield what a reader of a plan should doubt."""
     if isinstance(law, ScalingLaw):
         yield "the loss is that of the law's own text and tokenizer, not of yours; with --runs it is of yours"
+        (small, large), (short, long) = FITTED_PARAMETERS, FITTED_TOKENS
+        if not (small <= plan.parameters <= large and short <= plan.tokens <= long):
+            yield (
+                f"the law was fitted from {small:.0e} to {large:.1e} parameters and {short:.0e} to {long:.0e} tokens; "
+                "this is outside"
+            )
     elif largest_flops is not None and plan.flops > FAR_AHEAD * largest_flops:
         yield f"the plan is {plan.flops / largest_flops:,.0f} times the work of the largest run that was fitted"
     off = plan.parameters / plan.best_parameters - 1
     if abs(off) > FAR_OFF:
-        least = "a smaller vocabulary allows smaller ones" if off > 0 else "larger ones are not offered"
-        yield f"the nearest model is {abs(off):.0%} {'larger' if off > 0 else 'smaller'} than the best; {least}"
+        how = "larger" if off > 0 else "smaller"
+        yield f"the nearest model with this vocabulary is {abs(off):.0%} {how} than the best"
     low, high = HYPERPARAMETER_RANGE_FLOPS
-    if not low <= plan.flops <= high:
+    if not low * (1 - FAR_OFF) <= plan.flops <= high * (1 + FAR_OFF):
         yield f"batch and learning rate follow laws measured from {low:.0e} to {high:.0e} FLOPs; this is outside"
     passes = 0.0 if budget.unique_tokens is None else plan.tokens / budget.unique_tokens
     if passes > FEW_PASSES:
         yield f"the text is read {passes:,.1f} times; beyond {FEW_PASSES} reading again teaches little"
     if plan.memory.memory_bytes > MEMORY_LIMIT * plan.memory.free_bytes:
         yield f"it does not fit here: {gigabytes(plan.memory.memory_bytes)} of {gigabytes(plan.memory.free_bytes)} free"
+
+
+def recipe_for(
+    plan: RunPlan, group: RunGroup, *, name: str, data: str | None = None, tokenizer: str | None = None
+) -> PretrainRecipe:
+    """Return the recipe of a plan; what the plan does not say is as in the largest of the runs, or as by default.
+
+    Raises:
+        UsageError: there are no runs, and no text or tokenizer is named.
+    """
+    last = group.runs[-1].recipe if group.runs else None
+    text, cut = data or (last and last.data), tokenizer or (last and last.tokenizer)
+    if text is None or cut is None:
+        raise UsageError("a recipe needs text and a tokenizer", accepted="--data TEXT --tokenizer TOKENIZER, or --runs")
+    shape = plan.shape
+    settings = {} if last is None else last.model_dump(exclude={"steps", "micro_rows", "model", "dtype", "compile"})
+    if data is not None:
+        settings["validation"] = None  # that of the runs was held out of other text
+    micro_rows = plan.memory.micro_rows
+    settings |= {
+        "name": name,
+        "data": text,
+        "tokenizer": cut,
+        "model": {
+            "family": plan.spec.family,
+            "dim": shape.dim,
+            "num_layers": shape.num_layers,
+            "num_heads": shape.num_heads,
+        },
+        "max_seq_len": shape.max_seq_len,
+        "batch_rows": plan.batch_rows,
+        "micro_rows": None if micro_rows == plan.batch_rows else micro_rows,
+        "steps": plan.steps,
+        "optimizer": {**settings.get("optimizer", {}), "learning_rate": plan.learning_rate},
+    }
+    return validate(PretrainRecipe, settings, source="the plan")
+
+
+def write_recipe(path: Path, recipe: PretrainRecipe) -> None:
+    """Write a recipe; raises UsageError where there is no such directory."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path}: there is no directory {path.parent}", fix="make it, or choose another")
+    atomic_write_text(path, to_yaml(recipe))

@@ -41,7 +41,9 @@ class FinishedRun:
     loss: float
     flops: float
     flops_per_second: float
+    family: str
     vocab_size: int
+    max_seq_len: int
     tokenizer: str  # fingerprint
     bytes_per_token: float  # of the held-out text
 
@@ -100,6 +102,12 @@ def read_runs(paths: Sequence[Path]) -> RunGroup:
     return RunGroup(tuple(chosen), tuple(skipped))
 
 
+def rate_of_nearest(group: RunGroup, parameters: int) -> float:
+    """Return the FLOP/s of the run whose size is nearest."""
+    nearest = min(group.runs, key=lambda run: abs(math.log(run.parameters / parameters)))
+    return nearest.flops_per_second
+
+
 def run_directories(path: Path) -> list[Path]:
     """Return a run itself, or the runs right below a directory."""
     if (path / "recipe.yaml").is_file():
@@ -143,7 +151,9 @@ def read_run(path: Path) -> tuple[FinishedRun, tuple[object, ...]]:
         loss=losses[-1],
         flops=flops,
         flops_per_second=flops / last["seconds"],
+        family=spec.family,
         vocab_size=train.vocab_size,
+        max_seq_len=recipe.max_seq_len,
         tokenizer=train.tokenizer_fingerprint,
         bytes_per_token=validation.num_text_bytes / validation.num_tokens,
     )
