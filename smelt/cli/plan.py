@@ -6,7 +6,7 @@ predicts for the next one has an interval. The plan can be written as a recipe f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,8 +68,9 @@ def plan(
         say(f"left out: {path} {reason}")
     own = law is None and bool(runs or more)
     named, chosen = (OWN, fitted(group)) if own else published(law or DEFAULT_LAW)
-    given = {"family": family, "vocab_size": vocab_size, "max_seq_len": max_seq_len, "tokenizer": tokenizer}
-    budget = make_budget(group, given, own=own, flops=flops, hours=hours, tokens=tokens, unique_tokens=unique_tokens)
+    given = {"family": family, "vocab_size": vocabulary(vocab_size, tokenizer), "max_seq_len": max_seq_len}
+    amounts = {"flops": flops, "hours": hours, "tokens": tokens, "unique_tokens": unique_tokens}
+    budget = make_budget(group, given, amounts, own=own)
     largest = group.runs[-1].flops if own else None
     made = plan_run(budget, chosen, rate=choose_rate(group, budget, rate, measure), largest_flops=largest)
     if out is not None:
@@ -82,9 +83,9 @@ def plan(
         print_json(as_values(made, named, chosen, group, out))
         return
     show(made, named, chosen, group)
-    for what, path in (("plot", plot), ("recipe", out)):
-        if path is not None:
-            print(f"{what:<14}{path}")
+    for what, written in (("plot", plot), ("recipe", out)):
+        if written is not None:
+            print(f"{what:<15}{written}")
 
 
 def fitted(group: RunGroup) -> FittedLaw:
@@ -103,25 +104,30 @@ def published(name: str) -> tuple[str, ScalingLaw]:
     return name, LAWS[name]
 
 
-def make_budget(group: RunGroup, given: dict[str, Any], *, own: bool, **amounts: float | None) -> Budget:
+def vocabulary(vocab_size: int | None, tokenizer: str | None) -> int | None:
+    """Return the vocabulary that is asked for, by number or by a tokenizer; raises UsageError for both."""
+    from smelt.train.stages.pretrain import open_tokenizer
+
+    if tokenizer is None:
+        return vocab_size
+    if vocab_size is not None:
+        raise UsageError("--vocab-size and --tokenizer", accepted="one of the two")
+    return open_tokenizer(tokenizer).vocab_size
+
+
+def make_budget(group: RunGroup, given: Mapping[str, Any], amounts: Mapping[str, float | None], *, own: bool) -> Budget:
     """Return the budget, with what is not given taken from the largest run.
 
     Raises:
-        UsageError: two vocabularies, or a setting that the runs of the law did not have.
+        UsageError: a setting that the runs of a fitted law did not have.
     """
     from smelt.core import runtime
     from smelt.optim.build import OptimizerRecipe
     from smelt.train.budget import Budget
-    from smelt.train.stages.pretrain import open_tokenizer
 
-    tokenizer = given.pop("tokenizer")
-    if tokenizer is not None:
-        if given["vocab_size"] is not None:
-            raise UsageError("--vocab-size and --tokenizer", accepted="one of the two")
-        given["vocab_size"] = open_tokenizer(tokenizer).vocab_size
     last = group.runs[-1] if group.runs else None
     usual = {"family": DEFAULT_FAMILY, "vocab_size": DEFAULT_VOCABULARY, "max_seq_len": DEFAULT_CONTEXT}
-    sizes = {name: getattr(last, name, default) for name, default in usual.items()}
+    sizes: dict[str, Any] = {name: getattr(last, name, default) for name, default in usual.items()}
     for name, value in given.items():
         if own and value not in (None, sizes[name]):
             raise UsageError(
@@ -130,10 +136,11 @@ def make_budget(group: RunGroup, given: dict[str, Any], *, own: bool, **amounts:
                 fix="leave it out, or plan by a published law with --law",
             )
         sizes[name] = sizes[name] if value is None else value
-    if amounts["unique_tokens"] is None and last is not None:
-        amounts["unique_tokens"] = last.unique_tokens
+    quantities: dict[str, Any] = dict(amounts)
+    if quantities["unique_tokens"] is None and last is not None:
+        quantities["unique_tokens"] = last.unique_tokens
     optimizer = (OptimizerRecipe() if last is None else last.recipe.optimizer).name
-    return Budget(**amounts, **sizes, optimizer=optimizer, dtype=runtime.training_dtype())
+    return Budget(**quantities, **sizes, optimizer=optimizer, dtype=runtime.training_dtype())
 
 
 def choose_rate(group: RunGroup, budget: Budget, rate: float | None, measure: bool) -> Rate | None:

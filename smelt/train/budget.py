@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -35,7 +36,7 @@ from smelt.models.shapes import count_without_tables, shape_near
 from smelt.models.sizes import forward_flops
 from smelt.nn.spec import ModelSpec
 from smelt.train.finished import RunGroup
-from smelt.train.plan import MEMORY_LIMIT, Plan, gigabytes, make_plan
+from smelt.train.plan import MEMORY_LIMIT, Plan, bytes_of, gigabytes, make_plan
 from smelt.train.stages.pretrain import PretrainRecipe
 
 MAX_ROUNDS = 6  # of choosing a model for a rate and measuring the rate of that model
@@ -58,7 +59,7 @@ class Budget:
     max_seq_len: int = 256
     unique_tokens: float | None = None
     """New tokens there are; reading them again counts for less."""
-    optimizer: str = "muon"
+    optimizer: Literal["adamw", "muon"] = "muon"
     dtype: torch.dtype = torch.float32
 
     def check(self) -> None:
@@ -202,20 +203,20 @@ def split(flops: float, law: ScalingLaw, budget: Budget) -> tuple[float, float]:
 
 def fitting(spec: ModelSpec, tokens: int, batch_rows: int, budget: Budget) -> Plan:
     """Return what the run costs in memory, in micro-batches of half the rows until it fits or a row is left."""
-    model, micro_rows = blank(spec, device="meta"), batch_rows
-    while True:
-        plan = make_plan(
-            model,
-            tokens=tokens,
-            micro_rows=micro_rows,
-            max_seq_len=spec.max_seq_len,
-            gradient_checkpointing=False,
-            optimizer=budget.optimizer,
-            dtype=budget.dtype,
-        )
-        if plan.memory_bytes <= MEMORY_LIMIT * plan.free_bytes or micro_rows == 1:
-            return plan
-        micro_rows = -(-micro_rows // 2)
+    plan = make_plan(
+        blank(spec, device="meta"),
+        tokens=tokens,
+        micro_rows=batch_rows,
+        max_seq_len=spec.max_seq_len,
+        gradient_checkpointing=False,
+        optimizer=budget.optimizer,
+        dtype=budget.dtype,
+    )
+    lasting = plan.memory_bytes - bytes_of(plan, spec)
+    while plan.memory_bytes > MEMORY_LIMIT * plan.free_bytes and plan.micro_rows > 1:
+        plan = replace(plan, micro_rows=-(-plan.micro_rows // 2))
+        plan = replace(plan, memory_bytes=lasting + bytes_of(plan, spec))
+    return plan
 
 
 def notes(plan: RunPlan, budget: Budget, law: ScalingLaw | FittedLaw, largest_flops: float | None) -> Iterator[str]:

@@ -153,7 +153,7 @@ def test_no_shape_is_nearer_than_a_tenth() -> None:
 def test_mixtures_and_unknown_families_are_refused() -> None:
     with pytest.raises(UsageError, match="family 'mixtral' is made of mixtures"):
         shape_near(1e7, family="mixtral", vocab_size=300, max_seq_len=64)
-    with pytest.raises(UsageError, match="no family 'lama'. Did you mean 'llama'"):
+    with pytest.raises(UsageError, match=r"no family 'lama'\. Did you mean 'llama'"):
         shape_near(1e7, family="lama", vocab_size=300, max_seq_len=64)
 
 
