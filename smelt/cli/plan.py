@@ -188,7 +188,8 @@ def rows_of(plan: RunPlan, name: str, law: ScalingLaw | FittedLaw, group: RunGro
             for low, high in [law.interval(lambda one, letter=letter: getattr(one, letter))]  # type: ignore[misc]
         ]
         yield "  90 % within", ", ".join(parts)
-    yield "best N, D", f"{plan.best_parameters:,.0f} parameters, {plan.best_tokens:,.0f} tokens"
+    span = "" if plan.best_interval is None else " ({:,.0f} to {:,.0f} in 90 %)".format(*plan.best_interval)
+    yield "best N, D", f"{plan.best_parameters:,.0f} parameters{span}, {plan.best_tokens:,.0f} tokens"
     shape = plan.shape
     sizes = f"{shape.num_layers} layers of width {shape.dim}, {shape.num_heads} heads, vocabulary {shape.vocab_size:,}"
     yield "model", f"{plan.spec.family}, {sizes}"
@@ -249,6 +250,7 @@ def as_values(
         "parameters_in_blocks": plan.parameters_without_tables,
         "best_parameters": plan.best_parameters,
         "best_tokens": plan.best_tokens,
+        "best_parameters_interval": plan.best_interval,
         "memory_bytes": plan.memory.memory_bytes,
         "loss": plan.loss,
         "loss_interval": plan.loss_interval,

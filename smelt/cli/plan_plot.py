@@ -77,7 +77,7 @@ def draw_valley(axes: Any, plan: RunPlan, budget: Budget, law: ScalingLaw | Fitt
     axes.axvline(best, color=VALLEY, linewidth=1, linestyle="--", label=label)
     mark(axes, plan.parameters, plan, label=f"plan: {amount(plan.parameters)} on {amount(plan.tokens)} tokens")
     axes.set(xscale="log", xlabel="parameters", title=f"6 N D = {work:.2g} FLOPs, split in all ways")
-    axes.legend(frameon=False, loc="upper center")
+    axes.legend(loc="upper center", framealpha=1, edgecolor="none")
 
 
 def counted(tokens: NDArray[np.float64], budget: Budget) -> NDArray[np.float64]:

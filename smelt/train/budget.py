@@ -26,6 +26,7 @@ from smelt.models.scaling_laws import (
     FEW_PASSES,
     FITTED_PARAMETERS,
     FITTED_TOKENS,
+    FLOPS_PER_PARAMETER,
     HYPERPARAMETER_RANGE_FLOPS,
     ScalingLaw,
     batch_tokens,
@@ -82,6 +83,8 @@ class RunPlan:
     spec: ModelSpec
     best_parameters: float
     best_tokens: float
+    best_interval: tuple[float, float] | None
+    """Where N may lie by a fitted law, in 90 %."""
     parameters: int
     parameters_without_tables: int
     tokens: int
@@ -141,6 +144,7 @@ def plan_run(
         spec=spec,
         best_parameters=best_parameters,
         best_tokens=best_tokens,
+        best_interval=best_interval(law, budget, best_parameters * best_tokens) if isinstance(law, FittedLaw) else None,
         parameters=parameters,
         parameters_without_tables=count_without_tables(spec),
         tokens=tokens,
@@ -199,6 +203,14 @@ def split(flops: float, law: ScalingLaw, budget: Budget) -> tuple[float, float]:
     if budget.unique_tokens is None:
         return law.best_split(flops)
     return law.best_split_repeating(flops, budget.unique_tokens)
+
+
+def best_interval(law: FittedLaw, budget: Budget, product: float) -> tuple[float, float]:
+    """Return where the best N lies for the samples of a fitted law, given N D, or D where that is the budget."""
+    if budget.tokens is not None:
+        tokens = counting(budget.tokens, budget)
+        return law.interval(lambda one: one.best_parameters(tokens))
+    return law.interval(lambda one: split(FLOPS_PER_PARAMETER * product, one, budget)[0])
 
 
 def fitting(spec: ModelSpec, tokens: int, batch_rows: int, budget: Budget) -> Plan:

@@ -95,6 +95,8 @@ def test_a_law_is_fitted_to_runs_and_predicts_the_next(smelt: Smelt, runs: Path)
     assert made["loss"] == pytest.approx(true, rel=1e-3)
     low, high = made["loss_interval"]
     assert low <= made["loss"] <= high
+    low, high = made["best_parameters_interval"]
+    assert low <= made["best_parameters"] <= high
     assert made["model"]["vocab_size"] == VOCABULARY and made["model"]["max_seq_len"] == MAX_SEQ_LEN
     assert len(made["runs"]) == 9
     nearest = read_run(runs / "d128-3200")[0]
