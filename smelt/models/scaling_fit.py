@@ -76,7 +76,8 @@ def fit(runs: Sequence[Observation], *, num_samples: int = NUM_SAMPLES, seed: in
     logs = np.log(table)
     centre = logs[:, :2].mean(axis=0)
     places, targets = logs[:, :2] - centre, logs[:, 2]
-    best = _best(*_search(_starts(targets), places, targets[None]))
+    found, losses = _search(_starts(targets), places, targets[None])
+    best = found[np.argmin(losses)]
     predicted = _predict(best[None], places)[0]
     random, freedom = np.random.default_rng(seed), len(runs) - NUM_CONSTANTS
     # A few residuals hardly say how large the scatter is; drawing it from chi-square makes the intervals Student's.
@@ -165,10 +166,6 @@ def _starts(targets: Floats) -> Floats:
     floor = share * losses.min()
     half = np.log((losses.mean() - floor) / 2)
     return np.stack([half, half, np.log(floor), alpha, beta], axis=1)
-
-
-def _best(thetas: Floats, losses: Floats) -> Floats:
-    return np.asarray(thetas[int(np.argmin(losses))])
 
 
 def _law(theta: Floats, centre: Floats) -> ScalingLaw:
