@@ -192,7 +192,9 @@ def run_all(arguments: argparse.Namespace, model: str) -> None:
             label = f"{library}{'' if implementation == 'eager' else f' ({implementation})'}"
             rate = arguments.rows * arguments.tokens / seconds
             ratio = "" if library == "smelt" else f"   smelt is {seconds / mine:5.2f}x"
-            print(f"{model} {how}: {what:8} {label:26} {1000 * seconds:8.1f} ms {rate:10,.0f} tokens/s{ratio}", flush=True)
+            print(
+                f"{model} {how}: {what:8} {label:26} {1000 * seconds:8.1f} ms {rate:10,.0f} tokens/s{ratio}", flush=True
+            )
 
 
 def main() -> None:
