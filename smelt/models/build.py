@@ -22,7 +22,8 @@ from smelt.nn.spec import ModelSpec, MoESpec
 
 def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Network:
     """Make a model whose parameters have memory but no values yet; on "meta", not even memory."""
-    return meta_network(spec, dtype).to_empty(device=device)
+    model = meta_network(spec, dtype)
+    return model if torch.device(device).type == "meta" else model.to_empty(device=device)
 
 
 def build(spec: ModelSpec, *, seed: int) -> Network:

@@ -34,6 +34,7 @@ from smelt.models.weights import (
     export_weights,
     import_weights,
     mapped,
+    plan_export,
     without_prefix,
 )
 from smelt.nn.spec import ModelSpec, TokenIds
@@ -74,8 +75,7 @@ def save_model(
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
     _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
     rules, parameters = family.rules(spec), dict(model.named_parameters())
-    shapes = {name: torch.empty_like(parameter, device="meta") for name, parameter in parameters.items()}
-    write_weights(export_weights(rules, shapes), export_weights(rules, parameters), directory, max_shard_bytes)
+    write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
 
 
 def load_spec(directory: Path | str) -> ModelSpec:

@@ -8,6 +8,7 @@ or a wrong file can never load quietly. Tensors stream one rule at a time, in bo
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -145,17 +146,21 @@ def check_shapes(rules: Rules, shapes: Mapping[str, Shape], parameters: Mapping[
     """
     check_names(rules, shapes, parameters, where)
     for rule in mapped(rules):
-        targets = [parameters[name] for name in rule.ours]
-        rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
-        row_shape = tuple(targets[0].shape[1:])
-        wanted = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
-        for name, expected in zip(rule.theirs, wanted, strict=True):
-            expected = expected[::-1] if rule.transposed else expected
+        for name, expected in zip(rule.theirs, _published_shapes(rule, parameters), strict=True):
             if shapes[name] != expected:
                 raise CheckpointError(
                     f"{where}: {name} has shape {shapes[name]}, config.json asks for {expected}",
                     fix="check that config.json belongs to these weights",
                 )
+
+
+def _published_shapes(rule: Rule, parameters: Mapping[str, Tensor]) -> list[Shape]:
+    """Return the shapes of their tensors."""
+    targets = [parameters[name] for name in rule.ours]
+    rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
+    row_shape = tuple(targets[0].shape[1:])
+    shapes = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
+    return [shape[::-1] if rule.transposed else shape for shape in shapes]
 
 
 def check_ties(rules: Rules, shapes: Mapping[str, Shape], read: Read, where: str) -> None:
@@ -203,3 +208,11 @@ def export_weights(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[t
         parts = _convert(tensors, len(rule.theirs), rule, (False, rule.transposed))
         for name, part in zip(rule.theirs, parts, strict=True):
             yield name, part.contiguous()
+
+
+def plan_export(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield what `export_weights` will, on the meta device: names, types and shapes, without memory."""
+    for rule in mapped(rules):
+        dtype = reduce(torch.promote_types, (parameters[name].dtype for name in rule.ours))
+        for name, shape in zip(rule.theirs, _published_shapes(rule, parameters), strict=True):
+            yield name, torch.empty(shape, dtype=dtype, device="meta")
