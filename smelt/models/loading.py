@@ -89,14 +89,14 @@ def _device(name: Device) -> torch.device:
 
 
 def _check_machine(place: Place) -> None:
-    """Multiply two numbers: a machine that cannot does not have the device, or not this type on it."""
+    """Multiply and add numbers: a machine that cannot does not have the device, or not this type on it."""
     accepted = "float32, bfloat16, float16" + ("" if place.device.type == "cpu" else '; or device="cpu"')
     name = str(place.dtype).removeprefix("torch.")
     if not place.dtype.is_floating_point:
         raise UsageError(f"parameters of type {name}", accepted=accepted)
     try:
         one = torch.ones(1, 1, dtype=place.dtype, device=place.device)
-        functional.linear(one, one)
+        functional.linear(one, one) + one
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UsageError(f"this machine lacks {name} on {place.device} ({reason})", accepted=accepted) from error
@@ -127,12 +127,12 @@ def fill(model: nn.Module, rules: Rules, shards: Shards, places: Mapping[str, Pl
     """Replace the parameters of a model, by their names in `places`, by those of a checkpoint that was found to fit."""
     owners = owners_of(model)
     for rule, parts in read_rules(rules, shards.read):
-        kept = []
-        for name, part in zip(rule.ours, parts, strict=True):
-            if name in places:
-                kept.append(settle(part, places[name]))
-                replace_parameter(owners[name], kept[-1])
-        shards.release(rule.theirs, kept)
+        pairs = zip(rule.ours, parts, strict=True)
+        settled = {name: settle(part, places[name]) for name, part in pairs if name in places}
+        parts.clear()  # before the next ones are made
+        for name, tensor in settled.items():
+            replace_parameter(owners[name], tensor)
+        shards.release(rule.theirs, settled.values())
 
 
 Owners = list[tuple[nn.Module, str]]

@@ -105,6 +105,7 @@ def _write_shard(path: Path, shard: dict[str, Tensor], tensors: Iterator[tuple[s
             assert (found, tensor.shape, tensor.dtype) == (name, planned.shape, planned.dtype)
             file.seek(starts[name])
             file.write(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+            del tensor  # before the next one is made
 
 
 def _write_index(directory: Path, shards: dict[str, dict[str, Tensor]]) -> None:

@@ -206,8 +206,8 @@ def export_weights(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[t
     for rule in mapped(rules):
         tensors = [parameters[name].detach() for name in rule.ours]
         parts = _convert(tensors, len(rule.theirs), rule, (False, rule.transposed))
-        for name, part in zip(rule.theirs, parts, strict=True):
-            yield name, part.contiguous()
+        for name in rule.theirs:
+            yield name, parts.pop(0).contiguous()  # none is kept here while the next is made
 
 
 def plan_export(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
