@@ -132,6 +132,7 @@ def test_numbers_across_odd_bytes_are_read(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(data)
     shards = Shards(tmp_path)
     assert torch.equal(shards.read("a"), flag) and torch.equal(shards.read("b"), numbers)
+    assert shards.read("b").data_ptr() % 4 == 0
 
 
 def test_released_pages_leave_memory_and_come_back(tmp_path):
@@ -143,7 +144,7 @@ def test_released_pages_leave_memory_and_come_back(tmp_path):
         with open("/proc/self/smaps") as maps:
             lines = iter(maps)
             return sum(
-                int(next(l for l in lines if l.startswith("Rss:")).split()[1])
+                int(next(each for each in lines if each.startswith("Rss:")).split()[1])
                 for line in lines
                 if str(tmp_path) in line
             )
