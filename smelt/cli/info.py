@@ -107,6 +107,7 @@ def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
 
     Raises UsageError when the name is none of them.
     """
+    from smelt.core.download import is_id
     from smelt.core.storage import checkpoint_at
     from smelt.models.families import PRESETS
     from smelt.models.hub import LINEAGE, load_spec
@@ -114,7 +115,7 @@ def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
 
     if name in PRESETS and not os.path.exists(name):
         return PRESETS[name], {}
-    if not os.path.exists(name):
+    if not os.path.exists(name) and not is_id(name):
         raise UsageError(
             f"no checkpoint and no preset '{name}'.{nearest(name, PRESETS)}",
             accepted=f"a directory, or {', '.join(sorted(PRESETS))}",

@@ -22,7 +22,8 @@ from smelt.nn.spec import ModelSpec, MoESpec
 
 def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Network:
     """Make a model whose parameters have memory but no values yet; on "meta", not even memory."""
-    return meta_network(spec, dtype).to_empty(device=device)
+    model = meta_network(spec, dtype)
+    return model if torch.device(device).type == "meta" else model.to_empty(device=device)
 
 
 def build(spec: ModelSpec, *, seed: int) -> Network:
@@ -31,11 +32,12 @@ def build(spec: ModelSpec, *, seed: int) -> Network:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, module in model.named_modules():
-            _initialise(name, module, FAMILIES[spec.family].init, len(spec.layers), generator)
+            initialise(name, module, FAMILIES[spec.family].init, len(spec.layers), generator)
     return model
 
 
-def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
+def initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
+    """Draw the parameters of one module, its children's not, as a family says."""
     if isinstance(module, nn.Embedding):
         std = init.position_std if name.endswith("position_embedding") else init.embedding_std
         module.weight.normal_(0.0, std, generator=generator)

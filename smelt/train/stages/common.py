@@ -107,7 +107,8 @@ def parents(checkpoint: str | None) -> list[dict[str, str]]:
     if checkpoint is None:
         return []
     directory = checkpoint_at(checkpoint)
-    return [{"path": str(directory), "weights_sha256": sha256_file(directory / "model.safetensors")}]
+    files = sorted(directory.glob("*.safetensors"))
+    return [{"path": str(directory), "weights_sha256": sha256_file(file)} for file in files]
 
 
 def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
