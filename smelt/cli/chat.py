@@ -25,7 +25,7 @@ from smelt.tokenizers.chat import ChatTemplate
 
 if TYPE_CHECKING:
     from smelt.infer.sampling import Sampling
-    from smelt.models.decoder import Decoder
+    from smelt.models.encoder_decoder import Network
     from smelt.tokenizers.pipeline import Pipeline
 
 ANSWER_SHARE = 4  # a quarter of the context is kept free for the answer, or what it may use at most
@@ -36,7 +36,7 @@ app = make_app()
 class Session:
     """A conversation with one model; `messages` has all turns without the system text."""
 
-    model: Decoder
+    model: Network
     tokenizer: Pipeline
     temperature: float
     top_p: float

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from rich.console import Console
 
-    from smelt.models.decoder import Decoder
+    from smelt.models.encoder_decoder import Network
     from smelt.tokenizers.pipeline import Pipeline
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout.")]
@@ -164,7 +164,7 @@ def run_stage(
         raise typer.Exit(130)
 
 
-def open_checkpoint(path: str) -> tuple[Path, Decoder, Pipeline]:
+def open_checkpoint(path: str) -> tuple[Path, Network, Pipeline]:
     """Load the model and tokenizer of a checkpoint, or of the newest checkpoint of a run directory."""
     from smelt.core import runtime
     from smelt.core.storage import checkpoint_at

@@ -18,7 +18,7 @@ from smelt.cli.common import Json, make_app, open_checkpoint, print_json, text_f
 from smelt.core.log import printable
 
 if TYPE_CHECKING:
-    from smelt.models.decoder import Decoder
+    from smelt.models.encoder_decoder import Network
     from smelt.tokenizers.pipeline import Pipeline
 
 app = make_app()
@@ -106,7 +106,7 @@ def prompt_ids(tokenizer: Pipeline, text: str, chat: bool) -> list[int]:
     return pretrain.prompt_ids(tokenizer, text) if END_OF_TEXT in tokenizer.special else tokenizer.encode(text)
 
 
-def stop_ids(model: Decoder, tokenizer: Pipeline, chat: bool) -> Sequence[int]:
+def stop_ids(model: Network, tokenizer: Pipeline, chat: bool) -> Sequence[int]:
     """Return the ids that end a text: those that the checkpoint names, and in a chat the end of the turn."""
     from smelt.tokenizers.chat import ChatTemplate
 

@@ -16,7 +16,7 @@ from smelt.data.records import ChatRow, Message
 from smelt.evals.metrics import Rate
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 
@@ -53,7 +53,7 @@ class _Question:
 
 
 def exact_match(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     template: ChatTemplate,
     rows: Sequence[ChatRow],

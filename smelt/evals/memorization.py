@@ -20,7 +20,7 @@ from smelt.core.errors import UsageError
 from smelt.evals.metrics import Rate
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.tokenizers.base import END_OF_TEXT, Tokenizer
 
 Ids = npt.NDArray[np.integer]
@@ -152,7 +152,7 @@ class Memorization:
 
 
 def measure_memorization(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     train_ids: Ids,
     *,

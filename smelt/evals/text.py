@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from smelt.core.errors import UsageError
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.tokenizers.base import END_OF_TEXT, Tokenizer
 
 BATCH_TOKENS = 8192  # tokens in one forward
@@ -50,7 +50,7 @@ class Window:
 
 @torch.inference_mode()
 def bits_per_byte(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     texts: Iterable[str],
     *,
@@ -127,7 +127,7 @@ def _batches(windows: Iterator[Window]) -> Iterator[list[Window]]:
             del pool[:size]
 
 
-def _nats(model: Decoder, windows: Sequence[Window]) -> float:
+def _nats(model: Network, windows: Sequence[Window]) -> float:
     """Return the summed -log p of the scored tokens of a batch."""
     width = max(len(window.ids) for window in windows)
     # Padding stands on the right, where no real token sees it, so plain causal attention will do.
@@ -140,7 +140,7 @@ def _nats(model: Decoder, windows: Sequence[Window]) -> float:
     return _cross_entropy(model, hidden, ids[:, 1:][scored].to(device))
 
 
-def _cross_entropy(model: Decoder, hidden: Tensor, targets: Tensor) -> float:
+def _cross_entropy(model: Network, hidden: Tensor, targets: Tensor) -> float:
     """Sum -log p over tokens `(N, D)`, `(N,)` in chunks, so that not all logits exist at once."""
     chunk = max(1, LOGIT_ENTRIES // model.spec.vocab_size)
     total = 0.0

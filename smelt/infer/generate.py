@@ -18,7 +18,7 @@ from smelt.infer.beam import beam_search
 from smelt.infer.rows import CachedRows, PromptBatch, seen_tokens, token_budgets
 from smelt.infer.sampling import Sampling, next_ids, row_seeds, uniforms
 from smelt.infer.visible import VisibleText
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.tokenizers.base import Tokenizer
 
 FinishReason = Literal["stop", "length"]
@@ -41,7 +41,7 @@ class Generation:
 
 @torch.inference_mode()
 def generate(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from smelt.core.errors import SmeltError, UsageError
 from smelt.infer.sampling import Sampling
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.nn.cache import KVCache
 
 
@@ -26,7 +26,7 @@ class PromptBatch:
     Ids from `vocab_size` on are never chosen: padded vocabularies have logits for ids that no tokenizer can spell.
     """
 
-    model: Decoder
+    model: Network
     prompts: Sequence[Sequence[int]]
     budgets: Sequence[int]
     seeds: Sequence[int]
@@ -75,7 +75,7 @@ class CachedRows:
         num_new_tokens: the most tokens that will be added to any row.
     """
 
-    def __init__(self, model: Decoder, prompts: Sequence[Sequence[int]], num_new_tokens: int) -> None:
+    def __init__(self, model: Network, prompts: Sequence[Sequence[int]], num_new_tokens: int) -> None:
         weight = model.head_weight
         ids, positions, segments = (part.to(weight.device) for part in pad_left(prompts))
         num_rows, width = ids.shape

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network, meta_network
 from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
 from smelt.nn.attention import Attention
@@ -19,14 +19,12 @@ from smelt.nn.norms import RMSNorm
 from smelt.nn.spec import ModelSpec, MoESpec
 
 
-def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Decoder:
+def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Network:
     """Make a model whose parameters have memory but no values yet; on "meta", not even memory."""
-    with torch.device("meta"):
-        model = Decoder(spec).to(dtype)
-    return model.to_empty(device=device)
+    return meta_network(spec, dtype).to_empty(device=device)
 
 
-def build(spec: ModelSpec, *, seed: int) -> Decoder:
+def build(spec: ModelSpec, *, seed: int) -> Network:
     """Make a model with new parameters, in fp32 on the CPU, reproducible from the seed."""
     model = blank(spec)
     generator = torch.Generator().manual_seed(seed)

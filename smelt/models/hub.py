@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from smelt.core.errors import CheckpointError
 from smelt.core.storage import MANIFEST, atomic_directory, checkpoint_at, verify_directory
 from smelt.models.build import blank
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.models.families import FAMILIES, check_representable, family_for
 from smelt.models.families.base import Family, Fields, check_same
 from smelt.models.shards import WEIGHTS, Shards, read_json
@@ -32,7 +32,7 @@ from smelt.tokenizers.pipeline import Pipeline
 CONFIG, GENERATION, LINEAGE = "config.json", "generation_config.json", "smelt.json"
 
 
-def save_model(model: Decoder, directory: Path | str, *, token_ids: TokenIds | None = None) -> None:
+def save_model(model: Network, directory: Path | str, *, token_ids: TokenIds | None = None) -> None:
     """Write config.json, generation_config.json and model.safetensors into an existing directory.
 
     `token_ids` replace those of the model's spec. Raises CheckpointError when the family's published layout cannot
@@ -56,7 +56,7 @@ def load_spec(directory: Path | str) -> ModelSpec:
     return _read_config(Path(directory))[1]
 
 
-def load_model(directory: Path | str, *, dtype: torch.dtype = torch.float32) -> Decoder:
+def load_model(directory: Path | str, *, dtype: torch.dtype = torch.float32) -> Network:
     """Load a model from config.json and single or sharded safetensors, its parameters cast to `dtype`.
 
     Raises CheckpointError on anything missing, corrupt, pickled, unknown or misfitting.
@@ -72,7 +72,7 @@ def load_model(directory: Path | str, *, dtype: torch.dtype = torch.float32) -> 
     return model
 
 
-def load_weights_into(model: Decoder, directory: Path | str) -> None:
+def load_weights_into(model: Network, directory: Path | str) -> None:
     """Replace a model's parameters in place by a checkpoint's; raises CheckpointError when the networks differ."""
     directory = Path(directory)
     family, spec = _read_config(directory)
@@ -83,7 +83,7 @@ def load_weights_into(model: Decoder, directory: Path | str) -> None:
 
 
 def publish(
-    model: Decoder,
+    model: Network,
     tokenizer: Tokenizer,
     directory: Path | str,
     *,
@@ -107,7 +107,7 @@ def publish(
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
 
 
-def save(model: Decoder, tokenizer: Tokenizer, path: Path | str, *, lineage: Mapping[str, Any] | None = None) -> None:
+def save(model: Network, tokenizer: Tokenizer, path: Path | str, *, lineage: Mapping[str, Any] | None = None) -> None:
     """Save an artefact as a sealed directory that appears whole or not at all, replacing an earlier artefact.
 
     The chat template is written when the model stops at the end of a turn, that is, when it was taught to chat. Raises
@@ -126,7 +126,7 @@ def save(model: Decoder, tokenizer: Tokenizer, path: Path | str, *, lineage: Map
         publish(model, tokenizer, directory, template=ChatTemplate(tokenizer) if chats else None, lineage=lineage)
 
 
-def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decoder, Pipeline]:
+def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Network, Pipeline]:
     """Load a model and its tokenizer from a checkpoint, or the newest one of a run; a sealed one is verified first.
 
     Raises CheckpointError when a file is damaged or the two do not belong together.
@@ -148,7 +148,7 @@ def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Decod
     return model, tokenizer
 
 
-def _check_vocabulary(model: Decoder, tokenizer: Tokenizer, where: str) -> None:
+def _check_vocabulary(model: Network, tokenizer: Tokenizer, where: str) -> None:
     if tokenizer.vocab_size > model.spec.vocab_size:
         raise CheckpointError(
             f"{where}: the tokenizer has {tokenizer.vocab_size} tokens, the model only {model.spec.vocab_size}",

@@ -18,34 +18,38 @@ import torch
 from torch import Tensor, nn
 
 from smelt.core.errors import UsageError
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
+from smelt.models.transformer import Transformer
 from smelt.nn.spec import TokenIds
 
 
-def resize_embeddings(model: Decoder, kept: Sequence[int], new: Sequence[Sequence[int]] = ()) -> None:
+def resize_embeddings(model: Network, kept: Sequence[int], new: Sequence[Sequence[int]] = ()) -> None:
     """Change a model's vocabulary in place; an optimizer that holds its parameters must be made anew.
 
     The ids that its spec names follow; those that are dropped are named no more.
 
     Args:
-        model: any decoder, its head tied or not.
+        model: any model, its head tied or not.
         kept: the old ids of the first rows, in order.
         new: for each row behind those, the old ids (of any rows) whose mean it becomes; none for all kept rows.
 
     Raises:
         UsageError: an id is not in the model's vocabulary, or is kept twice, or no row would be left.
     """
-    old_size = model.spec.vocab_size
+    old_size, network = model.spec.vocab_size, model if isinstance(model, Transformer) else model.decoder
     if wrong := [number for row in (kept, *new) for number in row if not 0 <= number < old_size]:
         raise UsageError(f"id {wrong[0]} is not in the model's vocabulary", accepted=f"0 to {old_size - 1}")
     if not kept or len(set(kept)) < len(kept):
         raise UsageError("no row would be kept" if not kept else "an id is kept twice", accepted="distinct ids")
-    model.token_embedding.weight = _rows(model.token_embedding.weight, kept, new)
-    size = model.token_embedding.num_embeddings = len(kept) + len(new)
-    if model.head is not None:
-        model.head.weight, model.head.out_features = _rows(model.head.weight, kept, new), size
-        if model.head.bias is not None:
-            model.head.bias = _rows(model.head.bias, kept, new)
+    network.token_embedding.weight = _rows(network.token_embedding.weight, kept, new)
+    size = network.token_embedding.num_embeddings = len(kept) + len(new)
+    head = network.head
+    if head is not None:
+        head.weight, head.out_features = _rows(head.weight, kept, new), size
+        if head.bias is not None:
+            head.bias = _rows(head.bias, kept, new)
+    elif network.tied_bias is not None:
+        network.tied_bias = _rows(network.tied_bias, kept, new)
     new_id = {old: number for number, old in enumerate(kept)}
     ids = model.spec.token_ids
     token_ids = TokenIds(
@@ -53,7 +57,7 @@ def resize_embeddings(model: Decoder, kept: Sequence[int], new: Sequence[Sequenc
         end=tuple(new_id[number] for number in ids.end if number in new_id),
         padding=_renamed(ids.padding, new_id),
     )
-    model.spec = replace(model.spec, vocab_size=size, token_ids=token_ids)
+    network.spec = model.spec = replace(model.spec, vocab_size=size, token_ids=token_ids)
 
 
 def _rows(old: Tensor, kept: Sequence[int], new: Sequence[Sequence[int]]) -> nn.Parameter:

@@ -1,4 +1,4 @@
-"""Causal attention: every token reads a weighted mean of earlier tokens' values.
+"""Self-attention: every token reads a weighted mean of the values of the tokens that it sees.
 
 `attend` is the one door: it runs torch's fused kernel, whose memory is linear in length, save for short bf16 rows on
 the processor, where that kernel is slow and two plain products are not, and for scores that are bounded or have a sink,
@@ -34,24 +34,26 @@ def attend(
     values: Tensor,
     mask: Tensor | None = None,
     *,
+    causal: bool = True,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
     """Attend in the fastest way for these shapes: (B, H, T, C) over (B, K, S, C) -> (B, H, T, C).
 
-    `mask` is additive (B or 1, 1 or H, T, S). Without one, T = S means causal, and T = 1 sees all S. `scale` is
-    1 / sqrt(C) if None; `sinks` (H,) are scores that take weight and give no value.
+    `mask` is additive (B or 1, 1 or H, T, S). Without one, all see all S, save that `causal` queries, T = S, see none
+    that is later; a single query is the last. `scale` is 1 / sqrt(C) if None; `sinks` (H,) are scores that take weight
+    and give no value.
     """
     plain = softcap is None and sinks is None
     if not plain or uses_products(queries.shape[2], keys.shape[2], queries.dtype, queries.device):
-        return attend_products(queries, keys, values, mask, scale=scale, softcap=softcap, sinks=sinks)
+        return attend_products(queries, keys, values, mask, causal=causal, scale=scale, softcap=softcap, sinks=sinks)
     return functional.scaled_dot_product_attention(
         queries,
         keys,
         values,
         attn_mask=mask,
-        is_causal=mask is None and queries.shape[2] > 1,
+        is_causal=causal and mask is None and queries.shape[2] > 1,
         scale=scale,
         enable_gqa=queries.shape[1] != keys.shape[1],
     )
@@ -68,6 +70,7 @@ def attend_products(
     values: Tensor,
     mask: Tensor | None = None,
     *,
+    causal: bool = True,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -79,7 +82,7 @@ def attend_products(
     batch, num_heads, num_queries, head_dim = queries.shape
     num_kv_heads, num_keys = keys.shape[1:3]
     if mask is None:
-        mask = causal_mask(num_queries, num_keys, queries)
+        mask = causal_mask(num_queries, num_keys, queries) if causal else queries.new_zeros(1, 1, 1, 1)
     scale = 1 / math.sqrt(head_dim) if scale is None else scale
     stacked = (batch * num_kv_heads, num_heads // num_kv_heads * num_queries)
     biases = mask.expand(batch, num_heads, num_queries, num_keys).reshape(*stacked, num_keys).to(queries.dtype)
@@ -101,6 +104,7 @@ def attend_reference(
     values: Tensor,
     mask: Tensor | None = None,
     *,
+    causal: bool = True,
     scale: float | None = None,
     softcap: float | None = None,
     sinks: Tensor | None = None,
@@ -111,7 +115,7 @@ def attend_reference(
     scores = queries @ keys.mT * (1 / math.sqrt(queries.shape[-1]) if scale is None else scale)  # (B, H, T, S)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
-    if mask is None and queries.shape[2] > 1:
+    if mask is None and causal and queries.shape[2] > 1:
         mask = causal_mask(queries.shape[2], keys.shape[2], like=scores)
     if mask is not None:
         scores = scores + mask
@@ -158,7 +162,7 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = cache.append(keys, values)
         mixed = attend(
-            queries, keys, values, mask, scale=spec.scale, softcap=spec.softcap, sinks=self.sinks
+            queries, keys, values, mask, causal=spec.causal, scale=spec.scale, softcap=spec.softcap, sinks=self.sinks
         )  # (B, H, T, C)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
         return out

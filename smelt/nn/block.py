@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smelt.nn.attention import Attention
 from smelt.nn.cache import LayerCache
+from smelt.nn.cross_attention import CrossAttention
 from smelt.nn.feedforward import make_feed_forward
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import make_norm
@@ -29,6 +30,8 @@ class Block(nn.Module):
         self.attention_norm = make_norm(spec.norm, dim)
         self.attention = Attention(spec.attention, dim)
         self.attention_out_norm = make_norm(spec.norm, dim) if is_sandwich else None
+        self.cross_norm = None if spec.cross is None else make_norm(spec.norm, dim)
+        self.cross = None if spec.cross is None else CrossAttention(spec.cross, dim)
         self.feed_forward_norm = make_norm(spec.norm, dim) if has_two else None
         self.feed_forward: nn.Module
         if isinstance(spec.feed_forward, MoESpec):
@@ -38,14 +41,24 @@ class Block(nn.Module):
         self.feed_forward_out_norm = make_norm(spec.norm, dim) if is_sandwich else None
 
     def forward(
-        self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        cos: Tensor | None,
+        sin: Tensor | None,
+        mask: Tensor | None,
+        cache: LayerCache | None = None,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Update the stream: (B, T, D) -> (B, T, D); cos, sin and mask as in `nn.positions` and `nn.masks`.
 
-        Returns the stream, and the router's scores (B, T, E) where the feed-forward part is a mixture of experts.
+        `memory` (B, S, D) is an encoder's output, which cross-attention reads under its own mask. Returns the stream,
+        and the router's scores (B, T, E) where the feed-forward part is a mixture of experts.
         """
         if self.placement == "post":
             x = self.attention_norm(x + self.attention(x, cos, sin, mask, cache))
+            if self.cross is not None and memory is not None:
+                x = _normed(self.cross_norm, x + self.cross(x, memory, memory_mask, cache))
             fed, scores = self._feed(x)
             return _normed(self.feed_forward_norm, x + fed), scores
         normed = self.attention_norm(x)
@@ -54,6 +67,8 @@ class Block(nn.Module):
             fed, scores = self._feed(normed)
             return x + mixed + fed, scores
         x = x + mixed
+        if self.cross is not None and memory is not None:
+            x = x + self.cross(_normed(self.cross_norm, x), memory, memory_mask, cache)
         fed, scores = self._feed(_normed(self.feed_forward_norm, x))
         return x + _normed(self.feed_forward_out_norm, fed), scores
 

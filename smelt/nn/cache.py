@@ -17,11 +17,12 @@ from smelt.nn.spec import ModelSpec
 
 @dataclass
 class LayerCache:
-    """Hold one layer's keys and values, (B, K, S, C) each, filled up to `length`."""
+    """Hold one layer's keys and values, (B, K, S, C) each, filled up to `length`; and those of an encoder's output."""
 
     keys: Tensor
     values: Tensor
     length: int = 0
+    memory: tuple[Tensor, Tensor] | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store new tokens (B, K, T, C) in place; return views of all filled slots (B, K, S, C)."""
@@ -38,6 +39,7 @@ class KVCache:
     def __init__(self, layers: list[LayerCache], segments: Tensor) -> None:
         self.layers = layers
         self.segments = segments  # (B, S)
+        self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and its mask
         self.uniform = True  # no caller gave segments yet: every slot is segment 1, no mask is needed
 
     @classmethod
@@ -90,5 +92,9 @@ class KVCache:
         """Replace row b by row rows[b], in place; for beam search."""
         index = torch.as_tensor(rows, device=self.segments.device)
         self.segments = self.segments[index]
+        if self.memory is not None:
+            self.memory = self.memory[0][index], None if self.memory[1] is None else self.memory[1][index]
         for layer in self.layers:
             layer.keys, layer.values = layer.keys[index], layer.values[index]
+            if layer.memory is not None:
+                layer.memory = layer.memory[0][index], layer.memory[1][index]

@@ -31,6 +31,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": gelu_tanh,
     "relu": torch.relu,
     "relu_squared": relu_squared,
+    "tanh": torch.tanh,
 }
 GATES: dict[str, Callable[[Tensor], Tensor]] = {"swiglu": functional.silu, "geglu": gelu_tanh}
 """Forms with a third matrix, and what it goes through."""

@@ -8,11 +8,13 @@ beyond its size as it is.
 Ref: Attention Is All You Need, arXiv:1706.03762, 3.5. Ref: RoFormer, arXiv:2104.09864, eq. 34.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from smelt.nn.scaling import attention_factor, frequencies, scaled_frequencies
-from smelt.nn.spec import RotarySpec
+from smelt.nn.spec import RelativeSpec, RotarySpec
 
 
 def positions_in_segments(segments: Tensor) -> Tensor:
@@ -48,12 +50,38 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False)
     return out.to(x.dtype) if rest is None else torch.cat((out.to(x.dtype), rest), dim=-1)
 
 
-def sinusoidal(positions: Tensor, dim: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Return sin and cos interleaved, one pair a frequency: positions (..) -> (.., dim)."""
+def sinusoidal(positions: Tensor, dim: int, dtype: torch.dtype = torch.float32, *, halves: bool = False) -> Tensor:
+    """Return sin and cos of each frequency: positions (..) -> (.., dim).
+
+    They are interleaved, one pair a frequency; or in `halves`, all sines before all cosines.
+    """
     angles = positions[..., None].float() * frequencies(dim, 10_000.0, positions.device)
+    if halves:
+        return torch.cat((angles.sin(), angles.cos()), dim=-1).to(dtype)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2).to(dtype)
 
 
-def sinusoidal_table(num_positions: int, dim: int) -> Tensor:
+def sinusoidal_table(num_positions: int, dim: int, *, halves: bool = False) -> Tensor:
     """Return the first rows of the sinusoidal table: (num_positions, dim)."""
-    return sinusoidal(torch.arange(num_positions), dim)
+    return sinusoidal(torch.arange(num_positions), dim, halves=halves)
+
+
+def distance_buckets(distance: Tensor, spec: RelativeSpec, *, causal: bool) -> Tensor:
+    """Return the bucket of each distance (key's slot less query's), of the same shape.
+
+    Causal attention has one bucket for itself and all that is later; otherwise half of the buckets are for later keys.
+    Half of a side's buckets hold one distance each; beyond, bucket widths grow with the logarithm, and the last one
+    holds all from `max_distance` on. Ref: arXiv:1910.10683, 2.1.
+
+    distances [0, -1, -2, -3, -4, -8] with 4 causal buckets up to 8 -> [0, 1, 2, 2, 3, 3]
+    """
+    num_buckets, first = spec.num_buckets, torch.zeros_like(distance)
+    if causal:
+        distance = (-distance).clamp(min=0)
+    else:
+        num_buckets //= 2
+        first, distance = (distance > 0).long() * num_buckets, distance.abs()
+    exact = num_buckets // 2
+    ratio = (distance.clamp(min=1).float() / exact).log() / math.log(spec.max_distance / exact)
+    far = (exact + (ratio * (num_buckets - exact)).long()).clamp(max=num_buckets - 1)
+    return first + torch.where(distance < exact, distance, far)

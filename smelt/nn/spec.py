@@ -11,10 +11,11 @@ from typing import Literal
 from smelt.core.errors import UsageError
 from smelt.nn.scaling import RotaryScaling
 
-Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu_squared"]
+Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu_squared", "tanh"]
 NormKind = Literal["rms", "layer"]
-Positions = Literal["none", "learned", "sinusoidal"]
+Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
 Placement = Literal["pre", "post", "sandwich", "parallel"]
+Reads = Literal["token", "first", "pooled"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,10 @@ class NormSpec:
 
 @dataclass(frozen=True)
 class AttentionSpec:
-    """Describe causal attention of H query heads over K key-value heads, each of size C.
+    """Describe attention of H query heads over K key-value heads, each of size C.
 
-    A token sees itself and up to `window` - 1 tokens before it; None, all of them. Scores are multiplied by `scale`,
+    A `causal` token sees itself and up to `window` - 1 tokens before it; None, all of them. One that is not sees its
+    whole text. Scores are multiplied by `scale`,
     1 / sqrt(C) if None, then bounded by `softcap` as softcap * tanh(score / softcap). `qk_norm` normalises every query
     and key head before it is turned. `alibi` lowers the score of a key in proportion to its distance. `sinks` adds to
     every head a learned score that takes weight and gives no value.
@@ -66,6 +68,7 @@ class AttentionSpec:
     rotary: RotarySpec | None = None
     qkv_bias: bool = False
     output_bias: bool = False
+    causal: bool = True
     window: int | None = None
     scale: float | None = None
     softcap: float | None = None
@@ -85,6 +88,8 @@ class AttentionSpec:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"attention {name} {value}", accepted="a positive number, or none")
+        if not self.causal and self.window is not None:
+            raise UsageError("a window on attention that is not causal", accepted="a window on causal attention")
 
 
 @dataclass(frozen=True)
@@ -128,13 +133,19 @@ class LayerSpec:
     """Describe one block by where its norms stand (a is attention, f the feed-forward part).
 
     pre: x + a(n(x)), then x + f(n(x)); post: n(x + a(x)), then n(x + f(x)); sandwich: x + n(a(n(x))), then
-    x + n(f(n(x))); parallel: x + a(n(x)) + f(n(x)) with one norm.
+    x + n(f(n(x))); parallel: x + a(n(x)) + f(n(x)) with one norm. A layer with `cross` attention reads an encoder's
+    output between the two, normed as they are.
     """
 
     attention: AttentionSpec
     feed_forward: FeedForwardSpec | MoESpec
     norm: NormSpec
     placement: Placement = "pre"
+    cross: AttentionSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.cross is not None and self.placement not in ("pre", "post"):
+            raise UsageError(f"cross-attention in a layer with {self.placement} norms", accepted="pre or post")
 
     @property
     def dense(self) -> FeedForwardSpec:
@@ -149,13 +160,66 @@ class TokenIds:
     begin: int | None = None
     end: tuple[int, ...] = ()
     padding: int | None = None
+    decoder_start: int | None = None
+
+
+@dataclass(frozen=True)
+class RelativeSpec:
+    """Describe a learned bias of attention's scores for each head and bucket of distances, one table for all layers.
+
+    Half of the buckets are single distances, the others grow with the logarithm up to `max_distance`.
+    """
+
+    num_buckets: int = 32
+    max_distance: int = 128
+
+    def __post_init__(self) -> None:
+        if self.num_buckets < 4 or self.num_buckets % 4 or self.max_distance <= self.num_buckets:
+            raise UsageError(
+                f"{self.num_buckets} buckets of distances up to {self.max_distance}",
+                accepted="a multiple of 4 buckets, and a longer distance",
+            )
+
+
+@dataclass(frozen=True)
+class TransformSpec:
+    """Describe what hidden states go through before the vocabulary projection: dense, activation, norm."""
+
+    activation: Activation
+    norm: NormSpec
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """Describe a classifier on top: its name in `Output.tasks`, and what it reads.
+
+    `token` reads each token, `first` the first token of a row, `pooled` the pooler's output. With `hidden` a dense
+    layer of width D and that activation stands before the labels. A `crf` scores neighbouring labels together.
+    """
+
+    name: str
+    num_labels: int
+    reads: Reads = "token"
+    hidden: Activation | None = None
+    crf: bool = False
+
+    def __post_init__(self) -> None:
+        if self.num_labels <= 0:
+            raise UsageError(f"task {self.name} with {self.num_labels} labels", accepted="at least one label")
+        if self.crf and self.reads != "token":
+            raise UsageError(f"task {self.name}: a CRF that reads {self.reads}", accepted="a CRF over tokens")
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Describe a decoder: token and position embeddings, layers, final norm (none behind post-norm layers), head.
+    """Describe a network: embeddings, layers, final norm (none behind post-norm layers), what stands on top.
 
-    Embeddings are multiplied by `embedding_scale`; logits are bounded by `logit_softcap` as attention's scores are.
+    Embeddings have `embedding_dim` numbers, as many as the layers if None, and are multiplied by `embedding_scale`;
+    tokens have one of `num_types` types where there are any; learned positions begin at row `position_offset` of their
+    table. With `shared_layers` all layers are one. The language head is `tied` to the embedding or its own matrix and
+    reads what `head_transform` makes of the hidden states; its logits are multiplied by `logit_scale` and bounded by
+    `logit_softcap` as attention's scores are. Without `language_head` there are only the `pooler` (dense and tanh, on a
+    row's first token) and the `tasks`. With an `encoder`, whose token embedding is shared, layers read its output.
     """
 
     family: str
@@ -170,6 +234,23 @@ class ModelSpec:
     embedding_scale: float | None = None
     logit_softcap: float | None = None
     token_ids: TokenIds = TokenIds()
+    embedding_dim: int | None = None
+    embedding_norm: NormSpec | None = None
+    num_types: int = 0
+    position_offset: int = 0
+    relative: RelativeSpec | None = None
+    shared_layers: bool = False
+    language_head: bool = True
+    head_transform: TransformSpec | None = None
+    logit_scale: float | None = None
+    pooler: bool = False
+    tasks: tuple[TaskSpec, ...] = ()
+    encoder: "ModelSpec | None" = None
+
+    @property
+    def is_causal(self) -> bool:
+        """Tell whether a token sees only earlier ones, so that the model can predict the next."""
+        return self.layers[0].attention.causal
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "dim", "max_seq_len"):
@@ -177,7 +258,17 @@ class ModelSpec:
                 raise UsageError(f"{name} is {getattr(self, name)}", accepted="a positive number")
         if not self.layers:
             raise UsageError("a model without layers", accepted="at least one layer")
-        if self.tied and self.head_bias:
-            raise UsageError("a tied head with a bias", accepted="a tied head, or a head with a bias")
-        if self.positions == "sinusoidal" and self.dim % 2:
+        if self.positions.startswith("sinusoidal") and self.dim % 2:
             raise UsageError(f"sinusoidal positions of width {self.dim}", accepted="an even width")
+        if self.shared_layers and len(set(self.layers)) > 1:
+            raise UsageError("shared layers that differ", accepted="layers that are all alike")
+        if (self.encoder is not None) != any(layer.cross for layer in self.layers):
+            raise UsageError("an encoder without cross-attention, or the reverse", accepted="both, or neither")
+        if not self.pooler and any(task.reads == "pooled" for task in self.tasks):
+            raise UsageError("a task that reads a pooler which is not there", accepted="a pooler, or another reading")
+        narrow = self.embedding_dim not in (None, self.dim) and self.head_transform is None
+        if self.language_head and self.tied and narrow:
+            raise UsageError(
+                f"a head tied to embeddings of {self.embedding_dim} numbers under layers of {self.dim}",
+                accepted="a head transform, which narrows the hidden states",
+            )

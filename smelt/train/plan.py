@@ -13,7 +13,7 @@ import torch
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.models.sizes import forward_flops
 from smelt.nn.attention import uses_products
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
@@ -48,7 +48,7 @@ class Plan:
 
 
 def make_plan(
-    model: Decoder,
+    model: Network,
     *,
     tokens: int,
     micro_rows: int,

@@ -30,7 +30,7 @@ from smelt.evals.gold import GoldScore, exact_match
 from smelt.evals.text import bits_per_byte
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.models.hub import load
 from smelt.optim.build import OptimizerRecipe
 from smelt.tokenizers.bpe_train import train_bpe
@@ -362,7 +362,7 @@ def train_tokenizer(corpus: Corpus, preset: Preset, folder: Path) -> Pipeline:
     return tokenizer
 
 
-def sample_chats(model: Decoder, tokenizer: Pipeline, rows: Sequence[ChatRow]) -> list[dict[str, str]]:
+def sample_chats(model: Network, tokenizer: Pipeline, rows: Sequence[ChatRow]) -> list[dict[str, str]]:
     """Answer some questions, greedily."""
     template = ChatTemplate(tokenizer)
     asked = [row.messages[0].content for row in rows]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from smelt.core.errors import CheckpointError
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.train.sources import RowSource
 
 
@@ -22,7 +22,7 @@ from smelt.train.sources import RowSource
 class TrainState:
     """The mutable state of a run; `stop` holds the reason once a hook wants the loop to end."""
 
-    model: Decoder
+    model: Network
     optimizers: list[torch.optim.Optimizer]
     source: RowSource
     step: int = 0

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, spec_for
+from smelt.models.transformer import Transformer
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.pipeline import Pipeline
 
@@ -16,7 +16,7 @@ def tokenizer() -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def model() -> Decoder:
+def model() -> Transformer:
     shape = Shape(vocab_size=265, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=160)
     decoder = build(spec_for("llama", shape), seed=1)
     with torch.no_grad():

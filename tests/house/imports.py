@@ -19,7 +19,7 @@ WALLS = {
     "smelt/apps/": ("smelt.train",),
     "smelt/evals/": ("smelt.train",),
     "smelt/nn/": ("torch.distributed",),
-    "smelt/models/decoder.py": ("torch.distributed",),
+    "smelt/models/transformer.py": ("torch.distributed",),
     "smelt/models/encoder.py": ("torch.distributed",),
     "smelt/models/encoder_decoder.py": ("torch.distributed",),
     "smelt/": ("smelt.cli",),

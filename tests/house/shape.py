@@ -10,7 +10,7 @@ from .source import Function, functions, place, source_files, tree_of
 MAX_FILE_LINES = 500
 MAX_FAMILY_LINES = 150
 MAX_FUNCTION_LINES = 60
-SHARED_CODE = ("smelt/nn/", "smelt/models/decoder.py", "smelt/models/encoder.py", "smelt/models/encoder_decoder.py")
+SHARED_CODE = ("smelt/nn/", "smelt/models/transformer.py", "smelt/models/encoder.py", "smelt/models/encoder_decoder.py")
 FAMILY_NAME = re.compile(
     r"llama|gpt|mistral|mixtral|qwen|gemma|bert|deepseek|falcon|olmo|chatglm|\bglm|\bt5\b|\bphi-?\d|\bnovel\b",
     re.IGNORECASE,

@@ -32,7 +32,7 @@ BAD = [
     (annotations, "smelt/core/a.py", "def f() -> None:\n    def g(x) -> None: pass", "a.py:2: g: no annotation of x"),
     (family_names, "smelt/nn/a.py", "x = 1  # as Llama does", "a.py:1: family name 'Llama'"),
     (family_names, "smelt/nn/deep/a.py", "def qwen3_norm(): pass", "family name 'qwen'"),
-    (family_names, "smelt/models/decoder.py", "\nname = 'gpt2'", "decoder.py:2: family name 'gpt'"),
+    (family_names, "smelt/models/transformer.py", "\nname = 'gpt2'", "transformer.py:2: family name 'gpt'"),
 ]
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder, Output
 from smelt.models.families import Shape, spec_for
+from smelt.models.heads import Output
+from smelt.models.transformer import Transformer
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.pipeline import Pipeline
 
@@ -18,7 +19,7 @@ def tokenizer() -> Pipeline:
 
 
 @pytest.fixture(scope="session")
-def model() -> Decoder:
+def model() -> Transformer:
     shape = Shape(vocab_size=259, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=CONTEXT)
     decoder = build(spec_for("llama", shape), seed=1)
     with torch.no_grad():
@@ -28,7 +29,7 @@ def model() -> Decoder:
 
 
 class Scripted:
-    """Stands in for a Decoder: the token after position p is script[p], whatever came before."""
+    """Stands in for a Transformer: the token after position p is script[p], whatever came before."""
 
     def __init__(self, spec, script):
         self.spec, self.script = spec, script

@@ -7,12 +7,12 @@ import torch
 
 from smelt.infer import Sampling, generate
 from smelt.models.build import build
-from smelt.models.decoder import Output
 from smelt.models.families import Shape, spec_for
+from smelt.models.heads import Output
 
 
 class Chain:
-    """A Markov chain over the first few ids in place of a Decoder: the last token alone decides."""
+    """A Markov chain over the first few ids in place of a Transformer: the last token alone decides."""
 
     def __init__(self, spec, table):
         self.spec, self.head_weight = spec, torch.zeros(1)

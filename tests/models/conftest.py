@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, spec_for
+from smelt.models.transformer import Transformer
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.pipeline import Pipeline
 
@@ -19,16 +19,16 @@ SHAPES = {
 
 
 @pytest.fixture(params=sorted(SHAPES))
-def model(request: pytest.FixtureRequest) -> Decoder:
+def model(request: pytest.FixtureRequest) -> Transformer:
     """Return a model of each family whose biases and norms are not at their initial values."""
     return scrambled(build(spec_for(request.param, SHAPES[request.param]), seed=7))
 
 
 @pytest.fixture
-def tiny() -> Callable[..., Decoder]:
+def tiny() -> Callable[..., Transformer]:
     """Return a maker of models: tiny(family, **changes of the shape)."""
 
-    def make(family: str = "llama", **changes: object) -> Decoder:
+    def make(family: str = "llama", **changes: object) -> Transformer:
         sizes = {**vars(SHAPES[family]), **changes}
         return scrambled(build(spec_for(family, Shape(**sizes)), seed=7))
 
@@ -41,7 +41,7 @@ def byte_tokenizer() -> Pipeline:
     return train_bpe(["abc"], vocab_size=259)
 
 
-def scrambled(model: Decoder) -> Decoder:
+def scrambled(model: Transformer) -> Transformer:
     """Add noise to every parameter, so that nothing stays at a value that hides a mistake."""
     generator = torch.Generator().manual_seed(8)
     with torch.no_grad():

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from smelt.core.errors import UsageError
 from smelt.models.build import count_parameters
-from smelt.models.decoder import Decoder
 from smelt.models.hub import load, save
 from smelt.models.resize import resize_embeddings
+from smelt.models.transformer import Transformer
 from smelt.nn.spec import TokenIds
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.tokenizers.surgery import add_tokens, old_encodings, prune
@@ -23,14 +23,14 @@ EVERY = list(range(OLD))
 IDS = torch.randint(0, 10, (2, 20), generator=torch.Generator().manual_seed(3))
 
 
-def logits(model: Decoder, ids: Tensor = IDS) -> Tensor:
+def logits(model: Transformer, ids: Tensor = IDS) -> Tensor:
     with torch.no_grad():
         found = model(ids).logits
     assert found is not None
     return found
 
 
-def assert_whole(model: Decoder, size: int) -> None:
+def assert_whole(model: Transformer, size: int) -> None:
     assert model.spec.vocab_size == model.token_embedding.num_embeddings == size
     assert model.head is None or model.head.out_features == size
     assert sum(parameter.numel() for parameter in model.parameters()) == count_parameters(model.spec)
@@ -39,7 +39,7 @@ def assert_whole(model: Decoder, size: int) -> None:
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_new_rows_are_means_and_old_logits_stay(family: str, tied: bool, tiny: Callable[..., Decoder]) -> None:
+def test_new_rows_are_means_and_old_logits_stay(family: str, tied: bool, tiny: Callable[..., Transformer]) -> None:
     model = tiny(family, tied=tied)
     before, embedding, head = logits(model), model.token_embedding.weight.clone(), model.head_weight.clone()
     resize_embeddings(model, EVERY, [[3, 5, 5], [], [60]])
@@ -51,7 +51,7 @@ def test_new_rows_are_means_and_old_logits_stay(family: str, tied: bool, tiny: C
         assert torch.equal(weight[63], old[60]) and torch.equal(weight[:61], old)
 
 
-def test_a_bias_of_the_head_follows(tiny: Callable[..., Decoder]) -> None:
+def test_a_bias_of_the_head_follows(tiny: Callable[..., Transformer]) -> None:
     model = tiny("novel")
     assert model.head_bias is not None
     old, before = model.head_bias.clone(), logits(model)
@@ -62,7 +62,7 @@ def test_a_bias_of_the_head_follows(tiny: Callable[..., Decoder]) -> None:
     torch.testing.assert_close(model.head_bias[12], torch.cat([old[:10], old[60:]]).mean())
 
 
-def test_dropped_rows_leave_the_others(model: Decoder) -> None:
+def test_dropped_rows_leave_the_others(model: Transformer) -> None:
     kept = [*range(10), 17, 44, 60]
     before = logits(model)
     resize_embeddings(model, kept)
@@ -72,14 +72,14 @@ def test_dropped_rows_leave_the_others(model: Decoder) -> None:
     assert model.token_embedding.weight.grad.shape == model.token_embedding.weight.shape
 
 
-def test_the_ids_that_the_spec_names_follow(tiny: Callable[..., Decoder]) -> None:
+def test_the_ids_that_the_spec_names_follow(tiny: Callable[..., Transformer]) -> None:
     model = tiny()
     model.spec = replace(model.spec, token_ids=TokenIds(begin=58, end=(60, 57, 59), padding=57))
     resize_embeddings(model, [*range(50), 58, 59, 60], [[1, 2]])
     assert model.spec.token_ids == TokenIds(begin=50, end=(52, 51), padding=None)
 
 
-def test_the_type_of_the_weights_stays(tiny: Callable[..., Decoder]) -> None:
+def test_the_type_of_the_weights_stays(tiny: Callable[..., Transformer]) -> None:
     model = tiny().to(torch.bfloat16)
     model.token_embedding.weight.requires_grad_(False)
     resize_embeddings(model, EVERY, [[1, 2, 3]])
@@ -97,7 +97,7 @@ def test_the_type_of_the_weights_stays(tiny: Callable[..., Decoder]) -> None:
         ([3, 3], [], "an id is kept twice"),
     ],
 )
-def test_what_is_refused(kept: list[int], new: list[list[int]], message: str, tiny: Callable[..., Decoder]) -> None:
+def test_what_is_refused(kept: list[int], new: list[list[int]], message: str, tiny: Callable[..., Transformer]) -> None:
     model = tiny()
     with pytest.raises(UsageError, match=message):
         resize_embeddings(model, kept, new)
@@ -106,7 +106,7 @@ def test_what_is_refused(kept: list[int], new: list[list[int]], message: str, ti
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_the_loss_on_old_text_rises_by_no_more_than_the_share_of_new_rows(
-    tied: bool, tiny: Callable[..., Decoder]
+    tied: bool, tiny: Callable[..., Transformer]
 ) -> None:
     model = tiny("llama", tied=tied)
     old = functional.cross_entropy(logits(model)[:, :-1].flatten(0, 1), IDS[:, 1:].flatten())
@@ -116,7 +116,7 @@ def test_the_loss_on_old_text_rises_by_no_more_than_the_share_of_new_rows(
 
 
 def test_a_checkpoint_with_another_vocabulary_saves_and_loads(
-    byte_tokenizer: Pipeline, tiny: Callable[..., Decoder], tmp_path
+    byte_tokenizer: Pipeline, tiny: Callable[..., Transformer], tmp_path
 ) -> None:
     stops = (byte_tokenizer.special["<|im_end|>"],)
     model = tiny("llama", vocab_size=259)

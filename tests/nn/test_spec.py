@@ -22,7 +22,11 @@ def test_specs_compare_by_content_and_hash():
         ({"vocab_size": 0}, "vocab_size is 0\naccepted: a positive number"),
         ({"max_seq_len": -1}, "max_seq_len is -1\naccepted: a positive number"),
         ({"layers": ()}, "a model without layers\naccepted: at least one layer"),
-        ({"tied": True, "head_bias": True}, "a tied head with a bias\naccepted: a tied head, or a head with a bias"),
+        (
+            {"tied": True, "embedding_dim": 8},
+            "a head tied to embeddings of 8 numbers under layers of 64\naccepted: a head transform, which narrows the "
+            "hidden states",
+        ),
         ({"dim": 63, "positions": "sinusoidal"}, "sinusoidal positions of width 63\naccepted: an even width"),
     ],
 )

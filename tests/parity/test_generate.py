@@ -15,8 +15,8 @@ from smelt.infer.sampling import (
     penalize_repetition,
     shape_logits,
 )
-from smelt.models.decoder import Decoder
 from smelt.models.hub import load_model
+from smelt.models.transformer import Transformer
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.interop
@@ -57,7 +57,7 @@ def tiny_gpt2():
 
 
 @pytest.fixture(scope="module", params=[tiny_llama, tiny_gpt2], ids=["llama", "gpt2"])
-def pair(request, tmp_path_factory) -> tuple[object, Decoder]:
+def pair(request, tmp_path_factory) -> tuple[object, Transformer]:
     torch.manual_seed(5)
     reference = request.param().eval()
     reference.generation_config = transformers.GenerationConfig(pad_token_id=0)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load_model, save_model
+from smelt.models.transformer import Transformer
 from smelt.nn.cache import KVCache
 from smelt.nn.spec import TokenIds
 
@@ -151,7 +151,7 @@ def saved_by_transformers(name: str, seed: int, directory: Path, **options: obje
     return model
 
 
-def ours(name: str, seed: int = 3) -> Decoder:
+def ours(name: str, seed: int = 3) -> Transformer:
     return scrambled(build(spec_for(name.split("-")[0], OURS[name]), seed=seed), seed)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the decoder and its weight rules, over drawn shapes and texts."""
+"""Laws of the transformer and its weight rules, over drawn shapes and texts."""
 
 import tempfile
 from dataclasses import replace
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import FAMILIES, Shape, spec_for
 from smelt.models.hub import load_model, save_model
+from smelt.models.transformer import Transformer
 from smelt.models.weights import export_weights, import_weights
 from smelt.nn.cache import KVCache
 
@@ -18,7 +18,7 @@ MAX_TOKENS = 12
 
 
 @st.composite
-def models(draw: st.DrawFn) -> Decoder:
+def models(draw: st.DrawFn) -> Transformer:
     """Draw a model of any family and odd shape."""
     family = draw(st.sampled_from(sorted(FAMILIES)))
     num_kv_heads, groups, half_head = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
@@ -44,7 +44,7 @@ def models(draw: st.DrawFn) -> Decoder:
     return build(spec_for(family, shape), seed=draw(st.integers(0, 99)))
 
 
-def draw_ids(data: st.DataObject, model: Decoder, num_tokens: int) -> torch.Tensor:
+def draw_ids(data: st.DataObject, model: Transformer, num_tokens: int) -> torch.Tensor:
     token = st.integers(0, model.spec.vocab_size - 1)
     return torch.tensor([data.draw(st.lists(token, min_size=num_tokens, max_size=num_tokens))])
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, spec_for
+from smelt.models.transformer import Transformer
 from smelt.tokenizers.base import SPECIAL
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.formats import save_tokenizer
@@ -22,7 +22,7 @@ def sentence(number: int) -> str:
 
 
 @pytest.fixture
-def tiny_model() -> Decoder:
+def tiny_model() -> Transformer:
     return build(spec_for("llama", Shape(300, 32, 2, 2, 64, num_kv_heads=1, tied=True)), seed=1)
 
 

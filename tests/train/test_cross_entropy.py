@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, spec_for
+from smelt.models.transformer import Transformer
 from smelt.train.objectives import cross_entropy
 from smelt.train.objectives.cross_entropy import TokenCrossEntropy, reference
 from smelt.train.sources import TokenBatch
@@ -22,7 +22,7 @@ def batch_of(vocab: int, *, masked: bool) -> TokenBatch:
     return TokenBatch(ids, labels, None, None)
 
 
-def gradients(model: Decoder, loss: Tensor) -> dict[str, Tensor]:
+def gradients(model: Transformer, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from smelt.core.errors import CheckpointError, TrainingError
 from smelt.data.packing import MemoryStream, Packed, pack_rows, pack_stream
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
 from smelt.models.families import Shape, spec_for
+from smelt.models.transformer import Transformer
 from smelt.optim.build import OptimizerRecipe, build_optimizers
 from smelt.train.loop import FitSettings, StepResult, fit, split_rows
 from smelt.train.objectives import TokenCrossEntropy
@@ -98,7 +98,7 @@ class NotANumber:
     def weight(self, batch: object) -> float:
         return 1.0
 
-    def __call__(self, model: Decoder, batch: object) -> tuple[torch.Tensor, dict[str, float]]:
+    def __call__(self, model: Transformer, batch: object) -> tuple[torch.Tensor, dict[str, float]]:
         return model.head_weight.sum() * math.nan, {}
 
 

@@ -138,13 +138,15 @@ def token_ids_from_hf(config: HfConfig) -> TokenIds:
     """Read bos, eos (one id or a list) and pad."""
     end = config.get("eos_token_id")
     ends = tuple(end) if isinstance(end, list) else () if end is None else (end,)
-    return TokenIds(config.get("bos_token_id"), ends, config.get("pad_token_id"))
+    start = config.get("decoder_start_token_id")
+    return TokenIds(config.get("bos_token_id"), ends, config.get("pad_token_id"), start)
 
 
 def hf_from_token_ids(ids: TokenIds) -> dict[str, Any]:
-    """Write bos, eos (one id, or a list when several) and pad."""
+    """Write bos, eos (one id, or a list when several), pad, and what a decoder starts with."""
     end = None if not ids.end else ids.end[0] if len(ids.end) == 1 else list(ids.end)
-    return {"bos_token_id": ids.begin, "eos_token_id": end, "pad_token_id": ids.padding}
+    found = {"bos_token_id": ids.begin, "eos_token_id": end, "pad_token_id": ids.padding}
+    return found if ids.decoder_start is None else {**found, "decoder_start_token_id": ids.decoder_start}
 
 
 def check_same(ours: ModelSpec, theirs: ModelSpec, what: str) -> None:

@@ -8,10 +8,8 @@ by name.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import torch
-
 from smelt.core.errors import CheckpointError
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import meta_network
 from smelt.models.families.base import HfConfig, Shape, hf_from_token_ids, refuse_other, require
 from smelt.models.weights import Ignore, Rule, Rules, Tie, rename, split, stack, transpose
 from smelt.nn.scaling import LinearScaling, RampScaling, RotaryScaling, WavelengthScaling
@@ -258,5 +256,4 @@ def expert_rules(spec: ModelSpec, pattern: str, names: Mapping[str, str]) -> Ite
 
 def parameter_rows(spec: ModelSpec) -> dict[str, int]:
     """Return the names of a model's parameters and the length of each one's first axis."""
-    with torch.device("meta"):
-        return {name: parameter.shape[0] for name, parameter in Decoder(spec).named_parameters()}
+    return {name: parameter.shape[0] for name, parameter in meta_network(spec).named_parameters()}

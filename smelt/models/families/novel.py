@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from smelt.models.decoder import Decoder
 from smelt.models.families.base import (
     Family,
     HfConfig,
@@ -21,6 +20,7 @@ from smelt.models.families.base import (
     require,
     token_ids_from_hf,
 )
+from smelt.models.transformer import Transformer
 from smelt.models.weights import Rules, rename
 from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, TokenIds
 
@@ -90,7 +90,7 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
 def rules(spec: ModelSpec) -> Rules:
     """List the weight rules of a spec: every parameter under its own name."""
     with torch.device("meta"):
-        return tuple(rename(name, name) for name, _ in Decoder(spec).named_parameters())
+        return tuple(rename(name, name) for name, _ in Transformer(spec).named_parameters())
 
 
 NOVEL = Family(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from smelt.data.packing import IGNORED
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.nn.spec import MoESpec
 from smelt.train.objectives.routing import load_balance, z_loss
 from smelt.train.sources import TokenBatch
@@ -96,7 +96,7 @@ def cross_entropy_sum(
     return total  # type: ignore[no-any-return]
 
 
-def reference(model: Decoder, batch: TokenBatch) -> Tensor:
+def reference(model: Network, batch: TokenBatch) -> Tensor:
     """Return the same sum the obvious way: all logits, one call."""
     logits = model(batch.ids, positions=batch.positions, segments=batch.segments).logits
     return functional.cross_entropy(
@@ -118,7 +118,7 @@ class TokenCrossEntropy:
         """Return the number of supervised tokens."""
         return float((batch.labels != IGNORED).sum())
 
-    def __call__(self, model: Decoder, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
+    def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats; of mixtures of experts, the summed router losses as metrics."""
         output = model(batch.ids, positions=batch.positions, segments=batch.segments, project=False)
         hidden = output.hidden.flatten(0, 1)  # (B*T, D)

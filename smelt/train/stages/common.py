@@ -23,7 +23,7 @@ from smelt.core.log import say
 from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, sha256_file
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.models.hub import load, load_weights_into, publish
 from smelt.optim.build import build_optimizers, set_learning_rate
 from smelt.tokenizers.base import Tokenizer
@@ -54,7 +54,7 @@ class Job:
     stage: str
     recipe: Any  # a RunRecipe of the stage
     run: RunDirectory
-    model: Decoder
+    model: Network
     tokenizer: Tokenizer
     template: ChatTemplate | None
     rows: Rows
@@ -87,7 +87,7 @@ class StageResult:
         return asdict(self)
 
 
-def load_to_train(checkpoint: str, max_seq_len: int) -> tuple[Decoder, Pipeline]:
+def load_to_train(checkpoint: str, max_seq_len: int) -> tuple[Network, Pipeline]:
     """Load the checkpoint that a stage starts from, with its tokenizer.
 
     Raises:

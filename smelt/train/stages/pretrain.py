@@ -22,7 +22,7 @@ from smelt.data.order import split_documents, split_tail
 from smelt.data.packing import StreamRows, pack_stream
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.models.build import build
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.models.families import Shape, preset, spec_for
 from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.base import END_OF_TEXT, SPECIAL
@@ -125,7 +125,7 @@ def pretrain(recipe: PretrainRecipe, *, resume: bool = False) -> StageResult:
     return run_job(job)
 
 
-def starting_point(recipe: PretrainRecipe) -> tuple[Decoder, Pipeline]:
+def starting_point(recipe: PretrainRecipe) -> tuple[Network, Pipeline]:
     """Return a new model with its tokenizer, or those of the checkpoint to continue from."""
     if recipe.checkpoint is not None:
         return load_to_train(recipe.checkpoint, recipe.max_seq_len)

@@ -1,4 +1,4 @@
-"""The decoder: one forward for plain, packed, padded and cached text, all of them equal."""
+"""The transformer: one forward for plain, packed, padded and cached text, all of them equal."""
 
 import math
 from dataclasses import replace

@@ -1,0 +1,194 @@
+"""The transformer: embed, run the blocks, normalise, project to the vocabulary or to labels.
+
+Decoder and encoder are one network under another mask: attention is causal or it is not, by the spec, or an `order` of
+the tokens says who sees whom. One forward serves training, packed documents, padded batches and cached generation; only
+positions, mask and cache differ, and all three are settled here, once, before the first block. The model computes no
+loss: `project=False` leaves the vocabulary product, the largest of a small model, to an objective that runs it in
+chunks.
+
+Ref: Attention Is All You Need, arXiv:1706.03762. Ref: arXiv:1810.04805 (bidirectional).
+Ref: Language Models are Unsupervised Multitask Learners (2019).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from smelt.core.errors import UsageError
+from smelt.models.heads import HeadTransform, Output, Pooler, TaskHead
+from smelt.nn.block import Block
+from smelt.nn.cache import KVCache
+from smelt.nn.masks import attention_mask, relative_bias
+from smelt.nn.norms import make_norm
+from smelt.nn.positions import positions_in_segments, rotary_tables, sinusoidal
+from smelt.nn.spec import AttentionSpec, ModelSpec
+
+Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | None]]
+
+
+class Transformer(nn.Module):
+    """Turn token ids into hidden states, and these into logits, pooled vectors and labels, as the spec has them.
+
+    An `embedding` given is shared with another network.
+    """
+
+    def __init__(self, spec: ModelSpec, embedding: nn.Embedding | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        self.gradient_checkpointing = False
+        width = spec.embedding_dim or spec.dim
+        rows = spec.max_seq_len + spec.position_offset
+        self.token_embedding = nn.Embedding(spec.vocab_size, width) if embedding is None else embedding
+        self.position_embedding = nn.Embedding(rows, width) if spec.positions == "learned" else None
+        self.type_embedding = nn.Embedding(spec.num_types, width) if spec.num_types else None
+        self.embedding_norm = None if spec.embedding_norm is None else make_norm(spec.embedding_norm, width)
+        self.widen = None if spec.embedding_dim is None else nn.Linear(width, spec.dim)
+        heads = spec.layers[0].attention.num_heads
+        self.relative_bias = None if spec.relative is None else nn.Embedding(spec.relative.num_buckets, heads)
+        distinct = spec.layers[:1] if spec.shared_layers else spec.layers
+        self.blocks = nn.ModuleList(Block(layer, spec.dim) for layer in distinct)
+        self.norm = nn.Identity() if spec.norm is None else make_norm(spec.norm, spec.dim)
+        has_head, transform = spec.language_head, spec.head_transform
+        self.head_transform = HeadTransform(transform, spec.dim, width) if has_head and transform else None
+        wide = spec.dim if transform is None else width
+        self.head = nn.Linear(wide, spec.vocab_size, bias=spec.head_bias) if has_head and not spec.tied else None
+        tied_bias = has_head and spec.tied and spec.head_bias
+        self.tied_bias = nn.Parameter(torch.zeros(spec.vocab_size)) if tied_bias else None
+        self.pooler = Pooler(spec.dim) if spec.pooler else None
+        self.tasks = nn.ModuleDict({task.name: TaskHead(task, spec.dim) for task in spec.tasks})
+
+    @property
+    def head_weight(self) -> Tensor:
+        """Return the matrix of the vocabulary projection: (V, D)."""
+        return self.token_embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def head_bias(self) -> Tensor | None:
+        """Return the bias of the vocabulary projection: (V,) or None."""
+        return self.tied_bias if self.head is None else self.head.bias
+
+    def head_input(self, hidden: Tensor) -> Tensor:
+        """Return what the vocabulary projection multiplies: hidden states (.., D), transformed and scaled."""
+        if self.head_transform is not None:
+            hidden = self.head_transform(hidden)
+        return hidden if self.spec.logit_scale is None else hidden * self.spec.logit_scale
+
+    def project(self, hidden: Tensor) -> Tensor:
+        """Map normalised hidden states to logits: (.., D) -> (.., V)."""
+        hidden = self.head_input(hidden)
+        if self.head is None:
+            logits = functional.linear(hidden, self.token_embedding.weight, self.tied_bias)
+        else:
+            logits = self.head(hidden)
+        cap = self.spec.logit_softcap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        order: Tensor | None = None,
+        types: Tensor | None = None,
+        cache: KVCache | None = None,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        project: bool = True,
+    ) -> Output:
+        """Run the model on ids (B, T); with a cache, ids are the new tokens only and the cache grows in place.
+
+        positions, segments, order and types are (B, T). Segment 0 is padding; a token sees only its own segment, and of
+        it, given an `order`, the tokens whose number is not above its own. Positions left out are counted from the
+        start of each segment. `memory` (B, S, D) is an encoder's output with its mask. Raises UsageError beyond the
+        model's context, and for an order behind cached tokens.
+        """
+        if order is not None and cache is not None and cache.length:
+            raise UsageError("an order of tokens behind cached ones", accepted="an order in the first call of a cache")
+        positions, seen = self._place(ids, positions, segments, cache)
+        x = self._embed(ids, positions, types)  # (B, T, D)
+        shared = self._shared(positions, seen, order, x, 0 if cache is None else cache.length)
+        router: list[Tensor] = []
+        for index, (block, kind) in enumerate(self._layers()):
+            cos, sin, mask = shared[kind]
+            if cache is not None:
+                # Not block(...): a compiled call would be traced again for every length of the cache.
+                x, scores = block.forward(x, cos, sin, mask, cache.layers[index], memory, memory_mask)
+            elif self.gradient_checkpointing and torch.is_grad_enabled():
+                inputs = (x, cos, sin, mask, None, memory, memory_mask)
+                x, scores = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x, scores = block(x, cos, sin, mask, None, memory, memory_mask)
+            if scores is not None:
+                router.append(scores)
+        return self._finish(self.norm(x), tuple(router), project)
+
+    def _layers(self) -> Iterator[tuple[Block, AttentionSpec]]:
+        """Yield each layer's block, the one that all share where they do, and its kind of attention."""
+        for index, layer in enumerate(self.spec.layers):
+            yield self.blocks[0 if self.spec.shared_layers else index], layer.attention  # type: ignore[misc]
+
+    def _finish(self, hidden: Tensor, router: tuple[Tensor, ...], project: bool) -> Output:
+        pooled = None if self.pooler is None else self.pooler(hidden)
+        tasks = {name: head(hidden, pooled) for name, head in self.tasks.items()}
+        logits = self.project(hidden) if project and self.spec.language_head else None
+        return Output(logits, hidden, router, pooled, tasks)
+
+    def _shared(self, positions: Tensor, seen: Tensor | None, order: Tensor | None, x: Tensor, start: int) -> Shared:
+        """Return cos, sin and mask for each kind of attention that layers have."""
+        found: Shared = {}
+        num_tokens, relative = x.shape[1], self.spec.relative
+        for layer in self.spec.layers:
+            kind = layer.attention
+            if kind in found:
+                continue
+            cos, sin = (None, None) if kind.rotary is None else rotary_tables(positions, kind.rotary, x.dtype)
+            bias = None
+            if relative is not None and self.relative_bias is not None:
+                table = self.relative_bias.weight
+                bias = relative_bias(table, relative, num_tokens, start + num_tokens, causal=kind.causal)
+            mask = attention_mask(kind, num_tokens, start + num_tokens, seen, x, order=order, bias=bias)
+            found[kind] = (cos, sin, mask)
+        return found
+
+    def _embed(self, ids: Tensor, positions: Tensor, types: Tensor | None) -> Tensor:
+        spec = self.spec
+        x: Tensor = self.token_embedding(ids)
+        if spec.embedding_scale is not None:
+            x = x * torch.tensor(spec.embedding_scale, dtype=x.dtype)  # rounded as the weights are
+        if self.type_embedding is not None:
+            x = x + (self.type_embedding.weight[0] if types is None else self.type_embedding(types))
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions + spec.position_offset)
+        elif spec.positions != "none":
+            x = x + sinusoidal(positions, x.shape[-1], x.dtype, halves=spec.positions == "sinusoidal_halves")
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        if self.widen is not None:
+            x = self.widen(x)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))  # a narrow residual stream halves the memory traffic
+        return x
+
+    def _place(
+        self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, cache: KVCache | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Settle positions, (T,) or (B, T), and the segments of all slots, (B, S) or None where no mask is needed."""
+        num_tokens, start, limit = ids.shape[1], 0 if cache is None else cache.length, self.spec.max_seq_len
+        if positions is None and start + num_tokens > limit:
+            raise UsageError(
+                f"{start + num_tokens} tokens in a context of {limit}",
+                accepted=f"at most {limit} tokens",
+                fix="shorten the text, or use a model with a longer context",
+            )
+        seen = segments if cache is None else cache.extend_segments(num_tokens, segments)
+        if seen is None or (cache is not None and cache.uniform):
+            if positions is None:
+                positions = torch.arange(start, start + num_tokens, device=ids.device)
+            return positions, seen if start > 0 and num_tokens > 1 else None
+        if positions is None:
+            positions = positions_in_segments(seen)[:, start:]
+        return positions, seen
