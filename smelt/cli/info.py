@@ -133,19 +133,52 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
         yield f"  embeddings times {spec.embedding_scale:g}"
     if spec.positions == "learned":
         yield f"  positions: a learned table ({spec.max_seq_len}, {spec.dim})"
-    if spec.positions == "sinusoidal":
+    if spec.num_types:
+        yield f"  token types: {spec.num_types}"
+    if spec.relative is not None:
+        yield f"  positions: a bias for {spec.relative.num_buckets} buckets of distances, for all layers"
+    if spec.embedding_norm is not None:
+        yield f"  embeddings: {norm_words(spec.embedding_norm)}"
+    if spec.embedding_dim is not None:
+        yield f"  embeddings of {spec.embedding_dim}, widened to {spec.dim}"
+    if spec.positions.startswith("sinusoidal"):
         from smelt.nn.positions import sinusoidal_table
 
-        row = ", ".join(f"{value:.6f}" for value in sinusoidal_table(2, spec.dim)[1, :6].tolist())
+        table = sinusoidal_table(2, spec.dim, halves=spec.positions == "sinusoidal_halves")
+        row = ", ".join(f"{value:.6f}" for value in table[1, :6].tolist())
         yield f"  positions: a sinusoidal table ({spec.max_seq_len}, {spec.dim}), computed, no parameter"
         yield f"    row 1 begins {row}"
+    if spec.encoder is not None:
+        yield "  encoder"
+        for numbers, layer in kinds_of(spec.encoder.layers):
+            yield f"    {numbers}"
+            yield from (f"      {line}" for line in layer_lines(layer, spec.dim))
+        yield "  decoder"
+    if spec.shared_layers:
+        yield "  all layers are one"
     for numbers, layer in kinds_of(spec.layers):
         yield f"  {numbers}"
         yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
-    head = "tied to the embedding" if spec.tied else f"own matrix{', with a bias' if spec.head_bias else ''}"
-    norm = "" if spec.norm is None else f"{norm_words(spec.norm)}, "
-    cap = "" if spec.logit_softcap is None else f", logits bounded by {spec.logit_softcap:g}"
-    yield f"  end: {norm}head {head}{cap}"
+    yield f"  end: {', '.join(end_words(spec))}"
+
+
+def end_words(spec: ModelSpec) -> Iterator[str]:
+    """Say what stands behind the layers."""
+    if spec.norm is not None:
+        yield norm_words(spec.norm)
+    if spec.head_transform is not None:
+        yield f"transform ({spec.head_transform.activation}, {norm_words(spec.head_transform.norm)})"
+    if spec.language_head:
+        head = "tied to the embedding" if spec.tied else "own matrix"
+        yield f"head {head}{', with a bias' if spec.head_bias else ''}"
+    if spec.logit_scale is not None:
+        yield f"logits times {spec.logit_scale:g}"
+    if spec.logit_softcap is not None:
+        yield f"logits bounded by {spec.logit_softcap:g}"
+    if spec.pooler:
+        yield "pooler"
+    for task in spec.tasks:
+        yield f"{task.name}: {task.num_labels} labels of {'each token' if task.reads == 'token' else 'a text'}"
 
 
 def kinds_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[str, LayerSpec]]:
@@ -188,6 +221,8 @@ def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
     }
     yield f"{norm_words(layer.norm)} {names[layer.placement]}"
     yield f"attention: {attention_words(layer.attention)}"
+    if layer.cross is not None:
+        yield f"attention to the encoder's output: {attention_words(layer.cross)}"
     forward = layer.feed_forward
     if not isinstance(forward, MoESpec):
         yield f"feed-forward: {forward_words(forward, dim)}"
@@ -205,7 +240,8 @@ def norm_words(norm: NormSpec) -> str:
 def attention_words(spec: AttentionSpec) -> str:
     """Say what attention does."""
     biases = [name for name, there in (("q/k/v", spec.qkv_bias), ("output", spec.output_bias)) if there]
-    parts = [f"{spec.num_heads} heads over {spec.num_kv_heads} key-value heads of {spec.head_dim}"]
+    parts = [] if spec.causal else ["both ways"]
+    parts += [f"{spec.num_heads} heads over {spec.num_kv_heads} key-value heads of {spec.head_dim}"]
     if (rotary := spec.rotary) is not None:
         share = "" if rotary.dim == spec.head_dim else f" on {rotary.dim}"
         pairs = ", interleaved" if rotary.interleaved else ""
@@ -232,7 +268,7 @@ def collapse(parameters: Sequence[Parameter]) -> list[Parameter]:
     """
     found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for name, shape, count in parameters:
-        found.setdefault((re.sub(r"^blocks\.\d+\.", "blocks.*.", name), shape), []).append(count)
+        found.setdefault((re.sub(r"^(\w+\.)?blocks\.\d+\.", r"\1blocks.*.", name), shape), []).append(count)
     return [
         (f"{name} x {len(counts)}" if "*" in name else name, shape, sum(counts))
         for (name, shape), counts in found.items()

@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from smelt.core.errors import UsageError
 from smelt.infer.beam import beam_search
 from smelt.infer.rows import CachedRows, PromptBatch, seen_tokens, token_budgets
 from smelt.infer.sampling import Sampling, next_ids, row_seeds, uniforms
@@ -53,8 +54,14 @@ def generate(
 
     `on_text(row, text)` is called as soon as text is certain; a row's pieces joined are its `text` (beam search gives
     one piece at the end). Prompt and answer together never exceed the model's context; a prompt that fills it gets an
-    empty answer. Raises UsageError for a prompt that is empty or longer than the context.
+    empty answer. Raises UsageError for a prompt that is empty or longer than the context, and for an
+    encoder, which cannot go on.
     """
+    if not model.spec.is_causal:
+        raise UsageError(
+            f"a {model.spec.family} model fills in masked tokens and has no next one",
+            accepted="a decoder, or an encoder-decoder",
+        )
     budgets = token_budgets(prompts, sampling.max_new_tokens, model.spec.max_seq_len)
     answers = [
         _Answer(row, budget, frozenset(stop_ids), VisibleText(tokenizer, sampling.stop), on_text)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from smelt.models.encoder_decoder import Network, meta_network
 from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
+from smelt.models.transformer import Transformer
 from smelt.nn.attention import Attention
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
@@ -36,7 +37,7 @@ def build(spec: ModelSpec, *, seed: int) -> Network:
 
 def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
     if isinstance(module, nn.Embedding):
-        std = init.position_std if name == "position_embedding" else init.embedding_std
+        std = init.position_std if name.endswith("position_embedding") else init.embedding_std
         module.weight.normal_(0.0, std, generator=generator)
     elif isinstance(module, nn.Linear):
         _initialise_linear(name, module, init, num_layers, generator)
@@ -53,6 +54,9 @@ def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, gener
     elif isinstance(module, Attention):
         if module.sinks is not None:
             module.sinks.zero_()
+    elif isinstance(module, Transformer):
+        if module.tied_bias is not None:
+            module.tied_bias.zero_()
     elif any(True for _ in module.parameters(recurse=False)):
         raise TypeError(f"no initialisation for {name}, a {type(module).__name__}")
 

@@ -14,18 +14,30 @@ STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's 
 
 def keys_seen(layer: LayerSpec, seq_len: int) -> float:
     """Return how many keys a token sees on average in a row of so many."""
+    if not layer.attention.causal:
+        return seq_len
     window = min(layer.attention.window or seq_len, seq_len)
     return window - window * (window - 1) / (2 * seq_len)
 
 
 def forward_flops(spec: ModelSpec, seq_len: int) -> float:
-    """Return FLOPs of the forward pass a token, in rows of so many tokens."""
-    looked_up = 0 if spec.tied else spec.vocab_size * spec.dim  # an embedding row is copied, not multiplied
-    placed = spec.max_seq_len * spec.dim if spec.positions == "learned" else 0
-    products = sum(
-        4 * layer.attention.num_heads * layer.attention.head_dim * keys_seen(layer, seq_len) for layer in spec.layers
-    )
+    """Return FLOPs of the forward pass a token, in rows of so many tokens; with an encoder, of one token of each."""
+    width = spec.embedding_dim or spec.dim
+    is_used = spec.tied and spec.language_head
+    looked_up = 0 if is_used else spec.vocab_size * width  # an embedding row is copied, not multiplied
+    placed = spec.max_seq_len * width if spec.positions == "learned" else 0
+    products = sum(attention_flops(layer, seq_len) for layer in _all_layers(spec))
     return 2.0 * (count_active(spec) - looked_up - placed) + products
+
+
+def attention_flops(layer: LayerSpec, seq_len: int) -> float:
+    """Return the FLOPs a token of the two products with the keys it sees, of an encoder's output too."""
+    own = 4 * layer.attention.num_heads * layer.attention.head_dim * keys_seen(layer, seq_len)
+    return own if layer.cross is None else own + 4 * layer.cross.num_heads * layer.cross.head_dim * seq_len
+
+
+def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
+    return spec.layers if spec.encoder is None else (*spec.encoder.layers, *spec.layers)
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:

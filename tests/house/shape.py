@@ -15,7 +15,7 @@ FAMILY_NAME = re.compile(
     r"llama|gpt|mistral|mixtral|qwen|gemma|bert|deepseek|falcon|olmo|chatglm|\bglm|\bt5\b|\bphi-?\d|\bnovel\b",
     re.IGNORECASE,
 )
-NOT_FAMILIES = ("__init__.py", "base.py", "layout.py")
+NOT_FAMILIES = ("__init__.py", "base.py", "layout.py", "encoder_layout.py")
 
 
 def file_length(root: Path) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from smelt.core.errors import CheckpointError, UsageError, nearest
 from smelt.models.families.base import Family, Shape, check_same
+from smelt.models.families.bert import BERT
 from smelt.models.families.chatglm import CHATGLM
 from smelt.models.families.gemma import GEMMA
 from smelt.models.families.gemma2 import GEMMA2
@@ -28,7 +29,7 @@ __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "fam
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, GLM, GLM4, GEMMA, GEMMA2, GEMMA3,
-    NOVEL,
+    NOVEL, BERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 

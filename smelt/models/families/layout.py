@@ -209,7 +209,7 @@ def named_rules(
     for name in rows:
         part, _, kind = name.rpartition(".")
         if not name.startswith("blocks."):
-            found.append(rename(f"{outer[part]}.{kind}", name))
+            found.append(rename(f"{outer[part]}.{kind}" if part else outer[kind], name))
             continue
         _, index, inner = part.split(".", 2)
         theirs, parts = whole.get(inner, ("", ()))

@@ -121,7 +121,7 @@ class TokenCrossEntropy:
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats; of mixtures of experts, the summed router losses as metrics."""
         output = model(batch.ids, positions=batch.positions, segments=batch.segments, project=False)
-        hidden = output.hidden.flatten(0, 1)  # (B*T, D)
+        hidden = model.head_input(output.hidden).flatten(0, 1)  # (B*T, D)
         labels = batch.labels.flatten()
         loss = cross_entropy_sum(hidden, model.head_weight, model.head_bias, labels, model.spec.logit_softcap)
         if not output.router or not torch.is_grad_enabled():
