@@ -83,9 +83,7 @@ def cost(num_tokens: int, fixed: int, ratio: float) -> int:
     return num_tokens + fixed + math.ceil(ratio * num_tokens)
 
 
-def _ranges(
-    ends: NDArray[np.int64], capacity: int, fixed: int, ratio: float, alone: bool
-) -> Iterator[tuple[int, int]]:
+def _ranges(ends: NDArray[np.int64], capacity: int, fixed: int, ratio: float, alone: bool) -> Iterator[tuple[int, int]]:
     """Yield where each row starts and stops in the stream."""
     longest = fitting(capacity, fixed, ratio)
     place, begin, room = 0, 0, capacity

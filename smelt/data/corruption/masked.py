@@ -77,4 +77,5 @@ def choose(ids: Array, masking: Masking, rng: Generator) -> NDArray[np.int64]:
 def begins_word(ids: Array, candidates: NDArray[np.int64], continues: Flags) -> Flags:
     """Tell of each candidate place whether a word begins there: always behind a place that is none."""
     follows = np.diff(candidates, prepend=candidates[0] - 2) == 1
-    return ~(continues[ids[candidates]] & follows)
+    begins: Flags = ~(continues[ids[candidates]] & follows)
+    return begins
