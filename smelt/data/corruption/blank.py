@@ -53,7 +53,12 @@ class Blanking:
 
     def max_spans(self, num_tokens: int) -> int:
         """Return the most blanks that a text of this length gets: half as many again as there are on average."""
-        return max(1, math.ceil(1.5 * self.rate * num_tokens / self.mean_span_tokens))
+        return max(1, math.ceil(num_tokens * self.slots_per_token / 2))
+
+    @property
+    def slots_per_token(self) -> float:
+        """Return how many slots more than tokens a text may take for each of them, two for a blank; plus two."""
+        return 2 * 1.5 * self.rate / self.mean_span_tokens
 
 
 @dataclass(frozen=True)
