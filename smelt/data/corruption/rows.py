@@ -113,7 +113,7 @@ class SpanRows:
             targets.append(target)
         labels = np.stack(targets)
         ids = np.concatenate([np.full_like(labels[:, :1], self.start_id), labels[:, :-1]], axis=1)
-        positions = np.broadcast_to(np.arange(ids.shape[1], dtype=np.int32), ids.shape)
+        positions = np.tile(np.arange(ids.shape[1], dtype=np.int32), (len(ids), 1))
         return Corrupted(Packed(ids, labels, np.ones_like(ids), positions), source=np.stack(sources))
 
 
