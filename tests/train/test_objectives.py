@@ -231,7 +231,12 @@ def test_micro_batches_give_one_step(case: Case, optimizer: str) -> None:
     for micro_rows in (8, 3, 1):
         model, rows, objective = case()
         state = new_state(model, rows, objective, recipe)
-        finals.append(flat(fit(state, objective, FitSettings(3, 8, micro_rows, recipe))))
+        batch = RowSource(rows, seed=3).take(8)
+        expected = mean_loss(objective(model, batch)[0], torch.tensor(objective.weight(batch))).item()
+        losses: list[float] = []
+        hooks = [lambda _, result, losses=losses: losses.append(result.loss)]
+        finals.append(flat(fit(state, objective, FitSettings(3, 8, micro_rows, recipe), hooks)))
+        assert losses[0] == pytest.approx(expected, rel=1e-6)
     for other in finals[1:]:
         assert (other - finals[0]).abs().max() < 1e-9
 

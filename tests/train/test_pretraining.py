@@ -152,9 +152,7 @@ def test_a_decoder_is_not_trained_on_masks(home: Path) -> None:
 )
 def test_missing_special_tokens_are_named_at_once(home: Path, name: str, missing: list[str]) -> None:
     setup = replace(setup_for(home, name), tokenizer=train_tokenizer([sentences(1)], vocab_size=270))
-    expected = (
-        f"has no {', '.join(missing)}, which objective={name} needs\n.*\ntry: smelt tokenizer extend TOKENIZER --add-"
-    )
+    expected = f"has no {', '.join(missing)}, which objective={name} needs\n.*\ntry: smelt tokenizer extend TOKENIZER "
     with pytest.raises(ConfigError, match=expected):
         row_maker(setup)
 
@@ -237,9 +235,11 @@ def test_pairs_hold_one_pair_a_row(home: Path) -> None:
 
 def test_the_other_text_comes_from_another_document(home: Path) -> None:
     setup = setup_for(home, "next_sentence", max_seq_len=40)
-    rows = row_maker(setup)(stream_for(setup))
+    rows = row_maker(setup)(stream_for(setup, 3))
     stream = rows.windows.stream  # type: ignore[attr-defined]
-    for row in range(10):
+    ids = stream.ids.copy()
+    for row in range(rows.num_rows):
+        stream.ids[:] = ids
         own = int(np.searchsorted(stream.ends, rows.windows.starts[row], side="right"))  # type: ignore[attr-defined]
         stream.ids[int(stream.ends[own - 1]) if own else 0 : int(stream.ends[own])] = 7  # now it can be told
         for seed in range(10):
@@ -253,6 +253,7 @@ def test_span_rows_are_full(home: Path) -> None:
     batch = rows_batch(setup)
     assert batch.source is not None and batch.source.shape == (6, 32)
     assert batch.segments is None and (batch.labels != IGNORED).all()
+    assert batch.positions is not None and batch.positions.tolist() == [list(range(batch.ids.shape[1]))] * 6
     assert (batch.ids[:, 0] == setup.end_id).all() and torch.equal(batch.ids[:, 1:], batch.labels[:, :-1])
 
 
