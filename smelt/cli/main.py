@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("smelt.cli.eval", "Bits per byte of a text, exact match on gold answers, memorization."),
     "generate": ("smelt.cli.generate", "Continue a prompt."),
     "chat": ("smelt.cli.chat", "Talk to a model."),
+    "plan": ("smelt.cli.plan", "From a budget to a model, its text and the loss to expect."),
     "info": ("smelt.cli.info", "Show a model layer by layer, with its parameters."),
     "runs": ("smelt.cli.runs", "List, show and compare training runs."),
     "doctor": ("smelt.cli.doctor", "Check this machine and the installation."),
