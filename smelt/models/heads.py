@@ -21,7 +21,8 @@ class Output:
     """Hold what a forward returns: logits (B, T, V), None without projection; hidden (B, T, D) after the final norm.
 
     `router` has the scores (B, T, E) of each layer that is a mixture of experts, `pooled` (B, D) the pooler's vector,
-    `tasks` the labels' scores, (B, T, N) of tokens or (B, N) of texts, by the task's name.
+    `tasks` the labels' scores, (B, T, N) of tokens or (B, N) of texts, by the task's name. `last_inputs` are what the
+    last block was given: the stream (B, T, D), cos, sin and mask.
     """
 
     logits: Tensor | None
@@ -29,6 +30,7 @@ class Output:
     router: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
     tasks: dict[str, Tensor] = field(default_factory=dict)
+    last_inputs: tuple[Tensor | None, ...] = ()
 
 
 class HeadTransform(nn.Module):

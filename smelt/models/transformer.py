@@ -11,6 +11,7 @@ Ref: Language Models are Unsupervised Multitask Learners (2019).
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +113,10 @@ class Transformer(nn.Module):
         x = self._embed(ids, positions, types)  # (B, T, D)
         shared = self._shared(positions, seen, order, x, 0 if cache is None else cache.length)
         router: list[Tensor] = []
+        last_inputs: tuple[Tensor | None, ...] = ()
         for index, (block, kind) in enumerate(self._layers()):
             cos, sin, mask = shared[kind]
+            last_inputs = (x, cos, sin, mask)
             if cache is not None:
                 # Not block(...): a compiled call would be traced again for every length of the cache.
                 x, scores = block.forward(x, cos, sin, mask, cache.layers[index], memory, memory_mask)
@@ -124,7 +127,7 @@ class Transformer(nn.Module):
                 x, scores = block(x, cos, sin, mask, None, memory, memory_mask)
             if scores is not None:
                 router.append(scores)
-        return self._finish(self.norm(x), tuple(router), project)
+        return replace(self._finish(self.norm(x), tuple(router), project), last_inputs=last_inputs)
 
     def _layers(self) -> Iterator[tuple[Block, AttentionSpec]]:
         """Yield each layer's block, the one that all share where they do, and its kind of attention."""

@@ -6,7 +6,7 @@ AdamW; vectors (norms, biases) to AdamW without decay. Every parameter lands in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -49,10 +49,13 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Return the optimizers that together own every trainable parameter once; `dtype` is that of matrix products.
 
+    `model.blocks` says which matrices are inside blocks.
+
     Raises:
         TrainingError: every parameter is frozen.
     """
-    inside_blocks = {id(parameter) for parameter in model.get_submodule("blocks").parameters()}
+    blocks: Iterable[nn.Module] = model.blocks  # type: ignore[assignment]
+    inside_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     vectors = [parameter for parameter in trainable if parameter.ndim < 2]
     block_matrices = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) in inside_blocks]
