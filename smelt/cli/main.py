@@ -29,6 +29,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("smelt.cli.eval", "Bits per byte of a text, exact match on gold answers, memorization."),
     "generate": ("smelt.cli.generate", "Continue a prompt."),
     "chat": ("smelt.cli.chat", "Talk to a model."),
+    "vectors": ("smelt.cli.vectors", "Train word vectors, look into them, measure them."),
+    "ngram": ("smelt.cli.ngram", "Train an n-gram model, measure it, let it write."),
     "info": ("smelt.cli.info", "Show a model layer by layer, with its parameters."),
     "runs": ("smelt.cli.runs", "List, show and compare training runs."),
     "doctor": ("smelt.cli.doctor", "Check this machine and the installation."),

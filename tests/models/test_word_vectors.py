@@ -290,7 +290,7 @@ def test_an_unseen_word_has_the_mean_of_its_ngrams(trained: dict[Kind, WordVecto
     assert vectors.ngrams is not None
     rows = [ngram_hash(ngram) % 50 for ngram in ("<x", "<x1", "x1", "x1>", "1>")]
     np.testing.assert_allclose(vectors.vector("x1"), vectors.ngrams.vectors[rows].mean(axis=0), rtol=1e-6)
-    with pytest.raises(UsageError, match=r"the word 'w21' is not among the 20 known. Did you mean 'w2.?'"):
+    with pytest.raises(UsageError, match=r"the word .w21. is not among the 20 known\. Did you mean 'w2.?'"):
         trained["cbow"].vector("w21")
 
 
@@ -328,7 +328,8 @@ def test_a_directory_comes_back_whole(trained: dict[Kind, WordVectors], kind: Ki
     assert back.words == made.words and np.array_equal(back.vectors, made.vectors) and back.kind == kind
     row = np.array([1, 2, 3], np.int32)
     assert back.predictor is not None and made.predictor is not None
-    assert np.array_equal(back.predictor.log_probabilities(row), made.predictor.log_probabilities(row))
+    ours, theirs = made.predictor.log_probabilities(row), back.predictor.log_probabilities(row)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     if kind == "fasttext":
         assert np.array_equal(back.vector("x1"), made.vector("x1"))
     plain = WordVectors.load(tmp_path / "v" / "vectors.txt")
@@ -341,7 +342,7 @@ def test_a_directory_that_is_spoilt_or_not_ours(trained: dict[Kind, WordVectors]
     settings = json.loads((path / "word_vectors.json").read_text())
     for change in ({"words": settings["words"][:-1]}, {"version": 2}, {"dim": 13}, {"words": ["a"] * 20}):
         (path / "word_vectors.json").write_text(json.dumps(settings | change))
-        with pytest.raises(CheckpointError, match="does not match its SHA-256|bytes, its manifest says"):
+        with pytest.raises(CheckpointError, match=r"does not match its SHA-256|bytes, its manifest says"):
             WordVectors.load(path)
         seal(path)
         with pytest.raises(CheckpointError, match="not readable word vectors"):

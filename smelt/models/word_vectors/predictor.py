@@ -1,11 +1,12 @@
 """The probability of a word after others, as word vectors give it: a softmax over the whole vocabulary.
 
-Negative sampling fits in . out to log p(word | given) / q(word), less a constant, where q is what negatives are drawn
-from; GloVe fits in . out + b + c to the log of a count. So p(word | given) is the softmax of in . out + bias, where
-bias is log q or GloVe's c, and the constant drops out. CBOW has one softmax, of the mean of the words given; the
-others know what stands near one word, and the mean of their probabilities over the words given is taken.
+Negative sampling fits in . out to log p'(word | given) / q(word), less a constant: q is what negatives are drawn from,
+and p' what is left of p where frequent words are skipped, p times the share of the word that is kept. GloVe fits in .
+out + b + c to the log of a count. So p(word | given) is the softmax of in . out + bias, where bias is log q / kept, or
+GloVe's c; what does not depend on the word drops out. CBOW has one softmax, of the mean of the words given; the others
+know what stands near one word, and the mean of their probabilities over the words given is taken.
 
-Costs V x D products a softmax: one a scored place for CBOW, one a distinct word given for the others.
+Costs V x D products a softmax: one a scored place for CBOW, one a distinct word given for the others, which is kept.
 
 Ref: Levy & Goldberg, Neural word embedding as implicit matrix factorization, 2014, eq. 7 (the optimum of negative
 sampling); Pennington et al., 2014, eq. 7.
@@ -14,6 +15,7 @@ sampling); Pennington et al., 2014, eq. 7.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,12 +66,17 @@ class Predictor:
         return logs
 
     def _mean_of_each(self, contexts: IdArray, sizes: IntArray, words: IdArray) -> Doubles:
-        distinct, places = np.unique(contexts, return_inverse=True)
-        log_sums = self._log_sums(self.inputs[distinct])[places]
-        wanted = np.repeat(words, sizes)
-        probabilities = np.exp(self._scores(self.inputs[contexts], wanted) - log_sums)
+        missing = np.unique(contexts[np.isnan(self._sums_of_words[contexts])])
+        self._sums_of_words[missing] = self._log_sums(self.inputs[missing])
+        scores = self._scores(self.inputs[contexts], np.repeat(words, sizes))
+        probabilities = np.exp(scores - self._sums_of_words[contexts])
         logs: Doubles = np.log(np.add.reduceat(probabilities, np.cumsum(sizes) - sizes) / sizes)
         return logs
+
+    @cached_property
+    def _sums_of_words(self) -> Doubles:
+        """Return what `_log_sums` said of each word, NaN where it was not asked yet (V,)."""
+        return np.full(len(self.inputs), np.nan)
 
     def _scores(self, hidden: Floats, words: IdArray) -> Doubles:
         """Return the score of one word for each row, (N, D), (N,) -> (N,)."""

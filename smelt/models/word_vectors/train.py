@@ -28,7 +28,7 @@ from smelt.core.runtime import free_memory_bytes
 from smelt.models.word_vectors.corpus import Corpus, IdArray, IntArray
 from smelt.models.word_vectors.model import Ngrams, WordVectors
 from smelt.models.word_vectors.predictor import Predictor
-from smelt.models.word_vectors.sampling import NOISE_POWER, alias_table, keep_thresholds, stream_of
+from smelt.models.word_vectors.sampling import ALWAYS, NOISE_POWER, alias_table, keep_thresholds, stream_of
 from smelt.models.word_vectors.subwords import Subwords
 
 Kind = Literal["skipgram", "cbow", "fasttext", "glove"]
@@ -136,8 +136,8 @@ def _train_windows(corpus: Corpus, settings: Settings, rows: int, on_progress: P
     words, ngrams = inputs, None
     if subwords is not None:
         words, ngrams = means_of_parts(inputs, starts, parts), Ngrams(subwords, inputs[len(vocabulary) :])
-    noise = counts.astype(np.float64) ** NOISE_POWER
-    biases = np.log(noise / noise.sum()).astype(np.float32)
+    noise, kept = counts.astype(np.float64) ** NOISE_POWER, fixed.keep / ALWAYS
+    biases = np.log(noise / noise.sum() / kept).astype(np.float32)
     averages = settings.kind == "cbow"
     predictor = Predictor(words, outputs, biases, counts, vocabulary.num_unknown, settings.window, averages)
     return WordVectors(vocabulary.words, words, settings.kind, predictor, ngrams)
