@@ -41,7 +41,8 @@ def test_analogies_by_hand(plane: WordVectors, tmp_path: Path) -> None:
 
 def test_analogies_in_many_batches_are_the_same(plane: WordVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     words = plane.words
-    questions = [scoring.Question("all", (a, b, c, d)) for a in words for b in words for c in words for d in words]
+    asked = [(a, b, c, d) for a in words for b in words for c in words for d in words if d not in (a, b, c)]
+    questions = [scoring.Question("all", four) for four in asked]
     expected = scoring.solve_analogies(plane, questions).overall
     hits = 0
     for question in questions:
