@@ -30,6 +30,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("smelt.cli.generate", "Continue a prompt."),
     "chat": ("smelt.cli.chat", "Talk to a model."),
     "plan": ("smelt.cli.plan", "From a budget to a model, its text and the loss to expect."),
+    "vectors": ("smelt.cli.vectors", "Train word vectors, look into them, measure them."),
+    "ngram": ("smelt.cli.ngram", "Train an n-gram model, measure it, let it write."),
     "info": ("smelt.cli.info", "Show a model layer by layer, with its parameters."),
     "runs": ("smelt.cli.runs", "List, show and compare training runs."),
     "doctor": ("smelt.cli.doctor", "Check this machine and the installation."),
