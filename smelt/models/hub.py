@@ -22,7 +22,15 @@ from smelt.models.encoder_decoder import Network
 from smelt.models.families import FAMILIES, check_representable, family_for
 from smelt.models.families.base import Family, Fields, check_same
 from smelt.models.shards import WEIGHTS, Shards, read_json
-from smelt.models.weights import Rules, check_shapes, export_weights, import_weights, without_prefix
+from smelt.models.weights import (
+    OLD_ENDINGS,
+    Rules,
+    check_shapes,
+    export_weights,
+    import_weights,
+    with_endings,
+    without_prefix,
+)
 from smelt.nn.spec import ModelSpec, TokenIds
 from smelt.tokenizers.base import END_OF_TEXT, TURN_END, Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
@@ -178,10 +186,10 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
-    """Return the rules for the names in the file, which base-model checkpoints publish without the prefix."""
+    """Return the rules for the names in the file: base-model checkpoints leave out a prefix, old ones spell otherwise."""
     rules = family.rules(spec)
     bare = family.prefix and not any(key.startswith(family.prefix) for key in shards.shapes)
-    return without_prefix(rules, family.prefix) if bare else rules
+    return with_endings(without_prefix(rules, family.prefix) if bare else rules, OLD_ENDINGS, shards.shapes)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
