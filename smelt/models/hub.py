@@ -186,7 +186,7 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
-    """Return the rules for the names in the file: base-model checkpoints leave out a prefix, old ones spell otherwise."""
+    """Return the rules for the names in the file: base models leave out the prefix, old files spell otherwise."""
     rules = family.rules(spec)
     bare = family.prefix and not any(key.startswith(family.prefix) for key in shards.shapes)
     return with_endings(without_prefix(rules, family.prefix) if bare else rules, OLD_ENDINGS, shards.shapes)
