@@ -111,7 +111,8 @@ def publish(
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
     token_ids = TokenIds(end_of_text, stops, end_of_text) if stops else None
     save_model(model, directory, token_ids=token_ids)
-    save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
+    spec = model.spec
+    save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
 
 
