@@ -208,10 +208,10 @@ class TaskSpec:
     def __post_init__(self) -> None:
         if self.num_labels <= 0:
             raise UsageError(f"task {self.name} with {self.num_labels} labels", accepted="at least one label")
-        if self.label_names and len(set(self.label_names)) != self.num_labels:
+        if self.label_names and len(self.label_names) != self.num_labels:
             raise UsageError(
-                f"task {self.name}: names {', '.join(self.label_names)} for {self.num_labels} labels",
-                accepted="a name of its own for each label, or none",
+                f"task {self.name}: {len(self.label_names)} names for {self.num_labels} labels",
+                accepted="a name for each label, or none",
             )
         if self.crf and self.reads != "token":
             raise UsageError(f"task {self.name}: a CRF that reads {self.reads}", accepted="a CRF over tokens")

@@ -251,6 +251,37 @@ def test_fields_of_the_first_published_encoders_are_known(config):
     found.refuse_unread(family.name)
 
 
+@pytest.mark.parametrize(
+    ("config", "activation", "eps", "num_types"),
+    [
+        (BERT, "gelu", 1e-12, 2),
+        (ROBERTA, "gelu", 1e-12, 2),
+        ({**ALBERT, "embedding_size": 8}, "gelu_tanh", 1e-12, 2),
+        (DISTILBERT, "gelu", 1e-12, 0),
+    ],
+)
+def test_sparse_encoder_configurations_get_the_defaults_of_their_layout(config, activation, eps, num_types):
+    spec = family_for(config["model_type"]).spec_from_hf(config)
+    layer = spec.layers[0]
+    assert (layer.dense.activation, layer.norm.eps, spec.num_types) == (activation, eps, num_types)
+    assert (spec.max_seq_len, spec.tied, spec.language_head, spec.pooler) == (512, True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "eps", "num_types"),
+    [
+        ("bert-base-uncased", "gelu", 1e-12, 2),
+        ("roberta-base", "gelu", 1e-5, 1),
+        ("xlm-roberta-base", "gelu", 1e-5, 1),
+        ("albert-base-v2", "gelu_tanh", 1e-12, 2),
+        ("distilbert-base-uncased", "gelu", 1e-12, 0),
+    ],
+)
+def test_encoder_presets_are_as_published(name, activation, eps, num_types):
+    layer = PRESETS[name].layers[0]
+    assert (layer.dense.activation, layer.norm.eps, PRESETS[name].num_types) == (activation, eps, num_types)
+
+
 def test_names_of_labels_survive():
     family = FAMILIES["bert"]
     labels = {"architectures": ["BertForTokenClassification"], "id2label": {"1": "B-PER", "0": "O"}, "use_crf": True}
