@@ -54,26 +54,18 @@ def fill(model: Network, tokenizer: Pipeline, texts: Sequence[str], *, top_k: in
     """
     encoder = encoder_with(model, model.spec.language_head, "a language head, which fills masks")
     name = mask_token(tokenizer)
-    rows = [
-        Row(ids := tokenizer.encode(text, allow_special=True, add_special_tokens=True), [0] * len(ids), ())
-        for text in texts
-    ]
+    rows = [surround(tokenizer, tokenizer.encode(text, allow_special=True)) for text in texts]
     mask_id, found = tokenizer.special[name], []
     for text, row in zip(texts, rows, strict=True):
         if mask_id not in row.ids:
             raise UsageError(f"there is no {name} in {text!r}", accepted=f"a text with {name} where words are missing")
-    for batch, output in forwards(encoder, rows, project=False):
+    for batch, output in forwards(encoder, rows):
         for row, hidden in zip(batch, output.hidden, strict=True):
             places = [place for place, token in enumerate(row.ids) if token == mask_id]
             logits = encoder.project(hidden[places])[:, : tokenizer.vocab_size]  # (masks, V)
             best = logits.float().softmax(-1).topk(min(top_k, tokenizer.vocab_size))
-            pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-            found.append(
-                [
-                    [Choice(tokenizer.decode([token]).strip(), share) for token, share in zip(*pair, strict=True)]
-                    for pair in pairs
-                ]
-            )
+            words = [[tokenizer.decode([token]).strip() for token in tokens] for tokens in best.indices.tolist()]
+            found.append([_choices(*pair) for pair in zip(words, best.values.tolist(), strict=True)])
     return found
 
 
@@ -90,7 +82,7 @@ def embed(
     encoder = encoder_with(model, pooling != "pooled" or model.spec.pooler, what)
     rows = [surround(tokenizer, tokenizer.encode(text)) for text in texts]
     found = [torch.empty(0, model.spec.dim)]
-    for batch, output in forwards(encoder, rows, project=False):
+    for batch, output in forwards(encoder, rows):
         if pooling == "pooled" and output.pooled is not None:
             vectors = output.pooled
         elif pooling == "cls":
@@ -123,11 +115,14 @@ def classify(
         for first, second in zip_longest(texts, seconds)
     ]
     names, found = label_names(tasks[0]), []
-    for _, output in forwards(encoder, rows, project=False):
+    for _, output in forwards(encoder, rows):
         for shares in output.tasks[tasks[0].name].float().softmax(-1).tolist():
-            choices = [Choice(name, share) for name, share in zip(names, shares, strict=True)]
-            found.append(sorted(choices, key=lambda choice: -choice.probability))
+            found.append(sorted(_choices(names, shares), key=lambda choice: -choice.probability))
     return found
+
+
+def _choices(texts: Sequence[str], probabilities: Sequence[float]) -> list[Choice]:
+    return [Choice(text, share) for text, share in zip(texts, probabilities, strict=True)]
 
 
 def label_names(task: TaskSpec) -> tuple[str, ...]:
@@ -179,8 +174,8 @@ def surround(tokenizer: Pipeline, first: Sequence[int], second: Sequence[int] | 
     return Row(ids, types, tuple(places[name] for name in texts))
 
 
-def forwards(model: Transformer, rows: Sequence[Row], *, project: bool) -> Iterator[tuple[Sequence[Row], Output]]:
-    """Yield rows in batches with what the model makes of them."""
+def forwards(model: Transformer, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Output]]:
+    """Yield rows in batches with what the model makes of them, all but the logits."""
     padding, device = model.spec.token_ids.padding or 0, model.head_weight.device
     for start in range(0, len(rows), BATCH_ROWS):
         batch = rows[start : start + BATCH_ROWS]
@@ -192,4 +187,4 @@ def forwards(model: Transformer, rows: Sequence[Row], *, project: bool) -> Itera
             types[number, : len(row.ids)] = torch.tensor(row.types)
             segments[number, : len(row.ids)] = 1
         types.clamp_(max=max(model.spec.num_types - 1, 0))  # some models have one type for both texts
-        yield batch, model(ids.to(device), segments=segments.to(device), types=types.to(device), project=project)
+        yield batch, model(ids.to(device), segments=segments.to(device), types=types.to(device), project=False)

@@ -67,7 +67,7 @@ def tag(model: Network, tokenizer: Pipeline, sentences: Sequence[Sequence[str]])
             raise UsageError(f"the word {words[parts.index([])]!r} has no token", accepted="words with a letter")
     rows = [surround(tokenizer, [token for part in parts for token in part]) for parts in pieces]
     waiting, found = iter(pieces), list[list[str]]()
-    for batch, output in forwards(encoder, rows, project=False):
+    for batch, output in forwards(encoder, rows):
         scores = output.tasks[tasks[0].name]
         mask = torch.zeros(scores.shape[:2], dtype=torch.bool)
         for number, (row, parts) in enumerate(zip(batch, waiting, strict=False)):
@@ -122,7 +122,7 @@ def answer(model: Network, tokenizer: Pipeline, question: str, context: str, *, 
     if not tokens:
         raise UsageError("a context without a word", accepted="a text that holds the answer")
     row = surround(tokenizer, tokenizer.encode(question), tokens)
-    [(_, output)] = forwards(encoder, [row], project=False)
+    [(_, output)] = forwards(encoder, [row])
     first, last, probability = best_span(output.tasks["span"][0, list(row.places[1])], max_answer_tokens)
     start, stop = words[owners[first]][0], words[owners[last]][1]
     return Answer(context[start:stop], start, stop, probability)

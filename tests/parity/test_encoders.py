@@ -220,6 +220,16 @@ def test_a_pooler_and_a_language_head_together_are_read_by_the_class_of_each(tmp
     torch.testing.assert_close(real(batch, ours.logits), real(batch, expected), atol=1e-5, rtol=1e-5)
 
 
+def test_a_head_of_its_own_matrix_leaves_the_bias_that_they_do_not_use(tmp_path):
+    theirs = scrambled(transformers.BertForMaskedLM(transformers.BertConfig(**BERT, tie_word_embeddings=False)), 1)
+    theirs.save_pretrained(tmp_path)
+    model, batch = load_model(tmp_path), pair(0, 3, 0)
+    assert not model.spec.tied and "cls.predictions.bias" in theirs.state_dict()
+    with torch.no_grad():
+        found, expected = run(model, batch).logits, theirs(**batch).logits
+    torch.testing.assert_close(real(batch, found), real(batch, expected), atol=1e-5, rtol=1e-5)
+
+
 def test_a_crf_behind_labels_is_left_out_by_other_readers(tmp_path):
     task = TaskSpec("token", 4, crf=True, label_names=("O", "B-PER", "I-PER", "B-LOC"))
     spec = with_top(spec_for("bert", OURS["bert"]), Top(tasks=(task,)), None)

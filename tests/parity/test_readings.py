@@ -10,7 +10,8 @@ import smelt
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.families.encoder_layout import Top, with_top
-from smelt.models.readings import classify, embed, fill
+from smelt.models.hub import save_model
+from smelt.models.readings import classify, embed, fill, surround
 from smelt.models.word_readings import answer, tag
 from smelt.nn.spec import TaskSpec
 from smelt.tokenizers.training import train_tokenizer
@@ -18,6 +19,7 @@ from smelt.tokenizers.training import train_tokenizer
 from .test_models import scrambled, warnings_of_transformers
 
 transformers = pytest.importorskip("transformers")
+tokenizers = pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.interop
 __all__ = ["warnings_of_transformers"]
 
@@ -96,3 +98,25 @@ def test_answers(tmp_path):
         found = answer(*smelt.load(tmp_path), "the mat?", text)
         assert found.probability == pytest.approx(pairs.max().item(), rel=1e-3)
         assert found.start <= offsets[here[start]][0] and found.stop >= offsets[here[stop]][1]
+
+
+def test_masks_of_a_tokenizer_of_bytes(tmp_path):
+    learned = tokenizers.ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    learned.train_from_iterator(TEXTS * 3, vocab_size=300, special_tokens=special, show_progress=False)
+    learned.save_model(str(tmp_path))
+    theirs = transformers.RobertaTokenizerFast(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    theirs.save_pretrained(tmp_path)
+    save_model(scrambled(build(spec_for("roberta", Shape(len(theirs), 35, 2, 5, 48)), seed=2), 2), tmp_path)
+    text = "The old <mask> stands by the<mask>."
+    expected = transformers.pipeline("fill-mask", model=str(tmp_path), tokenizer=theirs, top_k=4)(text)
+    model, ours = smelt.load(tmp_path)
+    [found] = fill(model, ours, [text], top_k=4)
+    for choices, entries in zip(found, expected, strict=True):
+        assert [choice.text for choice in choices] == [entry["token_str"].strip() for entry in entries]
+        assert [choice.probability for choice in choices] == pytest.approx(
+            [entry["score"] for entry in entries], rel=1e-3
+        )
+    encoded = theirs(TEXTS, TEXTS[::-1])["input_ids"]
+    pairs = zip(TEXTS, TEXTS[::-1], strict=True)
+    assert [surround(ours, ours.encode(one), ours.encode(other)).ids for one, other in pairs] == encoded
