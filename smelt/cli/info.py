@@ -133,7 +133,9 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     if spec.embedding_scale is not None:
         yield f"  embeddings times {spec.embedding_scale:g}"
     if spec.positions == "learned":
-        yield f"  positions: a learned table ({spec.max_seq_len}, {spec.dim})"
+        rows, width = spec.max_seq_len + spec.position_offset, spec.embedding_dim or spec.dim
+        begin = f", used from row {spec.position_offset}" if spec.position_offset else ""
+        yield f"  positions: a learned table ({rows}, {width}){begin}"
     if spec.num_types:
         yield f"  token types: {spec.num_types}"
     if spec.relative is not None:
@@ -179,7 +181,8 @@ def end_words(spec: ModelSpec) -> Iterator[str]:
     if spec.pooler:
         yield "pooler"
     for task in spec.tasks:
-        yield f"{task.name}: {task.num_labels} labels of {'each token' if task.reads == 'token' else 'a text'}"
+        whose = "each token" if task.reads == "token" else "a text"
+        yield f"{task.name}: {task.num_labels} labels of {whose}{', scored together by a CRF' if task.crf else ''}"
 
 
 def kinds_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[str, LayerSpec]]:

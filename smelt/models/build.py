@@ -15,6 +15,7 @@ from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
 from smelt.models.transformer import Transformer
 from smelt.nn.attention import Attention
+from smelt.nn.crf import LinearChainCRF
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
 from smelt.nn.spec import ModelSpec, MoESpec
@@ -56,6 +57,9 @@ def initialise(name: str, module: nn.Module, init: Init, num_layers: int, genera
     elif isinstance(module, Attention):
         if module.sinks is not None:
             module.sinks.zero_()
+    elif isinstance(module, LinearChainCRF):
+        for scores in module.parameters():  # at 0, every token's label is a choice of its own
+            scores.zero_()
     elif isinstance(module, Transformer):
         if module.tied_bias is not None:
             module.tied_bias.zero_()

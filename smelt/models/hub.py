@@ -28,6 +28,7 @@ from smelt.models.partial import Report, compare, draw_new, fill_rows
 from smelt.models.shard_writer import MAX_SHARD_BYTES, write_weights
 from smelt.models.shards import Shards, read_json
 from smelt.models.weights import (
+    OLD_ENDINGS,
     Rules,
     check_shapes,
     check_ties,
@@ -35,6 +36,7 @@ from smelt.models.weights import (
     import_weights,
     mapped,
     plan_export,
+    with_endings,
     without_prefix,
 )
 from smelt.nn.spec import ModelSpec, TokenIds
@@ -162,7 +164,8 @@ def publish(
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
     token_ids = TokenIds(end_of_text, stops, end_of_text) if stops else None
     save_model(model, directory, token_ids=token_ids)
-    save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
+    spec = model.spec
+    save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
 
 
@@ -263,10 +266,10 @@ def _open(directory: Path) -> tuple[ModelSpec, Rules, Shards]:
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
-    """Return the rules for the names in the file, which base-model checkpoints publish without the prefix."""
+    """Return the rules for the names in the file: base models leave out the prefix, old files spell otherwise."""
     rules = family.rules(spec)
     bare = family.prefix and not any(key.startswith(family.prefix) for key in shards.shapes)
-    return without_prefix(rules, family.prefix) if bare else rules
+    return with_endings(without_prefix(rules, family.prefix) if bare else rules, OLD_ENDINGS, shards.shapes)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -18,6 +18,8 @@ from smelt.core.errors import CheckpointError, nearest
 Read = Callable[[str], Tensor]
 Shape = tuple[int, ...]
 SHOWN = 10
+OLD_ENDINGS = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+"""Names that came from TensorFlow, still in the files of the first encoders."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,25 @@ def without_prefix(rules: Rules, prefix: str) -> Rules:
         else:
             found.append(Ignore(rule.pattern.removeprefix(prefix)))
     return tuple(found)
+
+
+def with_endings(rules: Rules, endings: Mapping[str, str], keys: Iterable[str]) -> Rules:
+    """Take the older names that a file has for some of theirs, given as {newer ending: older ending}.
+
+    {".weight": ".gamma"}: "norm.weight" becomes "norm.gamma" where `keys` hold that and not "norm.weight".
+    """
+    present = set(keys)
+
+    def older(name: str) -> str:
+        for new, old in endings.items():
+            former = name.removesuffix(new) + old
+            if name.endswith(new) and name not in present and former in present:
+                return former
+        return name
+
+    return tuple(
+        replace(rule, theirs=tuple(map(older, rule.theirs))) if isinstance(rule, Rule) else rule for rule in rules
+    )
 
 
 def mapped(rules: Rules) -> Iterator[Rule]:

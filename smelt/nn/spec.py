@@ -194,7 +194,8 @@ class TaskSpec:
     """Describe a classifier on top: its name in `Output.tasks`, and what it reads.
 
     `token` reads each token, `first` the first token of a row, `pooled` the pooler's output. With `hidden` a dense
-    layer of width D and that activation stands before the labels. A `crf` scores neighbouring labels together.
+    layer of width D and that activation stands before the labels. A `crf` scores neighbouring labels together. Labels
+    have names, or numbers alone.
     """
 
     name: str
@@ -202,10 +203,16 @@ class TaskSpec:
     reads: Reads = "token"
     hidden: Activation | None = None
     crf: bool = False
+    label_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_labels <= 0:
             raise UsageError(f"task {self.name} with {self.num_labels} labels", accepted="at least one label")
+        if self.label_names and len(self.label_names) != self.num_labels:
+            raise UsageError(
+                f"task {self.name}: {len(self.label_names)} names for {self.num_labels} labels",
+                accepted="a name for each label, or none",
+            )
         if self.crf and self.reads != "token":
             raise UsageError(f"task {self.name}: a CRF that reads {self.reads}", accepted="a CRF over tokens")
 

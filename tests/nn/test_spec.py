@@ -6,7 +6,7 @@ import pytest
 
 from smelt.core.errors import UsageError
 from smelt.models.families import preset
-from smelt.nn.spec import AttentionSpec, RotarySpec
+from smelt.nn.spec import AttentionSpec, RotarySpec, TaskSpec
 
 
 def test_specs_compare_by_content_and_hash():
@@ -47,3 +47,11 @@ def test_rotary_size_is_even_and_within_the_head():
         RotarySpec(7)
     with pytest.raises(UsageError, match="rotary size 10\naccepted: at most the head size, 8"):
         AttentionSpec(num_heads=2, num_kv_heads=2, head_dim=8, rotary=RotarySpec(10))
+
+
+def test_a_task_has_as_many_names_as_labels():
+    assert TaskSpec("token", 2, crf=True, label_names=("A", "B")).label_names == ("A", "B")
+    with pytest.raises(UsageError, match="task text: 1 names for 2 labels\naccepted: a name for each label, or none"):
+        TaskSpec("text", 2, label_names=("A",))
+    with pytest.raises(UsageError, match="task text: a CRF that reads first\naccepted: a CRF over tokens"):
+        TaskSpec("text", 2, "first", crf=True)

@@ -6,9 +6,11 @@ A family is one file beside this one and one line here. Looking up a name that i
 from dataclasses import replace
 
 from smelt.core.errors import CheckpointError, UsageError, nearest
+from smelt.models.families.albert import ALBERT
 from smelt.models.families.base import Family, Shape, check_same
 from smelt.models.families.bert import BERT
 from smelt.models.families.chatglm import CHATGLM
+from smelt.models.families.distilbert import DISTILBERT
 from smelt.models.families.gemma import GEMMA
 from smelt.models.families.gemma2 import GEMMA2
 from smelt.models.families.gemma3 import GEMMA3
@@ -23,13 +25,14 @@ from smelt.models.families.novel import NOVEL
 from smelt.models.families.qwen2 import QWEN2
 from smelt.models.families.qwen3 import QWEN3
 from smelt.models.families.qwen3_moe import QWEN3_MOE
+from smelt.models.families.roberta import ROBERTA, XLM_ROBERTA
 from smelt.nn.spec import ModelSpec
 
 __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, GLM, GLM4, GEMMA, GEMMA2, GEMMA3,
-    NOVEL, BERT,
+    NOVEL, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 

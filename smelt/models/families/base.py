@@ -27,6 +27,8 @@ WITHOUT_EFFECT = (
     "temperature", "top_k", "top_p", "typical_p", "do_sample", "*_length", "num_beam*", "*_penalty", "max_new_tokens",
     "num_return_sequences", "*no_repeat_ngram_size", "bad_words_ids", "prefix", "finetuning_task",
     "task_specific_params",
+    # Sizes of a pooler that only BERT's first program had.
+    "pooler_fc_size", "pooler_num_*", "pooler_size_per_head",
 )  # fmt: skip
 """Fields of config.json, as shell patterns, that do not change what the network computes."""
 
