@@ -21,12 +21,12 @@ from smelt.core.errors import UsageError
 from smelt.models.heads import HeadTransform, Output, Pooler, TaskHead
 from smelt.nn.block import Block
 from smelt.nn.cache import KVCache
-from smelt.nn.masks import attention_mask, relative_bias
+from smelt.nn.masks import Rules, attention_mask, relative_bias
 from smelt.nn.norms import make_norm
 from smelt.nn.positions import positions_in_segments, rotary_tables, sinusoidal
 from smelt.nn.spec import AttentionSpec, ModelSpec
 
-Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | None]]
+Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | Rules | None]]
 
 
 class Transformer(nn.Module):

@@ -15,6 +15,7 @@ from smelt.nn.attention import Attention
 from smelt.nn.cache import LayerCache
 from smelt.nn.cross_attention import CrossAttention
 from smelt.nn.feedforward import make_feed_forward
+from smelt.nn.masks import Rules
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import make_norm
 from smelt.nn.spec import LayerSpec, MoESpec
@@ -45,7 +46,7 @@ class Block(nn.Module):
         x: Tensor,
         cos: Tensor | None,
         sin: Tensor | None,
-        mask: Tensor | None,
+        mask: Tensor | Rules | None,
         cache: LayerCache | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,

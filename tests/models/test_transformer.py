@@ -10,6 +10,7 @@ from torch.nn import functional
 from smelt.core.errors import UsageError
 from smelt.models.build import build
 from smelt.nn.cache import KVCache
+from smelt.nn.spec import RelativeSpec
 
 
 def draw_ids(*shape: int, vocab_size: int = 61, seed: int = 1) -> torch.Tensor:
@@ -163,3 +164,26 @@ def test_loss_of_a_new_model_is_about_ln_vocabulary(tiny, name):
     logits = build(spec, seed=3)(ids).logits
     loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     assert abs(loss.item() - math.log(500)) < 0.3
+
+
+def test_long_rows_by_tiles_equal_whole_masks_with_gradients(tiny, monkeypatch):
+    ids, segments = draw_ids(2, 30), torch.tensor([[1] * 11 + [2] * 19, [0] * 4 + [1] * 26])
+    order = torch.arange(30).clamp(min=9).expand(2, -1)
+    changes: list[dict[str, object]] = [
+        {"window": 7, "rotary": None},
+        {"softcap": 2.0},
+        {"alibi": True, "sinks": True},
+        {"causal": False},
+    ]
+    for change in changes:
+        spec = tiny().spec
+        layer = replace(spec.layers[0], attention=replace(spec.layers[0].attention, **change))
+        model = build(replace(spec, layers=(layer,) * 3, relative=RelativeSpec(8, 20)), seed=1)
+        given: list[dict[str, torch.Tensor]] = [{}, {"segments": segments}, {"order": order}]
+        for inputs in given:
+            found = []
+            for limit in (10**9, 1):
+                monkeypatch.setattr("smelt.nn.masks.TILES_FROM", limit)
+                logits = model(ids, **inputs).logits
+                found.append((logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))))
+            torch.testing.assert_close(found[1], found[0], atol=2e-4, rtol=2e-4)
