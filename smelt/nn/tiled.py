@@ -126,21 +126,13 @@ class Tiled(torch.autograd.Function):
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of queries, keys, values, bias and sinks, given that of the output (B, H, T, C)."""
         with torch.autocast(grad_out.device.type, enabled=False):
-            return (*gradients(grad_out, *ctx.saved_tensors, settings=ctx.settings), None)
+            found = gradients(grad_out, ctx.saved_tensors, ctx.settings)
+        return *found, None
 
 
-def gradients(
-    grad_out: Tensor,
-    queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    bias: Tensor | None,
-    sinks: Tensor | None,
-    out: Tensor,
-    log_sums: Tensor,
-    settings: Settings,
-) -> tuple[Tensor | None, ...]:
-    """Return the gradients of the five tensors, given dO and O (B, H, T, C) and the log-sum-exps (B, H, T)."""
+def gradients(grad_out: Tensor, saved: tuple[Tensor, ...], settings: Settings) -> tuple[Tensor | None, ...]:
+    """Return the gradients of queries, keys, values, bias and sinks, given dO (B, H, T, C) and what forward saved."""
+    queries, keys, values, bias, sinks, out, log_sums = saved
     kv_heads, wide, softcap = keys.shape[1], log_sums.dtype, settings.softcap
     grad_queries = torch.empty_like(queries)
     grad_keys, grad_values = (  # sums over all tiles of queries, and so wide: (B*K, S, C)
