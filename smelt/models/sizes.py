@@ -7,6 +7,7 @@ Ref: Scaling Laws for Neural Language Models, arXiv:2001.08361, 2.1. Ref: PaLM, 
 """
 
 from smelt.models.build import count_active
+from smelt.nn.masks import seen_blocks
 from smelt.nn.spec import LayerSpec, ModelSpec
 
 STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's two averages
@@ -14,9 +15,14 @@ STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's 
 
 def keys_seen(layer: LayerSpec, seq_len: int) -> float:
     """Return how many keys a token sees on average in a row of so many."""
-    if not layer.attention.causal:
+    kind = layer.attention
+    if kind.blocks is not None:
+        seen = seen_blocks(kind.blocks, -(-seq_len // kind.blocks.size), kind.causal)
+        own = (kind.blocks.size - 1) / 2 if kind.causal else 0  # of its own block a token sees half
+        return min(sum(map(len, seen)) / len(seen) * kind.blocks.size - own, seq_len)
+    if not kind.causal:
         return seq_len
-    window = min(layer.attention.window or seq_len, seq_len)
+    window = min(kind.window or seq_len, seq_len)
     return window - window * (window - 1) / (2 * seq_len)
 
 

@@ -3,21 +3,23 @@
 `attend` is the one door. It runs torch's fused kernel, whose memory is linear in length, save for short bf16 rows on
 the processor, where that kernel is slow and two plain products are not, and for scores that are bounded or have a sink,
 which it does not know: short rows of those are plain products, too. Long rows of those, and long rows with a mask, are
-made by tiles. `attend_reference` is the textbook formula, and a test proves all four equal. Masks are built once a
-forward and shared by all layers of a kind; plain causal rows need none and the fused kernel skips the upper triangle.
-K kv heads may serve H query heads in groups of H / K, which shrinks the cache.
+made by tiles, or of blocks where attention is among blocks. `attend_reference` is the textbook formula, and tests prove
+all equal. Masks are built once a forward and shared by all layers of a kind; plain causal rows need none and the fused
+kernel skips the upper triangle. K kv heads may serve H query heads in groups of H / K, which shrinks the cache.
 
 Ref: Attention Is All You Need, arXiv:1706.03762, eq. 1. Ref: GQA, arXiv:2305.13245.
 Ref: FlashAttention, arXiv:2205.14135. Ref: arXiv:2408.00118, 2 (soft cap). Ref: arXiv:2302.05442 (norms of q and k).
 Ref: Efficient Streaming Language Models with Attention Sinks, arXiv:2309.17453.
 """
 
+import functools
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from smelt.nn.blocks import attend_blocks
 from smelt.nn.cache import LayerCache
 from smelt.nn.masks import Rules, causal_mask, uses_tiles
 from smelt.nn.norms import make_norm
@@ -51,6 +53,9 @@ def attend(
     plain = softcap is None and sinks is None
     if mask is None and not plain and uses_tiles(num_queries, num_keys, queries.device):
         mask = Rules(num_queries, num_keys, causal=causal)
+    if isinstance(mask, Rules) and mask.blocks is not None and num_queries == num_keys:
+        part = functools.partial(attend, causal=False, scale=scale, softcap=softcap, sinks=sinks)
+        return attend_blocks(part, queries, keys, values, mask)
     if isinstance(mask, Rules):
         tiled: Tensor = attend_tiled(queries, keys, values, mask, scale=scale, softcap=softcap, sinks=sinks)
         return tiled

@@ -12,14 +12,16 @@ Ref: Longformer, arXiv:2004.05150 (window). Ref: ALiBi, arXiv:2108.12409, sectio
 Ref: UniLM, arXiv:1905.03197, 2.1 (masks). Ref: arXiv:1910.10683, 2.1 (buckets).
 """
 
+import functools
 import math
+import random
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from smelt.nn.positions import distance_buckets
-from smelt.nn.spec import AttentionSpec, RelativeSpec
+from smelt.nn.spec import AttentionSpec, BlocksSpec, RelativeSpec
 
 
 def visible(
@@ -31,6 +33,7 @@ def visible(
     *,
     causal: bool = True,
     order: Tensor | None = None,
+    blocks: BlocksSpec | None = None,
 ) -> Tensor:
     """Tell who sees whom, given the segment ids (B, S) of all slots, if any: (B, T, S), or (1, T, S) without.
 
@@ -46,9 +49,41 @@ def visible(
         seen = torch.ones(1, num_queries, num_keys, dtype=torch.bool, device=device)
     if window is not None:
         seen = seen & (slots > own - window)
+    if blocks is not None:
+        table = block_table(blocks, num_keys, causal, device)
+        seen = seen & table[own // blocks.size, slots // blocks.size]
     if segments is None:
         return seen
     return seen & (segments[:, num_keys - num_queries :, None] == segments[:, None, :])
+
+
+@functools.lru_cache(maxsize=64)
+def seen_blocks(spec: BlocksSpec, num_blocks: int, causal: bool) -> tuple[tuple[int, ...], ...]:
+    """Return the numbers of the blocks that each block sees, in order. Ref: Big Bird, arXiv:2007.14062, 2.
+
+    Causal draws of a block depend on its number, not on how many follow.
+    """
+    found = []
+    for own in range(num_blocks):
+        last = own + 1 if causal else num_blocks
+        if own < spec.num_global:
+            found.append(tuple(range(last)))
+            continue
+        side = spec.window - 1 if causal else spec.window // 2
+        seen = {*range(min(spec.num_global, last)), *range(max(0, own - side), min(last, own + side + 1))}
+        others = [block for block in range(last) if block not in seen]
+        drawn = random.Random(f"{spec.seed} {own}").sample(others, min(spec.num_random, len(others)))
+        found.append(tuple(sorted(seen.union(drawn))))
+    return tuple(found)
+
+
+def block_table(spec: BlocksSpec, num_slots: int, causal: bool, device: torch.device) -> Tensor:
+    """Tell which of n blocks of so many slots sees which: (n, n)."""
+    num_blocks = -(-num_slots // spec.size)
+    table = torch.zeros(num_blocks, num_blocks, dtype=torch.bool)
+    for own, seen in enumerate(seen_blocks(spec, num_blocks, causal)):
+        table[own, list(seen)] = True
+    return table.to(device)
 
 
 def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
@@ -111,11 +146,20 @@ class Rules:
     causal: bool = True
     order: Tensor | None = None
     bias: Tensor | None = None
+    blocks: BlocksSpec | None = None
 
     def mask(self, like: Tensor) -> Tensor:
         """Return the whole additive mask, in the type of `like`: (B or 1, 1 or H, T, S)."""
-        size = self.num_queries, self.num_keys
-        seen = visible(*size, self.segments, self.window, like.device, causal=self.causal, order=self.order)
+        seen = visible(
+            self.num_queries,
+            self.num_keys,
+            self.segments,
+            self.window,
+            like.device,
+            causal=self.causal,
+            order=self.order,
+            blocks=self.blocks,
+        )
         mask = additive(seen, like.dtype)
         return mask if self.bias is None else mask + by_slots(self.bias, self.num_keys).to(like.dtype)
 
@@ -129,6 +173,10 @@ class Rules:
         if self.window is not None and columns.start <= own.stop - 1 - self.window:
             far = _slots(columns, device) <= _slots(own, device)[:, None] - self.window
             hidden = far if hidden is None else hidden | far
+        if self.blocks is not None:
+            size, table = self.blocks.size, block_table(self.blocks, self.num_keys, self.causal, device)
+            unseen = ~table[_slots(own, device)[:, None] // size, _slots(columns, device) // size]
+            hidden = unseen if hidden is None else hidden | unseen
         if self.segments is not None:
             other = self.segments[:, own, None] != self.segments[:, None, columns]
             hidden = other if hidden is None else hidden | other
@@ -172,12 +220,12 @@ def attention_mask(
     (H, T + S - 1) of distances is added; `like` gives type and device. Of long rows these are returned as rules.
     """
     window = spec.window if spec.window is not None and spec.window < num_keys else None
-    if segments is None and window is None and order is None and bias is None and not spec.alibi:
+    if segments is None and window is None and order is None and bias is None and not spec.alibi and not spec.blocks:
         return None
     if spec.alibi:
         linear = linear_bias(spec.num_heads, num_queries, num_keys, like)
         bias = linear if bias is None else bias + linear
-    rules = Rules(num_queries, num_keys, segments, window, spec.causal, order, bias)
+    rules = Rules(num_queries, num_keys, segments, window, spec.causal, order, bias, spec.blocks)
     return rules if uses_tiles(num_queries, num_keys, like.device) else rules.mask(like)
 
 

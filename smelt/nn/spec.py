@@ -52,6 +52,29 @@ class NormSpec:
 
 
 @dataclass(frozen=True)
+class BlocksSpec:
+    """Describe attention among blocks of `size` tokens: a block sees near ones, the first ones and random ones.
+
+    Near are `window` blocks, itself and those before it, or as many on either side where attention is not causal; the
+    first `num_global` are seen by all and, where it is not, see all; `num_random` more are drawn for each by the seed.
+    Blocks are cut in slots of a row, whatever segments it holds.
+    """
+
+    size: int = 64
+    window: int = 3
+    num_global: int = 2
+    num_random: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size <= 0 or self.window <= 0 or self.num_global < 0 or self.num_random < 0:
+            raise UsageError(
+                f"blocks of {self.size} tokens, {self.window} near, {self.num_global} first, {self.num_random} random",
+                accepted="a positive size, at least the own block near, no negative number",
+            )
+
+
+@dataclass(frozen=True)
 class AttentionSpec:
     """Describe attention of H query heads over K key-value heads, each of size C.
 
@@ -59,7 +82,7 @@ class AttentionSpec:
     whole text. Scores are multiplied by `scale`,
     1 / sqrt(C) if None, then bounded by `softcap` as softcap * tanh(score / softcap). `qk_norm` normalises every query
     and key head before it is turned. `alibi` lowers the score of a key in proportion to its distance. `sinks` adds to
-    every head a learned score that takes weight and gives no value.
+    every head a learned score that takes weight and gives no value. With `blocks` a token sees some blocks alone.
     """
 
     num_heads: int
@@ -75,6 +98,7 @@ class AttentionSpec:
     qk_norm: NormSpec | None = None
     alibi: bool = False
     sinks: bool = False
+    blocks: BlocksSpec | None = None
 
     def __post_init__(self) -> None:
         if self.num_kv_heads <= 0 or self.num_heads % self.num_kv_heads:
@@ -90,6 +114,10 @@ class AttentionSpec:
                 raise UsageError(f"attention {name} {value}", accepted="a positive number, or none")
         if not self.causal and self.window is not None:
             raise UsageError("a window on attention that is not causal", accepted="a window on causal attention")
+        if self.blocks is not None and self.window is not None:
+            raise UsageError("a window on attention among blocks", accepted="a window in blocks, or no blocks")
+        if self.blocks is not None and not self.causal and self.blocks.window % 2 == 0:
+            raise UsageError(f"a window of {self.blocks.window} blocks that looks both ways", accepted="an odd number")
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def key_tiles(own: slice, rules: Rules, tile: int, device: torch.device) -> Iter
     last = own.stop if rules.causal and rules.order is None else rules.num_keys
     behind = (slice(max(first, stop - tile), stop) for stop in range(own.stop, first, -tile))
     ahead = (slice(start, min(start + tile, last)) for start in range(own.stop, last, tile))
-    may_be_empty = rules.segments is not None or rules.order is not None
+    may_be_empty = rules.segments is not None or rules.order is not None or rules.blocks is not None
     for columns in chain(behind, ahead):
         hidden = rules.hidden(own, columns, device)
         if not may_be_empty or hidden is None or not bool(hidden.all()):

@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from smelt.core.errors import UsageError
+from smelt.core.errors import CheckpointError, UsageError
 from smelt.models.build import build
+from smelt.models.families import Shape, spec_for
+from smelt.models.hub import save_model
 from smelt.nn.cache import KVCache
-from smelt.nn.spec import RelativeSpec
+from smelt.nn.spec import BlocksSpec, ModelSpec, RelativeSpec
 
 
 def draw_ids(*shape: int, vocab_size: int = 61, seed: int = 1) -> torch.Tensor:
@@ -187,3 +189,30 @@ def test_long_rows_by_tiles_equal_whole_masks_with_gradients(tiny, monkeypatch):
                 logits = model(ids, **inputs).logits
                 found.append((logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))))
             torch.testing.assert_close(found[1], found[0], atol=2e-4, rtol=2e-4)
+
+
+def by_hand(**attention: object) -> ModelSpec:
+    spec = spec_for("llama", Shape(61, 24, 2, 4, 40, hidden_dim=36))
+    layer = replace(spec.layers[0], attention=replace(spec.layers[0].attention, **attention))
+    return replace(spec, layers=(layer,) * 2)
+
+
+PARTS = {"blocks": BlocksSpec(size=4, window=2, num_global=1, num_random=1)}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_parts_that_no_layout_holds_train_and_generate_but_are_refused_on_saving(part, tmp_path):
+    model, ids = build(by_hand(**{part: PARTS[part]}), seed=1), draw_ids(4, 30)
+    optimizer, losses = torch.optim.AdamW(model.parameters(), 3e-3), []
+    for _ in range(20):
+        loss = functional.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
+    cache = KVCache.allocate(model.spec, 4, 30)
+    pieces = [model(piece, cache=cache).logits for piece in ids.split([11, 1, 1, 12, 5], dim=1)]
+    close(torch.cat(pieces, dim=1), model(ids).logits)
+    with pytest.raises(CheckpointError, match="the llama layout cannot hold this model: layer 0"):
+        save_model(model, tmp_path)
