@@ -38,7 +38,9 @@ def forward_flops(spec: ModelSpec, seq_len: int) -> float:
 
 def attention_flops(layer: LayerSpec, seq_len: int) -> float:
     """Return the FLOPs a token of the two products with the keys it sees, of an encoder's output too."""
-    own = 4 * layer.attention.num_heads * layer.attention.head_dim * keys_seen(layer, seq_len)
+    kind = layer.attention
+    value_dim = kind.head_dim if kind.latent is None else kind.latent.value_dim
+    own = 2 * kind.num_heads * (kind.head_dim + value_dim) * keys_seen(layer, seq_len)
     return own if layer.cross is None else own + 4 * layer.cross.num_heads * layer.cross.head_dim * seq_len
 
 
@@ -48,5 +50,5 @@ def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
     """Return the bytes of keys and values that `nn.cache` keeps of a token."""
-    numbers = (2 * layer.attention.num_kv_heads * layer.attention.head_dim for layer in spec.layers)
+    numbers = (heads * size for layer in spec.layers for heads, size in layer.attention.cached)
     return sum(numbers) * bytes_per_number

@@ -15,6 +15,7 @@ from smelt.nn.attention import Attention
 from smelt.nn.cache import LayerCache
 from smelt.nn.cross_attention import CrossAttention
 from smelt.nn.feedforward import make_feed_forward
+from smelt.nn.latent import LatentAttention
 from smelt.nn.masks import Rules
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import make_norm
@@ -29,7 +30,8 @@ class Block(nn.Module):
         self.placement = spec.placement
         is_sandwich, has_two = spec.placement == "sandwich", spec.placement != "parallel"
         self.attention_norm = make_norm(spec.norm, dim)
-        self.attention = Attention(spec.attention, dim)
+        kind = Attention if spec.attention.latent is None else LatentAttention
+        self.attention = kind(spec.attention, dim)
         self.attention_out_norm = make_norm(spec.norm, dim) if is_sandwich else None
         self.cross_norm = None if spec.cross is None else make_norm(spec.norm, dim)
         self.cross = None if spec.cross is None else CrossAttention(spec.cross, dim)

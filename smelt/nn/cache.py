@@ -55,9 +55,10 @@ class KVCache:
         """Allocate an empty cache of `max_seq_len` slots a row."""
         layers = []
         for layer in spec.layers:
-            attention = layer.attention
-            shape = (batch_size, attention.num_kv_heads, max_seq_len, attention.head_dim)
-            keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+            keys, values = (
+                torch.empty(batch_size, heads, max_seq_len, size, dtype=dtype, device=device)
+                for heads, size in layer.attention.cached
+            )
             layers.append(LayerCache(keys, values))
         return cls(layers, torch.ones(batch_size, max_seq_len, dtype=torch.long, device=device))
 

@@ -75,6 +75,27 @@ class BlocksSpec:
 
 
 @dataclass(frozen=True)
+class LatentSpec:
+    """Describe keys and values made of one narrow vector a token, the latent, of `kv_rank` numbers.
+
+    Values have `value_dim` numbers a head. Of a query or key head, the last entries, as many as the rotary size, are
+    turned, and those of keys are shared by all heads; the others are made of the latent. Queries are made of a vector
+    of `query_rank` numbers of their own, or of the stream if None. Both narrow vectors are normed.
+    """
+
+    kv_rank: int
+    value_dim: int
+    query_rank: int | None = None
+    norm: NormSpec = NormSpec("rms", 1e-6)
+
+    def __post_init__(self) -> None:
+        for name in ("kv_rank", "value_dim", "query_rank"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"latent attention with {name} {value}", accepted="a positive number")
+
+
+@dataclass(frozen=True)
 class AttentionSpec:
     """Describe attention of H query heads over K key-value heads, each of size C.
 
@@ -83,6 +104,7 @@ class AttentionSpec:
     1 / sqrt(C) if None, then bounded by `softcap` as softcap * tanh(score / softcap). `qk_norm` normalises every query
     and key head before it is turned. `alibi` lowers the score of a key in proportion to its distance. `sinks` adds to
     every head a learned score that takes weight and gives no value. With `blocks` a token sees some blocks alone.
+    With `latent` keys and values are made of a narrow vector, and the biases of `qkv_bias` are those of what makes it.
     """
 
     num_heads: int
@@ -99,6 +121,17 @@ class AttentionSpec:
     alibi: bool = False
     sinks: bool = False
     blocks: BlocksSpec | None = None
+    latent: LatentSpec | None = None
+
+    @property
+    def cached(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return the heads and sizes of what a cache keeps of a token as keys and as values.
+
+        Of a latent and a turned key one row is kept, which is read as keys and, in its first part, as values.
+        """
+        if self.latent is not None and self.rotary is not None:
+            return (1, self.latent.kv_rank + self.rotary.dim), (1, 0)
+        return (self.num_kv_heads, self.head_dim), (self.num_kv_heads, self.head_dim)
 
     def __post_init__(self) -> None:
         if self.num_kv_heads <= 0 or self.num_heads % self.num_kv_heads:
@@ -118,6 +151,17 @@ class AttentionSpec:
             raise UsageError("a window on attention among blocks", accepted="a window in blocks, or no blocks")
         if self.blocks is not None and not self.causal and self.blocks.window % 2 == 0:
             raise UsageError(f"a window of {self.blocks.window} blocks that looks both ways", accepted="an odd number")
+        if self.latent is not None:
+            self._check_latent()
+
+    def _check_latent(self) -> None:
+        if self.rotary is None or self.rotary.dim >= self.head_dim:
+            raise UsageError("latent attention without a turned and an unturned part", accepted="a part of each head")
+        if self.num_kv_heads != self.num_heads or self.qk_norm is not None or self.sinks:
+            raise UsageError(
+                "latent attention with shared kv heads, norms of heads, or sinks",
+                accepted="as many kv heads as query heads, without norms of heads and sinks",
+            )
 
 
 @dataclass(frozen=True)
