@@ -23,8 +23,8 @@ from smelt.nn.block import Block
 from smelt.nn.cache import KVCache
 from smelt.nn.masks import Rules, attention_mask, relative_bias
 from smelt.nn.norms import make_norm
-from smelt.nn.positions import positions_in_segments, rotary_tables, sinusoidal
-from smelt.nn.spec import AttentionSpec, ModelSpec
+from smelt.nn.positions import context_bounds, context_positions, positions_in_segments, rotary_tables, sinusoidal
+from smelt.nn.spec import AttentionSpec, ContextSpec, ModelSpec
 
 Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | Rules | None]]
 
@@ -110,6 +110,8 @@ class Transformer(nn.Module):
             raise UsageError("an order of tokens behind cached ones", accepted="an order in the first call of a cache")
         positions, seen = self._place(ids, positions, segments, cache)
         x = self._embed(ids, positions, types)  # (B, T, D)
+        if self.spec.context is not None:
+            positions, order = self._read_context(self.spec.context, ids, positions, segments, order, cache)
         shared = self._shared(positions, seen, order, x, 0 if cache is None else cache.length)
         router: list[Tensor] = []
         for index, (block, kind) in enumerate(self._layers()):
@@ -125,6 +127,25 @@ class Transformer(nn.Module):
             if scores is not None:
                 router.append(scores)
         return self._finish(self.norm(x), tuple(router), project)
+
+    def _read_context(
+        self,
+        spec: ContextSpec,
+        ids: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        order: Tensor | None,
+        cache: KVCache | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Settle both positions (2, B, T) and the order, from where each text's context ends; a cache remembers it."""
+        counted = positions.expand(ids.shape)
+        if cache is not None and cache.length and cache.context is not None:
+            return context_positions(counted, *cache.context), None  # all behind the context: causal
+        ends, blanks = context_bounds(ids, counted, segments, spec)
+        if cache is not None:
+            cache.context = ends[:, -1:], blanks[:, -1:]
+        both = context_positions(counted, ends, blanks)
+        return both, both[1] if order is None else order
 
     def _layers(self) -> Iterator[tuple[Block, AttentionSpec]]:
         """Yield each layer's block, the one that all share where they do, and its kind of attention."""

@@ -23,7 +23,7 @@ from smelt.nn.blocks import attend_blocks
 from smelt.nn.cache import LayerCache
 from smelt.nn.masks import Rules, causal_mask, uses_tiles
 from smelt.nn.norms import make_norm
-from smelt.nn.positions import apply_rotary
+from smelt.nn.positions import turn
 from smelt.nn.spec import AttentionSpec
 from smelt.nn.tiled import attend_tiled
 
@@ -174,8 +174,7 @@ class Attention(nn.Module):
         if self.query_norm is not None and self.key_norm is not None:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
         if spec.rotary is not None and cos is not None and sin is not None:
-            queries = apply_rotary(queries, cos, sin, spec.rotary.interleaved)
-            keys = apply_rotary(keys, cos, sin, spec.rotary.interleaved)
+            queries, keys = turn(queries, cos, sin, spec.rotary), turn(keys, cos, sin, spec.rotary)
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if cache is not None:
             keys, values = cache.append(keys, values)

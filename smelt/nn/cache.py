@@ -40,6 +40,7 @@ class KVCache:
         self.layers = layers
         self.segments = segments  # (B, S)
         self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and its mask
+        self.context: tuple[Tensor, Tensor] | None = None  # where each row's context ends, and its blank: (B, 1) each
         self.uniform = True  # no caller gave segments yet: every slot is segment 1, no mask is needed
 
     @classmethod
@@ -95,6 +96,8 @@ class KVCache:
         self.segments = self.segments[index]
         if self.memory is not None:
             self.memory = self.memory[0][index], None if self.memory[1] is None else self.memory[1][index]
+        if self.context is not None:
+            self.context = self.context[0][index], self.context[1][index]
         for layer in self.layers:
             layer.keys, layer.values = layer.keys[index], layer.values[index]
             if layer.memory is not None:

@@ -14,7 +14,7 @@ from smelt.nn.scaling import RotaryScaling
 Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu_squared", "tanh"]
 NormKind = Literal["rms", "layer"]
 Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
-Placement = Literal["pre", "post", "sandwich", "parallel"]
+Placement = Literal["pre", "post", "sandwich", "parallel", "scaled"]
 Reads = Literal["token", "first", "pooled"]
 
 
@@ -22,17 +22,21 @@ Reads = Literal["token", "first", "pooled"]
 class RotarySpec:
     """Describe rotary positions over the first `dim` entries of each head, the rest left as it is.
 
-    Pairs are half-split, (i, i + dim / 2), or `interleaved`, (2 i, 2 i + 1).
+    Pairs are half-split, (i, i + dim / 2), or `interleaved`, (2 i, 2 i + 1). With two `axes` a head is two halves, each
+    with pairs of its own: the first is turned by one position of a token, the second by another.
     """
 
     dim: int
     theta: float = 10_000.0
     interleaved: bool = False
     scaling: RotaryScaling | None = None
+    axes: int = 1
 
     def __post_init__(self) -> None:
         if self.dim <= 0 or self.dim % 2:
             raise UsageError(f"rotary size {self.dim}", accepted="a positive even head size")
+        if self.axes not in (1, 2) or self.dim % (2 * self.axes):
+            raise UsageError(f"rotary size {self.dim} over {self.axes} axes", accepted="1 or 2 axes of an even size")
 
 
 @dataclass(frozen=True)
@@ -141,6 +145,8 @@ class AttentionSpec:
             )
         if self.rotary is not None and self.rotary.dim > self.head_dim:
             raise UsageError(f"rotary size {self.rotary.dim}", accepted=f"at most the head size, {self.head_dim}")
+        if self.rotary is not None and self.rotary.axes > 1 and self.rotary.dim != self.head_dim:
+            raise UsageError(f"two axes on {self.rotary.dim} of {self.head_dim}", accepted="two axes on a whole head")
         for name in ("window", "softcap"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -205,8 +211,8 @@ class LayerSpec:
     """Describe one block by where its norms stand (a is attention, f the feed-forward part).
 
     pre: x + a(n(x)), then x + f(n(x)); post: n(x + a(x)), then n(x + f(x)); sandwich: x + n(a(n(x))), then
-    x + n(f(n(x))); parallel: x + a(n(x)) + f(n(x)) with one norm. A layer with `cross` attention reads an encoder's
-    output between the two, normed as they are.
+    x + n(f(n(x))); parallel: x + a(n(x)) + f(n(x)) with one norm; scaled: s n(x) + a(n(x)), then s n(x) + f(n(x)), with
+    s the `residual_scale`. A layer with `cross` attention reads an encoder's output between the two, normed alike.
     """
 
     attention: AttentionSpec
@@ -214,8 +220,11 @@ class LayerSpec:
     norm: NormSpec
     placement: Placement = "pre"
     cross: AttentionSpec | None = None
+    residual_scale: float | None = None
 
     def __post_init__(self) -> None:
+        if (self.placement == "scaled") != (self.residual_scale is not None):
+            raise UsageError("a residual scale without scaled norms, or the reverse", accepted="both, or neither")
         if self.cross is not None and self.placement not in ("pre", "post"):
             raise UsageError(f"cross-attention in a layer with {self.placement} norms", accepted="pre or post")
 
@@ -233,6 +242,19 @@ class TokenIds:
     end: tuple[int, ...] = ()
     padding: int | None = None
     decoder_start: int | None = None
+
+
+@dataclass(frozen=True)
+class ContextSpec:
+    """Describe text that is a context and an answer to it, which begins with the token `begin_id`.
+
+    The context is read both ways, the answer is written. A token of the context has its position and 0; one of the
+    answer has the position of the blank that it fills, the first of the first of `blank_ids` that the context holds,
+    and its number in the answer, 1 first. Text without `begin_id` is an answer to nothing.
+    """
+
+    begin_id: int
+    blank_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -291,7 +313,8 @@ class ModelSpec:
     table. With `shared_layers` all layers are one. The language head is `tied` to the embedding or its own matrix and
     reads what `head_transform` makes of the hidden states; its logits are multiplied by `logit_scale` and bounded by
     `logit_softcap` as attention's scores are. Without `language_head` there are only the `pooler` (dense and tanh, on a
-    row's first token) and the `tasks`. With an `encoder`, whose token embedding is shared, layers read its output.
+    row's first token) and the `tasks`. With an `encoder`, whose token embedding is shared, layers read its output. With
+    a `context` tokens say who sees whom, and have two positions.
     """
 
     family: str
@@ -318,6 +341,7 @@ class ModelSpec:
     pooler: bool = False
     tasks: tuple[TaskSpec, ...] = ()
     encoder: "ModelSpec | None" = None
+    context: ContextSpec | None = None
 
     @property
     def is_causal(self) -> bool:
@@ -336,6 +360,9 @@ class ModelSpec:
             raise UsageError("shared layers that differ", accepted="layers that are all alike")
         if (self.encoder is not None) != any(layer.cross for layer in self.layers):
             raise UsageError("an encoder without cross-attention, or the reverse", accepted="both, or neither")
+        rotaries = [layer.attention.rotary for layer in self.layers if layer.attention.rotary is not None]
+        if any((rotary.axes > 1) != (self.context is not None) for rotary in rotaries):
+            raise UsageError("two axes of positions without a context, or the reverse", accepted="both, or neither")
         if not self.pooler and any(task.reads == "pooled" for task in self.tasks):
             raise UsageError("a task that reads a pooler which is not there", accepted="a pooler, or another reading")
         narrow = self.embedding_dim not in (None, self.dim) and self.head_transform is None
