@@ -49,6 +49,6 @@ def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
-    """Return the bytes of keys and values that `nn.cache` keeps of a token."""
+    """Return the bytes that `nn.cache` keeps of a token; layers with a window keep those of its last tokens alone."""
     numbers = (heads * size for layer in spec.layers for heads, size in layer.attention.cached)
     return sum(numbers) * bytes_per_number

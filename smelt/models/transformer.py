@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from smelt.core.errors import UsageError
 from smelt.models.heads import HeadTransform, Output, Pooler, TaskHead
 from smelt.nn.block import Block
-from smelt.nn.cache import KVCache
+from smelt.nn.cache import KVCache, in_ring_order, slots_behind
 from smelt.nn.masks import Rules, attention_mask, relative_bias
 from smelt.nn.norms import make_norm
 from smelt.nn.positions import context_bounds, context_positions, positions_in_segments, rotary_tables, sinusoidal
@@ -167,11 +167,15 @@ class Transformer(nn.Module):
             if kind in found:
                 continue
             cos, sin = (None, None) if kind.rotary is None else rotary_tables(positions, kind.rotary, x.dtype)
+            num_keys = slots_behind(start, kind.window) + num_tokens
             bias = None
             if relative is not None and self.relative_bias is not None:
                 table = self.relative_bias.weight
-                bias = relative_bias(table, relative, num_tokens, start + num_tokens, causal=kind.causal)
-            mask = attention_mask(kind, num_tokens, start + num_tokens, seen, x, order=order, bias=bias)
+                bias = relative_bias(table, relative, num_tokens, num_keys, causal=kind.causal)
+            near = None if seen is None else seen[:, -num_keys:]
+            mask = attention_mask(kind, num_tokens, num_keys, near, x, order=order, bias=bias)
+            if num_tokens == 1 and isinstance(mask, Tensor):
+                mask = in_ring_order(mask, start + 1, kind.window)
             found[kind] = (cos, sin, mask)
         return found
 

@@ -219,3 +219,23 @@ def test_parts_that_no_layout_holds_train_and_generate_but_are_refused_on_saving
     close(torch.cat(pieces, dim=1), model(ids).logits)
     with pytest.raises(CheckpointError, match=r"cannot hold this model: layer 0|partial_rotary_factor"):
         save_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{}, {"alibi": True, "rotary": None}, {"sinks": True}], ids=str)
+@pytest.mark.parametrize("window", [1, 5])
+def test_a_ring_in_place_of_a_long_cache(window, change):
+    spec = by_hand(window=window, **change)
+    full = replace(spec.layers[0], attention=replace(spec.layers[0].attention, window=None))
+    model = build(replace(spec, layers=(full, *spec.layers)), seed=1)
+    ids, segments = draw_ids(2, 30), torch.ones(2, 30, dtype=torch.long)
+    segments[0, :8], segments[1, :2] = 0, 0
+    given: list[torch.Tensor | None] = [None, segments]
+    for packed in given:
+        expected = model(ids, segments=packed).logits
+        cache = KVCache.allocate(model.spec, 2, 30)
+        assert [layer.keys.shape[2] for layer in cache.layers] == [30, window, window]
+        found = []
+        for start, stop in ((0, 11), (11, 12), (12, 13), (13, 22), (22, 29), (29, 30)):
+            part = None if packed is None else packed[:, start:stop]
+            found.append(model(ids[:, start:stop], segments=part, cache=cache).logits)
+        close(torch.cat(found, dim=1), expected)
