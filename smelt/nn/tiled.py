@@ -18,7 +18,8 @@ distances has its gradient along the diagonals of dS; a sink is one more score w
 Keys are walked backwards from a query's own slot, which is always seen, then forwards where attention looks ahead: so m
 is a number from the first tile on, and no row is ever minus infinity less minus infinity. Tiles beyond the window, or
 wholly of other segments, are not computed. The price is a second product of queries and keys in the backward pass, and
-no fusion: each step is a call of torch.
+no fusion: each step is a call of torch. FlexAttention fuses them, but on the processor it has no backward pass, and its
+forward pass, 2.6 times as fast in windows of 256, takes 25 s to compile (33 times as slow uncompiled).
 
 Ref: FlashAttention, arXiv:2205.14135, Algorithm 1. Ref: FlashAttention-2, arXiv:2307.08691, Algorithms 1 and 2.
 Ref: Online normalizer calculation for softmax, arXiv:1805.02867, Algorithm 3.
