@@ -222,6 +222,7 @@ def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
         "post": "behind, on the stream",
         "sandwich": "before and behind",
         "parallel": "before both",
+        "scaled": f"before, handed on times {layer.residual_scale}",
     }
     yield f"{norm_words(layer.norm)} {names[layer.placement]}"
     yield f"attention: {attention_words(layer.attention)}"
@@ -250,11 +251,14 @@ def attention_words(spec: AttentionSpec) -> str:
         share = "" if rotary.dim == spec.head_dim else f" on {rotary.dim}"
         pairs = ", interleaved" if rotary.interleaved else ""
         scaling = "" if rotary.scaling is None else f", {rotary.scaling}"
-        parts.append(f"rotary{share} (theta {rotary.theta:g}{pairs}{scaling})")
+        axes = ", half by each of two positions" if rotary.axes > 1 else ""
+        parts.append(f"rotary{share} (theta {rotary.theta:g}{pairs}{scaling}{axes})")
     parts += [f"window {spec.window:,}"] if spec.window is not None else []
+    parts += [f"{spec.blocks}"] if spec.blocks is not None else []
     parts += [f"scores times {spec.scale:g}"] if spec.scale is not None else []
     parts += [f"bounded by {spec.softcap:g}"] if spec.softcap is not None else []
     parts += [f"{spec.qk_norm.kind} norm of q and k"] if spec.qk_norm is not None else []
+    parts += [f"made of a latent of {spec.latent.kv_rank}"] if spec.latent is not None else []
     parts += ["linear bias"] if spec.alibi else []
     parts += ["sinks"] if spec.sinks else []
     return ", ".join((*parts, f"bias on {' and '.join(biases)}" if biases else "no bias"))

@@ -244,7 +244,7 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
         raise CheckpointError(f"{path}: quantization_config is not supported", accepted="plain weights")
     if "model_type" not in config:
         raise CheckpointError(f"{path} has no model_type", fix="use the config.json published with the weights")
-    family, found = family_for(str(config["model_type"])), Fields(config)
+    family, found = family_for(str(config["model_type"]), config), Fields(config)
     if config.get("auto_map") and not family.own_code:
         raise CheckpointError(
             f"{path}: auto_map asks to run code from the checkpoint, which smelt never does",

@@ -21,13 +21,13 @@ from torch.utils.checkpoint import checkpoint
 from smelt.core.errors import UsageError
 from smelt.models.heads import HeadTransform, Output, Pooler, TaskHead
 from smelt.nn.block import Block
-from smelt.nn.cache import KVCache
-from smelt.nn.masks import attention_mask, relative_bias
+from smelt.nn.cache import KVCache, in_ring_order, slots_behind
+from smelt.nn.masks import Rules, attention_mask, relative_bias
 from smelt.nn.norms import make_norm
-from smelt.nn.positions import positions_in_segments, rotary_tables, sinusoidal
-from smelt.nn.spec import AttentionSpec, ModelSpec
+from smelt.nn.positions import context_bounds, context_positions, positions_in_segments, rotary_tables, sinusoidal
+from smelt.nn.spec import AttentionSpec, ContextSpec, ModelSpec
 
-Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | None]]
+Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | Rules | None]]
 
 
 class Transformer(nn.Module):
@@ -111,6 +111,8 @@ class Transformer(nn.Module):
             raise UsageError("an order of tokens behind cached ones", accepted="an order in the first call of a cache")
         positions, seen = self._place(ids, positions, segments, cache)
         x = self._embed(ids, positions, types)  # (B, T, D)
+        if self.spec.context is not None:
+            positions, order = self._read_context(self.spec.context, ids, positions, segments, order, cache)
         shared = self._shared(positions, seen, order, x, 0 if cache is None else cache.length)
         router: list[Tensor] = []
         last_inputs: tuple[Tensor | None, ...] = ()
@@ -128,6 +130,25 @@ class Transformer(nn.Module):
             if scores is not None:
                 router.append(scores)
         return replace(self._finish(self.norm(x), tuple(router), project), last_inputs=last_inputs)
+
+    def _read_context(
+        self,
+        spec: ContextSpec,
+        ids: Tensor,
+        positions: Tensor,
+        segments: Tensor | None,
+        order: Tensor | None,
+        cache: KVCache | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Settle both positions (2, B, T) and the order, from where each text's context ends; a cache remembers it."""
+        counted = positions.expand(ids.shape)
+        if cache is not None and cache.length and cache.context is not None:
+            return context_positions(counted, *cache.context), None  # all behind the context: causal
+        ends, blanks = context_bounds(ids, counted, segments, spec)
+        if cache is not None:
+            cache.context = ends[:, -1:], blanks[:, -1:]
+        both = context_positions(counted, ends, blanks)
+        return both, both[1] if order is None else order
 
     def _layers(self) -> Iterator[tuple[Block, AttentionSpec]]:
         """Yield each layer's block, the one that all share where they do, and its kind of attention."""
@@ -149,11 +170,15 @@ class Transformer(nn.Module):
             if kind in found:
                 continue
             cos, sin = (None, None) if kind.rotary is None else rotary_tables(positions, kind.rotary, x.dtype)
+            num_keys = slots_behind(start, kind.window) + num_tokens
             bias = None
             if relative is not None and self.relative_bias is not None:
                 table = self.relative_bias.weight
-                bias = relative_bias(table, relative, num_tokens, start + num_tokens, causal=kind.causal)
-            mask = attention_mask(kind, num_tokens, start + num_tokens, seen, x, order=order, bias=bias)
+                bias = relative_bias(table, relative, num_tokens, num_keys, causal=kind.causal)
+            near = None if seen is None else seen[:, -num_keys:]
+            mask = attention_mask(kind, num_tokens, num_keys, near, x, order=order, bias=bias)
+            if num_tokens == 1 and isinstance(mask, Tensor):
+                mask = in_ring_order(mask, start + 1, kind.window)
             found[kind] = (cos, sin, mask)
         return found
 

@@ -27,7 +27,8 @@ class Rule:
     """Map their tensors to our parameters; more than one name on a side is concatenated along our output axis.
 
     `transposed` tensors are stored (in, out) on their side. `sizes` are the rows of each part of a merge or split.
-    `stacked` tensors become one parameter with a first axis more, as experts do.
+    `stacked` tensors become one parameter with a first axis more, as experts do. The rows of several parameters in one
+    tensor may come in `groups`, some of each parameter in turn: those of the first head, then those of the second.
     """
 
     theirs: tuple[str, ...]
@@ -35,6 +36,7 @@ class Rule:
     transposed: bool = False
     sizes: tuple[int, ...] = ()
     stacked: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,18 @@ def _convert(tensors: list[Tensor], num_parts: int, rule: Rule, swap: tuple[bool
     if rule.stacked:
         return list(tensors[0].unbind()) if num_parts > 1 else [torch.stack(tensors)]
     rows = [tensor.mT if before else tensor for tensor in tensors]
+    if rule.groups > 1:
+        rows = _regrouped(rows, num_parts, rule.groups)
     whole = rows[0] if len(rows) == 1 else torch.cat(rows)
     parts = [whole] if num_parts == 1 else list(torch.split(whole, list(rule.sizes)))
     return [part.mT if after else part for part in parts]
+
+
+def _regrouped(rows: list[Tensor], num_parts: int, groups: int) -> list[Tensor]:
+    """Reorder the rows of one tensor so that each part's lie together, or those of several parts back into groups."""
+    if num_parts > 1:
+        return [rows[0].unflatten(0, (groups, num_parts, -1)).transpose(0, 1).flatten(0, 2)]
+    return [torch.stack([part.unflatten(0, (groups, -1)) for part in rows], dim=1).flatten(0, 2)]
 
 
 def _listing(title: str, names: list[str], candidates: Iterable[str]) -> str:

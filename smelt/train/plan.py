@@ -16,6 +16,7 @@ from smelt.core.errors import ResourceError
 from smelt.models.encoder_decoder import Network
 from smelt.models.sizes import forward_flops
 from smelt.nn.attention import uses_products
+from smelt.nn.masks import uses_tiles
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
 
@@ -84,14 +85,17 @@ def activation_bytes(
     Where attention is made of plain products, its weights are kept too: 3 T values a token and head.
     """
     tokens = micro_rows * max_seq_len
-    products = uses_products(max_seq_len, max_seq_len, dtype, torch.device(runtime.device()))
+    device = torch.device(runtime.device())
+    products = uses_products(max_seq_len, max_seq_len, dtype, device)
+    tiled = uses_tiles(max_seq_len, max_seq_len, device)
     per_layer = []
     for layer in spec.layers:
         kind = layer.attention
-        keeps_weights = products or kind.softcap is not None or kind.sinks  # which the fused kernel does not know
+        unknown = kind.softcap is not None or kind.sinks  # to the fused kernel
+        keeps_weights = products or (unknown and not tiled)
         per_layer.append(11 * spec.dim + 4 * hidden_per_token(layer) + keeps_weights * 3 * max_seq_len * kind.num_heads)
     kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
-    mask = micro_rows * max_seq_len * max_seq_len
+    mask = 0 if tiled else micro_rows * max_seq_len * max_seq_len
     logits = 3 * min(CHUNK_ROWS, tokens) * spec.vocab_size
     return int(FLOAT_BYTES * 1.2 * (tokens * kept + mask + logits))
 

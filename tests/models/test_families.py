@@ -83,6 +83,7 @@ PUBLISHED = {
     "qwen3-32b": 32_762_123_264,
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
+    "chatglm-6b": 6_173_286_400,
     "chatglm2-6b": 6_243_584_000,
     "chatglm3-6b": 6_243_584_000,
     "glm-4-9b": 9_399_951_360,
@@ -302,7 +303,7 @@ def test_a_crf_elsewhere_than_behind_labels_of_tokens_is_not_known():
 def test_unknown_model_type_names_the_nearest_and_the_accepted():
     with pytest.raises(CheckpointError) as caught:
         family_for("lama")
-    accepted = ", ".join(sorted(name for family in FAMILIES.values() for name in family.model_types))
+    accepted = ", ".join(sorted({name for family in FAMILIES.values() for name in family.model_types}))
     assert str(caught.value) == (
         f"config.json: model_type 'lama' is not supported. Did you mean 'llama'?\naccepted: {accepted}"
     )

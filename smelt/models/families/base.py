@@ -95,7 +95,8 @@ class Init:
 class Family:
     """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out.
 
-    `own_code` is true of layouts whose published files all name code of their own, which the family stands for.
+    `own_code` is true of layouts whose published files all name code of their own, which the family stands for. Of
+    families with one model_type, one is told by a field that only its configurations have, the `mark`.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Family:
     prefix: str = ""
     presets: Mapping[str, ModelSpec] = field(default_factory=dict)
     own_code: bool = False
+    mark: str | None = None
 
 
 def refuse_other(config: HfConfig, accepted: Mapping[str, tuple[Any, ...]], within: str = "") -> None:
