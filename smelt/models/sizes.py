@@ -41,6 +41,13 @@ def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
-    """Return the bytes of keys and values that `nn.cache` keeps of a token."""
+    """Return the bytes of keys and values that `nn.cache` keeps of a token; a state does not grow with the text."""
     numbers = (2 * layer.attention.num_kv_heads * layer.attention.head_dim for layer in spec.layers)
     return sum(numbers) * bytes_per_number
+
+
+def state_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
+    """Return the bytes that recurrent layers remember of a text, however long it is."""
+    if spec.recurrent is None:
+        return 0
+    return spec.recurrent.num_layers * spec.recurrent.num_states * spec.dim * bytes_per_number

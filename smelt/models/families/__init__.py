@@ -23,13 +23,14 @@ from smelt.models.families.novel import NOVEL
 from smelt.models.families.qwen2 import QWEN2
 from smelt.models.families.qwen3 import QWEN3
 from smelt.models.families.qwen3_moe import QWEN3_MOE
+from smelt.models.families.recurrent import GRU, LSTM, RNN
 from smelt.nn.spec import ModelSpec
 
 __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, GLM, GLM4, GEMMA, GEMMA2, GEMMA3,
-    NOVEL, BERT,
+    NOVEL, RNN, LSTM, GRU, BERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 
