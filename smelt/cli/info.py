@@ -52,8 +52,7 @@ def info(
     parameters = describe(spec)
     total = sum(count for _, _, count in parameters)
     if json:
-        layers = len(spec.layers)
-        counts = {"parameters": total, "trainable_parameters": total, "layers": layers}
+        counts = {"parameters": total, "trainable_parameters": total, "layers": spec.num_layers}
         counts |= {"active_parameters": count_active(spec), "cache_bytes_per_token": cache_bytes(spec)}
         work = {"forward_flops_per_token": forward_flops(spec, spec.max_seq_len)}
         print_json({"family": spec.family, **counts, **work, "spec": asdict(spec), "lineage": lineage})
@@ -73,7 +72,7 @@ def info(
 def costs(spec: ModelSpec, total: int) -> Iterator[str]:
     """Yield what a token costs, and what memory training and serving take."""
     from smelt.models.build import count_active
-    from smelt.models.sizes import STATE_BYTES, cache_bytes, forward_flops
+    from smelt.models.sizes import STATE_BYTES, cache_bytes, forward_flops, state_bytes
     from smelt.train.plan import gigabytes
 
     context, active = spec.max_seq_len, count_active(spec)
@@ -81,7 +80,8 @@ def costs(spec: ModelSpec, total: int) -> Iterator[str]:
     if active != total:
         yield f"a token goes through {active:,} of them"
     yield f"work: {flops:,.0f} FLOPs a token forward in rows of {context:,}, three times that to train"
-    yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {cache:,} bytes a token of cache"
+    kept = f"{cache:,} bytes a token of cache" if spec.layers else f"{state_bytes(spec):,} bytes a text of state"
+    yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {kept}"
     yield f"to train with AdamW in float32: {gigabytes(STATE_BYTES * total)}, and what the backward pass needs"
 
 
@@ -95,7 +95,7 @@ def list_presets(as_json: bool) -> None:
         print_json({"presets": {name: {"family": PRESETS[name].family, "parameters": sizes[name]} for name in PRESETS}})
         return
     rows = [
-        (name, spec.family, f"{sizes[name]:,}", str(len(spec.layers)), str(spec.dim), f"{spec.max_seq_len:,}")
+        (name, spec.family, f"{sizes[name]:,}", str(spec.num_layers), str(spec.dim), f"{spec.max_seq_len:,}")
         for name, spec in PRESETS.items()
     ]
     numeric = ("parameters", "layers", "width", "context")
@@ -128,7 +128,7 @@ def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
 def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     """Yield the lines above the table of parameters."""
     yield f"{name}: {spec.family}, {total:,} parameters"
-    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": len(spec.layers)}
+    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": spec.num_layers}
     yield "  " + " · ".join(f"{name} {size:,}" for name, size in sizes.items())
     if spec.embedding_scale is not None:
         yield f"  embeddings times {spec.embedding_scale:g}"
@@ -159,6 +159,10 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
         yield "  decoder"
     if spec.shared_layers:
         yield "  all layers are one"
+    if (recurrent := spec.recurrent) is not None:
+        gates = f"{recurrent.num_gates} gates a unit" if recurrent.num_gates > 1 else "no gates"
+        yield f"  layers {span(0, recurrent.num_layers - 1)}, each"
+        yield f"    recurrent: {recurrent.cell}, {spec.dim:,} units, {gates}, biases on input and state"
     for numbers, layer in kinds_of(spec.layers):
         yield f"  {numbers}"
         yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
@@ -276,7 +280,7 @@ def collapse(parameters: Sequence[Parameter]) -> list[Parameter]:
     """
     found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for name, shape, count in parameters:
-        found.setdefault((re.sub(r"^(\w+\.)?blocks\.\d+\.", r"\1blocks.*.", name), shape), []).append(count)
+        found.setdefault((re.sub(r"^((?:\w+\.)?(?:blocks|recurrent))\.\d+\.", r"\1.*.", name), shape), []).append(count)
     return [
         (f"{name} x {len(counts)}" if "*" in name else name, shape, sum(counts))
         for (name, shape), counts in found.items()

@@ -18,6 +18,7 @@ from smelt.nn.attention import Attention
 from smelt.nn.crf import LinearChainCRF
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
+from smelt.nn.recurrent import RecurrentLayer
 from smelt.nn.spec import ModelSpec, MoESpec
 
 
@@ -33,7 +34,7 @@ def build(spec: ModelSpec, *, seed: int) -> Network:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, module in model.named_modules():
-            initialise(name, module, FAMILIES[spec.family].init, len(spec.layers), generator)
+            initialise(name, module, FAMILIES[spec.family].init, spec.num_layers, generator)
     return model
 
 
@@ -60,6 +61,12 @@ def initialise(name: str, module: nn.Module, init: Init, num_layers: int, genera
     elif isinstance(module, LinearChainCRF):
         for scores in module.parameters():  # at 0, every token's label is a choice of its own
             scores.zero_()
+    elif isinstance(module, RecurrentLayer):
+        bound = 1.0 / math.sqrt(module.weight.shape[1])
+        module.weight.uniform_(-bound, bound, generator=generator)
+        module.bias.uniform_(-bound, bound, generator=generator)
+        if (forget := module.spec.forget_gate) is not None:
+            module.bias.chunk(module.spec.num_gates)[forget].fill_(1.0)  # a new cell remembers
     elif isinstance(module, Transformer):
         if module.tied_bias is not None:
             module.tied_bias.zero_()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from smelt.nn.crf import LinearChainCRF
 from smelt.nn.feedforward import ACTIVATIONS
+from smelt.nn.masks import Rules
 from smelt.nn.norms import make_norm
 from smelt.nn.spec import TaskSpec, TransformSpec
 
@@ -31,7 +32,7 @@ class Output:
     router: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
     tasks: dict[str, Tensor] = field(default_factory=dict)
-    last_inputs: tuple[Tensor | None, ...] = ()
+    last_inputs: tuple[Tensor | Rules | None, ...] = ()
 
 
 class HeadTransform(nn.Module):

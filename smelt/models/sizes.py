@@ -49,6 +49,16 @@ def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
-    """Return the bytes that `nn.cache` keeps of a token; layers with a window keep those of its last tokens alone."""
+    """Return the bytes that `nn.cache` keeps of a token; layers with a window keep those of its last tokens alone.
+
+    A recurrent layer's state does not grow with the text.
+    """
     numbers = (heads * size for layer in spec.layers for heads, size in layer.attention.cached)
     return sum(numbers) * bytes_per_number
+
+
+def state_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
+    """Return the bytes that recurrent layers remember of a text, however long it is."""
+    if spec.recurrent is None:
+        return 0
+    return spec.recurrent.num_layers * spec.recurrent.num_states * spec.dim * bytes_per_number

@@ -62,11 +62,24 @@ def in_ring_order(mask: Tensor, length: int, window: int | None) -> Tensor:
     return mask if window is None or length < window else mask.roll(length % window, dims=-1)
 
 
-class KVCache:
-    """Hold the cache of every layer and the segment id of every slot."""
+@dataclass
+class LayerState:
+    """Hold what one recurrent layer remembers of `length` tokens, (B, H) each."""
 
-    def __init__(self, layers: list[LayerCache], segments: Tensor) -> None:
+    values: tuple[Tensor, ...]
+    length: int = 0
+
+    def advance(self, values: tuple[Tensor, ...], num_tokens: int) -> None:
+        """Remember what is left behind so many tokens more."""
+        self.values, self.length = values, self.length + num_tokens
+
+
+class KVCache:
+    """Hold the cache of every layer, or the state of every recurrent one, and the segment id of every slot."""
+
+    def __init__(self, layers: list[LayerCache], segments: Tensor, states: list[LayerState] | None = None) -> None:
         self.layers = layers
+        self.states = states or []
         self.segments = segments  # (B, S)
         self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and its mask
         self.context: tuple[Tensor, Tensor] | None = None  # where each row's context ends, and its blank: (B, 1) each
@@ -92,12 +105,16 @@ class KVCache:
                 for heads, size in layer.attention.cached
             )
             layers.append(LayerCache(keys, values, window=window))
-        return cls(layers, torch.ones(batch_size, max_seq_len, dtype=torch.long, device=device))
+        states = []
+        if (recurrent := spec.recurrent) is not None:
+            zeros = torch.zeros(batch_size, spec.dim, dtype=dtype, device=device)
+            states = [LayerState((zeros,) * recurrent.num_states) for _ in range(recurrent.num_layers)]
+        return cls(layers, torch.ones(batch_size, max_seq_len, dtype=torch.long, device=device), states)
 
     @property
     def length(self) -> int:
         """Return the number of filled slots."""
-        return self.layers[0].length
+        return (self.layers or self.states)[0].length
 
     @property
     def max_seq_len(self) -> int:
@@ -133,3 +150,5 @@ class KVCache:
             layer.keys, layer.values = layer.keys[index], layer.values[index]
             if layer.memory is not None:
                 layer.memory = layer.memory[0][index], layer.memory[1][index]
+        for state in self.states:
+            state.values = tuple(value[index] for value in state.values)

@@ -16,6 +16,7 @@ NormKind = Literal["rms", "layer"]
 Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
 Placement = Literal["pre", "post", "sandwich", "parallel", "scaled"]
 Reads = Literal["token", "first", "pooled"]
+Cell = Literal["rnn", "lstm", "gru"]
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,33 @@ class LayerSpec:
 
 
 @dataclass(frozen=True)
+class RecurrentSpec:
+    """Describe a stack of recurrent layers, each as wide as the model and reading the one below."""
+
+    cell: Cell
+    num_layers: int
+
+    def __post_init__(self) -> None:
+        if self.num_layers <= 0:
+            raise UsageError(f"{self.num_layers} recurrent layers", accepted="at least one layer")
+
+    @property
+    def num_gates(self) -> int:
+        """Return how many vectors a cell computes from its input and from its state."""
+        return {"rnn": 1, "lstm": 4, "gru": 3}[self.cell]
+
+    @property
+    def forget_gate(self) -> int | None:
+        """Return which gate says what the cell keeps, where one of its own does."""
+        return 1 if self.cell == "lstm" else None
+
+    @property
+    def num_states(self) -> int:
+        """Return how many vectors a cell remembers."""
+        return 2 if self.cell == "lstm" else 1
+
+
+@dataclass(frozen=True)
 class TokenIds:
     """Hold the token ids that a checkpoint's configuration names; the network itself does not use them."""
 
@@ -321,7 +349,8 @@ class ModelSpec:
     reads what `head_transform` makes of the hidden states; its logits are multiplied by `logit_scale` and bounded by
     `logit_softcap` as attention's scores are. Without `language_head` there are only the `pooler` (dense and tanh, on a
     row's first token) and the `tasks`. With an `encoder`, whose token embedding is shared, layers read its output. With
-    a `context` tokens say who sees whom, and have two positions.
+    a `context` tokens say who sees whom, and have two positions. A model is
+    either of `layers`, which are transformer blocks, or `recurrent`.
     """
 
     family: str
@@ -349,18 +378,26 @@ class ModelSpec:
     tasks: tuple[TaskSpec, ...] = ()
     encoder: "ModelSpec | None" = None
     context: ContextSpec | None = None
+    recurrent: RecurrentSpec | None = None
 
     @property
     def is_causal(self) -> bool:
         """Tell whether a token sees only earlier ones, so that the model can predict the next."""
-        return self.layers[0].attention.causal
+        return self.recurrent is not None or self.layers[0].attention.causal
+
+    @property
+    def num_layers(self) -> int:
+        """Return the number of layers, of whichever kind."""
+        return len(self.layers) if self.recurrent is None else self.recurrent.num_layers
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "dim", "max_seq_len"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"{name} is {getattr(self, name)}", accepted="a positive number")
-        if not self.layers:
+        if not self.layers and self.recurrent is None:
             raise UsageError("a model without layers", accepted="at least one layer")
+        if self.layers and self.recurrent is not None:
+            raise UsageError("a model of blocks and recurrent layers", accepted="one of the two")
         if self.positions.startswith("sinusoidal") and self.dim % 2:
             raise UsageError(f"sinusoidal positions of width {self.dim}", accepted="an even width")
         if self.shared_layers and len(set(self.layers)) > 1:

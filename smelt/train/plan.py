@@ -82,13 +82,16 @@ def activation_bytes(
 ) -> int:
     """Return the bytes kept for backward: about 11 D + 4 F values a token and layer, the mask, a chunk of logits.
 
-    Where attention is made of plain products, its weights are kept too: 3 T values a token and head.
+    Where attention is made of plain products, its weights are kept too: 3 T values a token and head. A recurrent layer
+    keeps gates, states and outputs, and has another copy of the gates on the way.
     """
     tokens = micro_rows * max_seq_len
     device = torch.device(runtime.device())
     products = uses_products(max_seq_len, max_seq_len, dtype, device)
     tiled = uses_tiles(max_seq_len, max_seq_len, device)
     per_layer = []
+    if (recurrent := spec.recurrent) is not None:
+        per_layer += [(2 * recurrent.num_gates + 5) * spec.dim] * recurrent.num_layers
     for layer in spec.layers:
         kind = layer.attention
         unknown = kind.softcap is not None or kind.sinks  # to the fused kernel

@@ -27,6 +27,7 @@ from smelt.models.families.novel import NOVEL
 from smelt.models.families.qwen2 import QWEN2
 from smelt.models.families.qwen3 import QWEN3
 from smelt.models.families.qwen3_moe import QWEN3_MOE
+from smelt.models.families.recurrent import GRU, LSTM, RNN
 from smelt.models.families.roberta import ROBERTA, XLM_ROBERTA
 from smelt.nn.spec import ModelSpec
 
@@ -34,7 +35,7 @@ __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "fam
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, CHATGLM6B, GLM, GLM4, GEMMA, GEMMA2,
-    GEMMA3, NOVEL, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT,
+    GEMMA3, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 
