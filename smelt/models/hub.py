@@ -46,6 +46,7 @@ def save_model(model: Network, directory: Path | str, *, token_ids: TokenIds | N
     dtype = str(model.head_weight.dtype).removeprefix("torch.")
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
+    generation |= {"decoder_start_token_id": ids.decoder_start}
     _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
     tensors = dict(export_weights(family.rules(spec), dict(model.named_parameters())))
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
@@ -101,7 +102,8 @@ def publish(
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    token_ids = TokenIds(end_of_text, stops, end_of_text) if stops else None
+    start = model.spec.token_ids.decoder_start
+    token_ids = TokenIds(end_of_text, stops, end_of_text, start) if stops else None
     save_model(model, directory, token_ids=token_ids)
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})

@@ -26,8 +26,11 @@ def forward_flops(spec: ModelSpec, seq_len: int) -> float:
     is_used = spec.tied and spec.language_head
     looked_up = 0 if is_used else spec.vocab_size * width  # an embedding row is copied, not multiplied
     placed = spec.max_seq_len * width if spec.positions == "learned" else 0
-    products = sum(attention_flops(layer, seq_len) for layer in _all_layers(spec))
-    return 2.0 * (count_active(spec) - looked_up - placed) + products
+    biases = sum(
+        part.relative.num_buckets * part.layers[0].attention.num_heads for part in networks(spec) if part.relative
+    )
+    products = sum(attention_flops(layer, seq_len) for part in networks(spec) for layer in part.layers)
+    return 2.0 * (count_active(spec) - looked_up - placed - biases) + products
 
 
 def attention_flops(layer: LayerSpec, seq_len: int) -> float:
@@ -36,11 +39,12 @@ def attention_flops(layer: LayerSpec, seq_len: int) -> float:
     return own if layer.cross is None else own + 4 * layer.cross.num_heads * layer.cross.head_dim * seq_len
 
 
-def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
-    return spec.layers if spec.encoder is None else (*spec.encoder.layers, *spec.layers)
+def networks(spec: ModelSpec) -> tuple[ModelSpec, ...]:
+    """Return the networks of a spec: its encoder, where it has one, and itself."""
+    return (spec,) if spec.encoder is None else (spec.encoder, spec)
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
-    """Return the bytes of keys and values that `nn.cache` keeps of a token."""
-    numbers = (2 * layer.attention.num_kv_heads * layer.attention.head_dim for layer in spec.layers)
-    return sum(numbers) * bytes_per_number
+    """Return the bytes of keys and values that `nn.cache` keeps of a token; with an encoder, of one token of each."""
+    kinds = [kind for layer in spec.layers for kind in (layer.attention, layer.cross) if kind is not None]
+    return sum(2 * kind.num_kv_heads * kind.head_dim for kind in kinds) * bytes_per_number

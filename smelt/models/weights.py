@@ -24,7 +24,8 @@ class Rule:
     """Map their tensors to our parameters; more than one name on a side is concatenated along our output axis.
 
     `transposed` tensors are stored (in, out) on their side. `sizes` are the rows of each part of a merge or split.
-    `stacked` tensors become one parameter with a first axis more, as experts do.
+    `stacked` tensors become one parameter with a first axis more, as experts do. A `row` is stored with a first axis of
+    one, which our parameter has not.
     """
 
     theirs: tuple[str, ...]
@@ -32,6 +33,7 @@ class Rule:
     transposed: bool = False
     sizes: tuple[int, ...] = ()
     stacked: bool = False
+    row: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,11 @@ def stack(theirs: Iterable[str], ours: str) -> Rule:
     return Rule(tuple(theirs), (ours,), stacked=True)
 
 
+def row(theirs: str, ours: str) -> Rule:
+    """Map a tensor (1, N) to a vector (N,)."""
+    return Rule((theirs,), (ours,), row=True)
+
+
 def without_prefix(rules: Rules, prefix: str) -> Rules:
     """Strip a prefix from all their names: how base-model checkpoints are published."""
     found: list[Rule | Tie | Ignore] = []
@@ -99,6 +106,8 @@ def _convert(tensors: list[Tensor], num_parts: int, rule: Rule, swap: tuple[bool
     before, after = swap
     if rule.stacked:
         return list(tensors[0].unbind()) if num_parts > 1 else [torch.stack(tensors)]
+    if rule.row:
+        return [tensors[0][0] if tensors[0].dim() > 1 else tensors[0][None]]
     rows = [tensor.mT if before else tensor for tensor in tensors]
     whole = rows[0] if len(rows) == 1 else torch.cat(rows)
     parts = [whole] if num_parts == 1 else list(torch.split(whole, list(rule.sizes)))
@@ -149,7 +158,7 @@ def check_shapes(rules: Rules, shapes: Mapping[str, Shape], parameters: Mapping[
         row_shape = tuple(targets[0].shape[1:])
         wanted = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
         for name, expected in zip(rule.theirs, wanted, strict=True):
-            expected = expected[::-1] if rule.transposed else expected
+            expected = expected[::-1] if rule.transposed else (1, *expected) if rule.row else expected
             if shapes[name] != expected:
                 raise CheckpointError(
                     f"{where}: {name} has shape {shapes[name]}, config.json asks for {expected}",

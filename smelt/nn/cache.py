@@ -39,7 +39,7 @@ class KVCache:
     def __init__(self, layers: list[LayerCache], segments: Tensor) -> None:
         self.layers = layers
         self.segments = segments  # (B, S)
-        self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and its mask
+        self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and its segments
         self.uniform = True  # no caller gave segments yet: every slot is segment 1, no mask is needed
 
     @classmethod

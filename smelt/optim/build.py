@@ -52,7 +52,7 @@ def build_optimizers(
     Raises:
         TrainingError: every parameter is frozen.
     """
-    inside_blocks = {id(parameter) for parameter in model.get_submodule("blocks").parameters()}
+    inside_blocks = {id(parameter) for name, parameter in model.named_parameters() if "blocks" in name.split(".")}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     vectors = [parameter for parameter in trainable if parameter.ndim < 2]
     block_matrices = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) in inside_blocks]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from smelt.nn.masks import attention_mask, linear_bias, slopes, visible
-from smelt.nn.spec import AttentionSpec
+from smelt.nn.masks import attention_mask, linear_bias, relative_bias, slopes, visible, visible_memory
+from smelt.nn.spec import AttentionSpec, RelativeSpec
 
 
 def seen(*arguments: object) -> list[list[int]]:
@@ -38,3 +38,19 @@ def test_linear_bias_is_slope_times_distance():
     assert bias.shape == (1, 2, 2, 3)
     mask = attention_mask(AttentionSpec(2, 2, 4, alibi=True), 2, 3, None, torch.zeros(()))
     assert mask[0, 0, 0, 2] == -torch.inf and mask[0, 1, 1, 0] == -2 / 256
+
+
+def test_a_target_reads_the_source_of_its_segment_and_padding_reads_all_of_them():
+    source, target = torch.tensor([[1, 1, 2, 0]]), torch.tensor([[1, 2, 0]])
+    assert visible_memory(source, None).int().tolist() == [[[1, 1, 1, 0]]]
+    assert visible_memory(source, target).int().tolist() == [[[1, 1, 0, 0], [0, 0, 1, 0], [1, 1, 1, 0]]]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_relative_bias_is_the_row_of_its_distance(causal):
+    spec, table = RelativeSpec(8, 9), torch.arange(16.0).view(8, 2)
+    bias = relative_bias(table, spec, 2, 5, causal=causal)
+    assert bias.shape == (1, 2, 2, 5)
+    # distances -3 to 1 and -4 to 0, the second query being the last slot
+    rows = [[3, 2, 1, 0, 0], [4, 3, 2, 1, 0]] if causal else [[2, 2, 1, 0, 5], [2, 2, 2, 1, 0]]
+    assert torch.equal(bias[0], table[torch.tensor(rows)].movedim(-1, 0))

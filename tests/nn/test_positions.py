@@ -4,8 +4,15 @@ import math
 
 import torch
 
-from smelt.nn.positions import apply_rotary, positions_in_segments, rotary_tables, sinusoidal, sinusoidal_table
-from smelt.nn.spec import RotarySpec
+from smelt.nn.positions import (
+    apply_rotary,
+    distance_buckets,
+    positions_in_segments,
+    rotary_tables,
+    sinusoidal,
+    sinusoidal_table,
+)
+from smelt.nn.spec import RelativeSpec, RotarySpec
 
 
 def test_positions_restart_with_each_segment():
@@ -75,3 +82,17 @@ def test_entries_beyond_the_rotary_size_stay():
     found = apply_rotary(x, cos, sin)
     assert torch.equal(found[..., 4:], x[..., 4:])
     torch.testing.assert_close(found[..., :4], apply_rotary(x[..., :4], cos, sin))
+
+
+def test_buckets_are_single_distances_and_then_grow():
+    spec = RelativeSpec(8, 16)
+    behind = -torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 11, 12, 15, 16, 1000])
+    assert distance_buckets(behind, spec, causal=True).tolist() == [0, 1, 2, 3, 4, 4, 5, 6, 6, 7, 7, 7, 7]
+    assert distance_buckets(-behind, spec, causal=True).tolist() == [0] * 13
+    both = torch.tensor([-16, -3, -1, 0, 1, 3, 16])
+    assert distance_buckets(both, spec, causal=False).tolist() == [3, 2, 1, 0, 5, 6, 7]
+
+
+def test_sines_stand_before_cosines_or_beside_them():
+    one, other = sinusoidal_table(3, 6), sinusoidal_table(3, 6, halves=True)
+    assert torch.equal(other, one[:, [0, 2, 4, 1, 3, 5]])
