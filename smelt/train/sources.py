@@ -23,12 +23,22 @@ from smelt.data.packing import Packed
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token rows `(B, T)`: ids, labels (-100 = no loss); segments and positions where rows hold several documents."""
+    """Token rows `(B, T)`: ids, labels (-100 = no loss); segments and positions where rows hold several documents.
+
+    Rows of pairs have an encoder's source (B, S) and, where it is packed or padded, its segments.
+    """
 
     ids: Tensor
     labels: Tensor
     segments: Tensor | None
     positions: Tensor | None
+    source: Tensor | None = None
+    source_segments: Tensor | None = None
+
+    def context(self) -> dict[str, Tensor]:
+        """Return what a model is told beside the ids, by the name of its argument."""
+        names = ("segments", "positions", "source", "source_segments")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class Rows(Protocol):
@@ -58,13 +68,20 @@ class ArrayRows:
     def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
         """Return the rows with these numbers, in this order."""
         packed = self.packed
-        return Packed(packed.ids[indices], packed.labels[indices], packed.segments[indices], packed.positions[indices])
+        source = None if packed.source is None else packed.source[indices]
+        source_segments = None if packed.source_segments is None else packed.source_segments[indices]
+        ids, labels, segments = packed.ids[indices], packed.labels[indices], packed.segments[indices]
+        return Packed(ids, labels, segments, packed.positions[indices], source, source_segments)
 
 
 def to_batch(packed: Packed, device: str = "cpu") -> TokenBatch:
-    """Turn packed rows into tensors, without segments where each row is one document."""
+    """Turn packed rows into tensors, without segments where each row is one document; pairs keep theirs."""
     arrays = (packed.ids, packed.labels, packed.segments, packed.positions)
     ids, labels, segments, positions = (torch.from_numpy(array).to(device, torch.int64) for array in arrays)
+    if packed.source is not None and packed.source_segments is not None:
+        both = (packed.source, packed.source_segments)
+        source = [torch.from_numpy(array).to(device, torch.int64) for array in both]
+        return TokenBatch(ids, labels, segments, positions, *source)
     if bool((segments == 1).all()):
         return TokenBatch(ids, labels, None, None)
     return TokenBatch(ids, labels, segments, positions)

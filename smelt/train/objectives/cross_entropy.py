@@ -98,7 +98,7 @@ def cross_entropy_sum(
 
 def reference(model: Network, batch: TokenBatch) -> Tensor:
     """Return the same sum the obvious way: all logits, one call."""
-    logits = model(batch.ids, positions=batch.positions, segments=batch.segments).logits
+    logits = model(batch.ids, **batch.context()).logits
     return functional.cross_entropy(
         logits.flatten(0, 1).float(), batch.labels.flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -120,7 +120,7 @@ class TokenCrossEntropy:
 
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats; of mixtures of experts, the summed router losses as metrics."""
-        output = model(batch.ids, positions=batch.positions, segments=batch.segments, project=False)
+        output = model(batch.ids, **batch.context(), project=False)
         hidden = model.head_input(output.hidden).flatten(0, 1)  # (B*T, D)
         labels = batch.labels.flatten()
         loss = cross_entropy_sum(hidden, model.head_weight, model.head_bias, labels, model.spec.logit_softcap)
