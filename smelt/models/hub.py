@@ -75,6 +75,7 @@ def save_model(
     dtype = _usual_dtype(model)
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
+    generation |= {"decoder_start_token_id": ids.decoder_start}
     _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
     rules, parameters = family.rules(spec), dict(model.named_parameters())
     write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
@@ -162,7 +163,8 @@ def publish(
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    token_ids = TokenIds(end_of_text, stops, end_of_text) if stops else None
+    start = model.spec.token_ids.decoder_start
+    token_ids = TokenIds(end_of_text, stops, end_of_text, start) if stops else None
     save_model(model, directory, token_ids=token_ids)
     spec = model.spec
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)

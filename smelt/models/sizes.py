@@ -32,8 +32,11 @@ def forward_flops(spec: ModelSpec, seq_len: int) -> float:
     is_used = spec.tied and spec.language_head
     looked_up = 0 if is_used else spec.vocab_size * width  # an embedding row is copied, not multiplied
     placed = spec.max_seq_len * width if spec.positions == "learned" else 0
-    products = sum(attention_flops(layer, seq_len) for layer in _all_layers(spec))
-    return 2.0 * (count_active(spec) - looked_up - placed) + products
+    biases = sum(
+        part.relative.num_buckets * part.layers[0].attention.num_heads for part in networks(spec) if part.relative
+    )
+    products = sum(attention_flops(layer, seq_len) for part in networks(spec) for layer in part.layers)
+    return 2.0 * (count_active(spec) - looked_up - placed - biases) + products
 
 
 def attention_flops(layer: LayerSpec, seq_len: int) -> float:
@@ -44,17 +47,18 @@ def attention_flops(layer: LayerSpec, seq_len: int) -> float:
     return own if layer.cross is None else own + 4 * layer.cross.num_heads * layer.cross.head_dim * seq_len
 
 
-def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
-    return spec.layers if spec.encoder is None else (*spec.encoder.layers, *spec.layers)
+def networks(spec: ModelSpec) -> tuple[ModelSpec, ...]:
+    """Return the networks of a spec: its encoder, where it has one, and itself."""
+    return (spec,) if spec.encoder is None else (spec.encoder, spec)
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
     """Return the bytes that `nn.cache` keeps of a token; layers with a window keep those of its last tokens alone.
 
-    A recurrent layer's state does not grow with the text.
+    With an encoder they are of one token of each text. A recurrent layer's state does not grow with the text.
     """
-    numbers = (heads * size for layer in spec.layers for heads, size in layer.attention.cached)
-    return sum(numbers) * bytes_per_number
+    kinds = [kind for layer in spec.layers for kind in (layer.attention, layer.cross) if kind is not None]
+    return sum(heads * size for kind in kinds for heads, size in kind.cached) * bytes_per_number
 
 
 def state_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:

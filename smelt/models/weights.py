@@ -28,7 +28,8 @@ class Rule:
 
     `transposed` tensors are stored (in, out) on their side. `sizes` are the rows of each part of a merge or split.
     `stacked` tensors become one parameter with a first axis more, as experts do. The rows of several parameters in one
-    tensor may come in `groups`, some of each parameter in turn: those of the first head, then those of the second.
+    tensor may come in `groups`, some of each parameter in turn: those of the first head, then those of the second. A
+    `row` is stored with a first axis of one, which our parameter has not.
     """
 
     theirs: tuple[str, ...]
@@ -37,6 +38,7 @@ class Rule:
     sizes: tuple[int, ...] = ()
     stacked: bool = False
     groups: int = 1
+    row: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ def stack(theirs: Iterable[str], ours: str) -> Rule:
     return Rule(tuple(theirs), (ours,), stacked=True)
 
 
+def row(theirs: str, ours: str) -> Rule:
+    """Map a tensor (1, N) to a vector (N,)."""
+    return Rule((theirs,), (ours,), row=True)
+
+
 def without_prefix(rules: Rules, prefix: str) -> Rules:
     """Strip a prefix from all their names: how base-model checkpoints are published."""
     found: list[Rule | Tie | Ignore] = []
@@ -124,6 +131,8 @@ def _convert(tensors: list[Tensor], num_parts: int, rule: Rule, swap: tuple[bool
     before, after = swap
     if rule.stacked:
         return list(tensors[0].unbind()) if num_parts > 1 else [torch.stack(tensors)]
+    if rule.row:
+        return [tensors[0][0] if tensors[0].dim() > 1 else tensors[0][None]]
     rows = [tensor.mT if before else tensor for tensor in tensors]
     if rule.groups > 1:
         rows = _regrouped(rows, num_parts, rule.groups)
@@ -192,7 +201,7 @@ def _published_shapes(rule: Rule, parameters: Mapping[str, Tensor]) -> list[Shap
     rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
     row_shape = tuple(targets[0].shape[1:])
     shapes = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
-    return [shape[::-1] if rule.transposed else shape for shape in shapes]
+    return [shape[::-1] if rule.transposed else (1, *shape) if rule.row else shape for shape in shapes]
 
 
 def check_ties(rules: Rules, shapes: Mapping[str, Shape], read: Read, where: str) -> None:

@@ -229,6 +229,13 @@ def attention_mask(
     return rules if uses_tiles(num_queries, num_keys, like.device) else rules.mask(like)
 
 
-def memory_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Build the mask (B, 1, 1, S) under which all see an encoder's output but its padding, segment 0."""
-    return additive((segments != 0)[:, None], dtype)
+def visible_memory(source: Tensor, target: Tensor | None) -> Tensor:
+    """Tell which source tokens a target sees, by the segments of both, (B, S) and (B, T): (B, T, S), or (B, 1, S).
+
+    A target sees the source of its own segment; one that is padding, or without segments, all that is not padding, so
+    that no row is empty unless its source is.
+    """
+    there = (source != 0)[:, None, :]
+    if target is None:
+        return there
+    return there & ((source[:, None, :] == target[:, :, None]) | (target == 0)[:, :, None])

@@ -5,13 +5,13 @@ directly. A spec holds no tensors and no file names; `family` says only which pu
 is saved in. Costs nothing: specs hash, compare and print, and `dataclasses.replace` makes variants.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from smelt.core.errors import UsageError
 from smelt.nn.scaling import RotaryScaling
 
-Activation = Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu", "relu_squared", "tanh"]
+Activation = Literal["swiglu", "geglu", "silu", "gelu", "gelu_tanh", "relu", "relu_squared", "tanh"]
 NormKind = Literal["rms", "layer"]
 Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
 Placement = Literal["pre", "post", "sandwich", "parallel", "scaled"]
@@ -389,6 +389,12 @@ class ModelSpec:
     def num_layers(self) -> int:
         """Return the number of layers, of whichever kind."""
         return len(self.layers) if self.recurrent is None else self.recurrent.num_layers
+
+    def resized(self, *, vocab_size: int | None = None, max_seq_len: int | None = None) -> "ModelSpec":
+        """Return the spec with another vocabulary or context, its encoder's too."""
+        encoder = None if self.encoder is None else self.encoder.resized(vocab_size=vocab_size, max_seq_len=max_seq_len)
+        size, context = vocab_size or self.vocab_size, max_seq_len or self.max_seq_len
+        return replace(self, vocab_size=size, max_seq_len=context, encoder=encoder)
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "dim", "max_seq_len"):

@@ -104,6 +104,21 @@ PUBLISHED = {
     "xlm-roberta-base": 278_295_186,
     "xlm-roberta-large": 560_142_482,
     "distilbert-base-uncased": 66_985_530,
+    "t5-small": 60_506_624,
+    "t5-base": 222_903_552,
+    "t5-large": 737_668_096,
+    "t5-3b": 2_851_598_336,
+    "t5-11b": 11_307_321_344,
+    "t5-v1.1-small": 76_961_152,
+    "t5-v1.1-base": 247_577_856,
+    "t5-v1.1-large": 783_150_080,
+    "t5-v1.1-xl": 2_849_757_184,
+    "t5-v1.1-xxl": 11_135_332_352,
+    "mt5-small": 300_176_768,
+    "mt5-base": 582_401_280,
+    "mt5-large": 1_229_581_312,
+    "mt5-xl": 3_742_619_648,
+    "mt5-xxl": 12_921_057_280,
 }
 """Parameters as the published files hold them."""
 
@@ -140,6 +155,14 @@ def test_sizes_named_in_a_table_are_met_within_its_rounding(name):
     size = name.removeprefix("gpt3-")
     named = float(size[:-1]) * {"m": 1e6, "b": 1e9}[size[-1]]
     assert count_parameters(PRESETS[name]) == pytest.approx(named, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("transformer-base", 65), ("transformer-big", 213), ("t5-pegasus-small", 95), ("t5-pegasus-base", 275)],
+)
+def test_sizes_named_in_millions_are_met(name, millions):
+    assert count_parameters(PRESETS[name]) == pytest.approx(1e6 * millions, rel=0.03)
 
 
 def test_mixtures_count_the_experts_a_token_takes():
@@ -334,7 +357,8 @@ def test_every_family_saves_and_loads(name, tmp_path):
     save_model(model, tmp_path)
     loaded, ids = load_model(tmp_path), torch.arange(30).view(2, 15)
     assert loaded.spec == model.spec
-    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    given = {} if model.spec.encoder is None else {"source": ids.flip(1)}
+    assert torch.equal(loaded(ids, **given).logits, model(ids, **given).logits)
 
 
 def test_bands_of_a_window_see_no_further():

@@ -12,6 +12,7 @@ from smelt.models.weights import (
     import_weights,
     merge,
     rename,
+    row,
     split,
     transpose,
     with_endings,
@@ -34,6 +35,7 @@ def load(rules, tensors, parameters):
         (split("t", ("a", "b"), (2, 1)), {"t": torch.cat((A, B))}, {"a": A, "b": B}),
         (split("t", ("a", "b"), (2, 1), transposed=True), {"t": torch.cat((A, B)).T}, {"a": A, "b": B}),
         (merge(("a", "b"), "o", (2, 1)), {"a": A, "b": B}, {"o": torch.cat((A, B))}),
+        (row("t", "o"), {"t": B}, {"o": B[0]}),
         (merge(("a", "b"), "o", (2, 1), transposed=True), {"a": A.T, "b": B.T}, {"o": torch.cat((A, B))}),
     ],
 )

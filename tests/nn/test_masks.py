@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from smelt.nn.masks import Rules, attention_mask, by_slots, linear_bias, relative_bias, slopes, visible
+from smelt.nn.masks import Rules, attention_mask, by_slots, linear_bias, relative_bias, slopes, visible, visible_memory
 from smelt.nn.positions import distance_buckets
 from smelt.nn.spec import AttentionSpec, RelativeSpec
 
@@ -58,3 +58,9 @@ def test_long_rows_are_rules_whose_whole_mask_is_that_of_short_rows():
     part = attention_mask(spec, 8, 1024, segments, torch.zeros(()))  # few queries, few scores
     assert torch.equal(rules.mask(torch.zeros(()))[:, :, -8:], part)
     assert attention_mask(AttentionSpec(2, 2, 4), 1024, 1024, None, torch.zeros(())) is None
+
+
+def test_a_target_reads_the_source_of_its_segment_and_padding_reads_all_of_them():
+    source, target = torch.tensor([[1, 1, 2, 0]]), torch.tensor([[1, 2, 0]])
+    assert visible_memory(source, None).int().tolist() == [[[1, 1, 1, 0]]]
+    assert visible_memory(source, target).int().tolist() == [[[1, 1, 0, 0], [0, 0, 1, 0], [1, 1, 1, 0]]]

@@ -8,13 +8,14 @@ from smelt.nn.positions import (
     apply_rotary,
     context_bounds,
     context_positions,
+    distance_buckets,
     positions_in_segments,
     rotary_tables,
     sinusoidal,
     sinusoidal_table,
     turn,
 )
-from smelt.nn.spec import ContextSpec, RotarySpec
+from smelt.nn.spec import ContextSpec, RelativeSpec, RotarySpec
 
 
 def test_positions_restart_with_each_segment():
@@ -109,3 +110,17 @@ def test_two_axes_turn_half_a_head_each():
     for axis, half in enumerate(x.chunk(2, dim=-1)):
         expected = apply_rotary(half, *rotary_tables(positions[axis], one, torch.float32))
         torch.testing.assert_close(found.chunk(2, dim=-1)[axis], expected)
+
+
+def test_buckets_are_single_distances_and_then_grow():
+    spec = RelativeSpec(8, 16)
+    behind = -torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 11, 12, 15, 16, 1000])
+    assert distance_buckets(behind, spec, causal=True).tolist() == [0, 1, 2, 3, 4, 4, 5, 6, 6, 7, 7, 7, 7]
+    assert distance_buckets(-behind, spec, causal=True).tolist() == [0] * 13
+    both = torch.tensor([-16, -3, -1, 0, 1, 3, 16])
+    assert distance_buckets(both, spec, causal=False).tolist() == [3, 2, 1, 0, 5, 6, 7]
+
+
+def test_sines_stand_before_cosines_or_beside_them():
+    one, other = sinusoidal_table(3, 6), sinusoidal_table(3, 6, halves=True)
+    assert torch.equal(other, one[:, [0, 2, 4, 1, 3, 5]])

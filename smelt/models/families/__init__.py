@@ -23,19 +23,23 @@ from smelt.models.families.gpt3 import GPT3
 from smelt.models.families.llama import LLAMA
 from smelt.models.families.mistral import MISTRAL
 from smelt.models.families.mixtral import MIXTRAL
+from smelt.models.families.mt5 import MT5
 from smelt.models.families.novel import NOVEL
 from smelt.models.families.qwen2 import QWEN2
 from smelt.models.families.qwen3 import QWEN3
 from smelt.models.families.qwen3_moe import QWEN3_MOE
 from smelt.models.families.recurrent import GRU, LSTM, RNN
 from smelt.models.families.roberta import ROBERTA, XLM_ROBERTA
+from smelt.models.families.t5 import T5
+from smelt.models.families.transformer2017 import TRANSFORMER2017
 from smelt.nn.spec import ModelSpec
 
 __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "family_for", "preset", "spec_for"]
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, CHATGLM6B, GLM, GLM4, GEMMA, GEMMA2,
-    GEMMA3, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT,
+    GEMMA3, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT, TRANSFORMER2017, T5,
+    MT5,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 
@@ -61,8 +65,7 @@ def preset(name: str, *, vocab_size: int | None = None, max_seq_len: int | None 
     """Return a preset's spec, resized when asked; raises UsageError with the nearest name."""
     if name not in PRESETS:
         raise UsageError(f"no preset {name!r}.{nearest(name, PRESETS)}", accepted=", ".join(sorted(PRESETS)))
-    spec = PRESETS[name]
-    return replace(spec, vocab_size=vocab_size or spec.vocab_size, max_seq_len=max_seq_len or spec.max_seq_len)
+    return PRESETS[name].resized(vocab_size=vocab_size, max_seq_len=max_seq_len)
 
 
 def spec_for(family: str, shape: Shape) -> ModelSpec:
