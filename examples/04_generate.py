@@ -16,7 +16,7 @@ import torch
 import smelt
 from smelt.data import town
 from smelt.infer import Sampling, generate
-from smelt.models.decoder import Decoder
+from smelt.models.encoder_decoder import Network
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.formats import save_tokenizer
 from smelt.tokenizers.pipeline import Pipeline
@@ -44,7 +44,7 @@ def train(folder: Path) -> str:
     return pretrain(recipe).checkpoint
 
 
-def greedy_by_hand(model: Decoder, ids: list[int], num_tokens: int) -> list[int]:
+def greedy_by_hand(model: Network, ids: list[int], num_tokens: int) -> list[int]:
     """Return the likeliest continuation, reading everything anew for each token."""
     found: list[int] = []
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def greedy_by_hand(model: Decoder, ids: list[int], num_tokens: int) -> list[int]
     return found
 
 
-def show_next(model: Decoder, tokenizer: Pipeline, prompt: str) -> None:
+def show_next(model: Network, tokenizer: Pipeline, prompt: str) -> None:
     """Print the five likeliest next tokens with their probabilities."""
     with torch.inference_mode():
         last = model(torch.tensor([tokenizer.encode(prompt)])).logits[0, -1].softmax(-1)  # (V,)

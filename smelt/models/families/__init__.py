@@ -4,7 +4,6 @@ A family is one file beside this one and one line here. Looking up a name that i
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from smelt.core.errors import CheckpointError, UsageError, nearest
 from smelt.models.families.albert import ALBERT
