@@ -11,6 +11,7 @@ from smelt.models.families.base import Family, Shape, check_same
 from smelt.models.families.bert import BERT
 from smelt.models.families.chatglm import CHATGLM
 from smelt.models.families.chatglm6b import CHATGLM6B
+from smelt.models.families.deepseek_v2 import DEEPSEEK_V2
 from smelt.models.families.gemma import GEMMA
 from smelt.models.families.gemma2 import GEMMA2
 from smelt.models.families.gemma3 import GEMMA3
@@ -31,7 +32,7 @@ __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "fam
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, CHATGLM6B, GLM, GLM4, GEMMA, GEMMA2,
-    GEMMA3, NOVEL, BERT,
+    GEMMA3, DEEPSEEK_V2, NOVEL, BERT,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 
