@@ -11,7 +11,7 @@ so U may be absorbed into the query and V into the output: all heads then read t
 the keys and values of a single head, and nothing is widened. That takes wider products a pair of tokens, and so it is
 for a few new tokens behind a cache; both forms are equal, and the cheaper is taken.
 
-Ref: DeepSeek-V2, arXiv:2405.04434, 2.1 and appendix C (absorbed matrices).
+Ref: arXiv:2405.04434, 2.1 and appendix C (absorbed matrices).
 """
 
 import math

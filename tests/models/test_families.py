@@ -96,6 +96,7 @@ PUBLISHED = {
     "gemma-2-27b": 27_227_128_320,
     "gemma-3-270m": 268_098_176,
     "gemma-3-1b": 999_885_952,
+    "deepseek-v2-lite": 15_706_484_224,
     "novel-140m": 140_573_600,
     "bert-base-uncased": 110_106_428,
     "bert-large-uncased": 336_226_108,
@@ -201,6 +202,18 @@ def test_rotary_base_is_read_from_either_place():
         (
             {**GPT2, "activation_function": "silu"},
             "activation_function = 'silu' is not supported\naccepted: 'gelu_new' or 'gelu_pytorch_tanh' or 'relu'",
+        ),
+        (
+            {"model_type": "deepseek_v2", "topk_method": "group_limited_greedy"},
+            "topk_method = 'group_limited_greedy' is not supported\naccepted: 'greedy'",
+        ),
+        (
+            {
+                **LLAMA,
+                **{"model_type": "deepseek_v2", "kv_lora_rank": 8, "qk_nope_head_dim": 4, "qk_rope_head_dim": 4},
+                **{"v_head_dim": 4, "first_k_dense_replace": 2, "rope_scaling": {"mscale": 0.7, "mscale_all_dim": 1.0}},
+            },
+            "rope_parameters.mscale = 0.7 is not supported\naccepted: 1.0",
         ),
         ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not supported"),
         (

@@ -33,6 +33,11 @@ ROPE = {"rope_theta": 777.0, "factor": 4.0, "original_max_position_embeddings": 
 BANDS = ROPE | {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 LAYERS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 5}
 MIXTURE = {"num_experts": 5, "num_experts_per_tok": 2, "moe_intermediate_size": 21}
+LATENT = EVEN | {
+    **{"num_attention_heads": 6, "num_key_value_heads": 6, "q_lora_rank": 11, "kv_lora_rank": 14},
+    **{"qk_nope_head_dim": 10, "qk_rope_head_dim": 6, "v_head_dim": 9},
+    **{"n_routed_experts": 5, "n_shared_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 21},
+}
 
 THEIRS = {
     "llama": lambda: transformers.LlamaConfig(**COMMON),
@@ -88,6 +93,16 @@ THEIRS = {
             "full_attention": {"rope_type": "linear", "rope_theta": 5000.0, "factor": 4.0},
         },
     ),
+    "deepseek_v2": lambda: transformers.DeepseekV2Config(**SIZES, **LATENT, first_k_dense_replace=1),
+    "deepseek_v2-dense": lambda: transformers.DeepseekV2Config(
+        **SIZES, **LATENT | {"q_lora_rank": None}, first_k_dense_replace=2
+    ),
+    "deepseek_v2-yarn": lambda: transformers.DeepseekV2Config(
+        **SIZES,
+        **LATENT,
+        first_k_dense_replace=1,
+        rope_parameters=ROPE | {"rope_type": "yarn", "mscale": 0.7, "mscale_all_dim": 0.7},
+    ),
     "glm": lambda: transformers.GlmConfig(**COMMON | {"head_dim": 12}),
     "glm4": lambda: transformers.Glm4Config(**COMMON | {"head_dim": 12}),
     "glm4-biased": lambda: transformers.Glm4Config(**COMMON | {"head_dim": 12}, attention_bias=True),
@@ -109,6 +124,7 @@ OURS = {
     "gemma": Shape(67, 36, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
     "gemma2": Shape(67, 36, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
     "gemma3": Shape(67, 36, 7, 6, 48, num_kv_heads=2, hidden_dim=44),
+    "deepseek_v2": Shape(67, 36, 2, 3, 48, hidden_dim=44),
     "glm": Shape(67, 48, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
     "glm4": Shape(67, 48, 2, 6, 48, num_kv_heads=2, hidden_dim=44),
     "gpt1": Shape(67, 35, 2, 5, 48),
@@ -145,7 +161,7 @@ def draw_ids(seed: int, *shape: int) -> torch.Tensor:
 def saved_by_transformers(name: str, seed: int, directory: Path, **options: object) -> torch.nn.Module:
     config = THEIRS[name]()
     model = scrambled(transformers.AutoModelForCausalLM.from_config(config), seed)
-    if hasattr(model.config, "num_local_experts"):
+    if hasattr(model.config, "num_local_experts") or hasattr(model.config, "n_routed_experts"):
         model.set_experts_implementation("eager")  # their fast one asks for even sizes
     model.save_pretrained(directory, **options)
     return model

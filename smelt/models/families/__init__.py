@@ -11,6 +11,7 @@ from smelt.models.families.base import Family, Shape, check_same
 from smelt.models.families.bert import BERT
 from smelt.models.families.chatglm import CHATGLM
 from smelt.models.families.chatglm6b import CHATGLM6B
+from smelt.models.families.deepseek_v2 import DEEPSEEK_V2
 from smelt.models.families.distilbert import DISTILBERT
 from smelt.models.families.gemma import GEMMA
 from smelt.models.families.gemma2 import GEMMA2
@@ -37,8 +38,7 @@ __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "fam
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, CHATGLM6B, GLM, GLM4, GEMMA, GEMMA2,
-    GEMMA3, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT, TRANSFORMER2017, T5,
-    MT5,
+    GEMMA3, DEEPSEEK_V2, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT, TRANSFORMER2017, T5, MT5,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
 
