@@ -177,12 +177,13 @@ def open_checkpoint(path: str) -> tuple[Path, Network, Pipeline]:
 
 
 def open_tokenizer(path: str) -> Pipeline:
-    """Load a tokenizer from a file, a directory that holds one, a checkpoint or a run directory."""
+    """Load a tokenizer from a file, a directory that holds one, a checkpoint, a run directory or a published id."""
+    from smelt.core.download import is_id
     from smelt.core.storage import checkpoint_at
     from smelt.tokenizers.formats import has_tokenizer, load_tokenizer
 
     directory = Path(path)
-    if directory.is_dir() and not has_tokenizer(directory):
+    if (directory.is_dir() and not has_tokenizer(directory)) or (not directory.exists() and is_id(path)):
         directory = checkpoint_at(directory)
     return load_tokenizer(directory)
 

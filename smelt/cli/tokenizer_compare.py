@@ -76,7 +76,7 @@ def compare(
         print(f"plot  {out}")
 
 
-def check_plot(out: Path | None) -> None:
+def check_plot(out: Path | None, option: str = "--out") -> None:
     """Refuse a plot that could not be written, before the work."""
     if out is None:
         return
@@ -84,9 +84,9 @@ def check_plot(out: Path | None) -> None:
 
     need("matplotlib", extra="report")
     if out.suffix not in (".png", ".svg", ".pdf"):
-        raise UsageError(f"--out {out}: unknown kind of picture", accepted=".png, .svg or .pdf")
+        raise UsageError(f"{option} {out}: unknown kind of picture", accepted=".png, .svg or .pdf")
     if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: there is no directory {out.parent}", fix="make it, or choose another")
+        raise UsageError(f"{option} {out}: there is no directory {out.parent}", fix="make it, or choose another")
 
 
 def measured_rows(tokenizers: Sequence[str], specs: Sequence[str]) -> list[Row]:

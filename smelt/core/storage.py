@@ -23,6 +23,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from smelt.core.download import download, is_id
 from smelt.core.errors import CheckpointError, ResourceError
 
 MANIFEST = "manifest.json"
@@ -266,13 +267,16 @@ def read_pointer(pointer: Path) -> Path | None:
 
 
 def checkpoint_at(path: Path | str) -> Path:
-    """Return the checkpoint directory that a path means: itself, or the newest one of a run directory.
+    """Return the checkpoint directory that a path means: itself, the newest one of a run, or a published one by its id.
 
     Raises:
-        CheckpointError: there is neither.
+        CheckpointError: there is none of them.
+        ResourceError: it is an id, and the package that downloads it is not installed.
     """
     path = Path(path)
     recover_directory(path)
+    if not path.exists() and is_id(str(path)):
+        return download(str(path))
     if (path / "config.json").is_file():
         return path
     newest = read_pointer(path / "checkpoints" / "latest") or read_pointer(path / "latest")

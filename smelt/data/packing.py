@@ -98,8 +98,8 @@ class StreamRows:
     def __len__(self) -> int:
         return self.num_rows
 
-    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
-        """Return the rows with these numbers, in this order.
+    def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Packed:
+        """Return the rows with these numbers, in this order; they are the same in all epochs.
 
         Raises:
             IndexError: a number is outside 0 .. num_rows - 1.

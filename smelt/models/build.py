@@ -15,15 +15,18 @@ from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
 from smelt.models.transformer import Transformer
 from smelt.nn.attention import Attention
+from smelt.nn.crf import LinearChainCRF
 from smelt.nn.cross_attention import CrossAttention
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
+from smelt.nn.recurrent import RecurrentLayer
 from smelt.nn.spec import ModelSpec, MoESpec
 
 
 def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Network:
     """Make a model whose parameters have memory but no values yet; on "meta", not even memory."""
-    return meta_network(spec, dtype).to_empty(device=device)
+    model = meta_network(spec, dtype)
+    return model if torch.device(device).type == "meta" else model.to_empty(device=device)
 
 
 def build(spec: ModelSpec, *, seed: int) -> Network:
@@ -32,7 +35,7 @@ def build(spec: ModelSpec, *, seed: int) -> Network:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, module in model.named_modules():
-            _initialise(name, module, FAMILIES[spec.family].init, len(spec.layers), generator)
+            initialise(name, module, FAMILIES[spec.family].init, spec.num_layers, generator)
         if FAMILIES[spec.family].init.scale_queries:
             for module in model.modules():
                 if isinstance(module, Attention | CrossAttention):
@@ -40,7 +43,8 @@ def build(spec: ModelSpec, *, seed: int) -> Network:
     return model
 
 
-def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
+def initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
+    """Draw the parameters of one module, its children's not, as a family says."""
     if isinstance(module, nn.Embedding):
         is_place = name.endswith(("position_embedding", "relative_bias"))
         std = init.position_std if is_place else init.embedding_std
@@ -60,6 +64,15 @@ def _initialise(name: str, module: nn.Module, init: Init, num_layers: int, gener
     elif isinstance(module, Attention):
         if module.sinks is not None:
             module.sinks.zero_()
+    elif isinstance(module, LinearChainCRF):
+        for scores in module.parameters():  # at 0, every token's label is a choice of its own
+            scores.zero_()
+    elif isinstance(module, RecurrentLayer):
+        bound = 1.0 / math.sqrt(module.weight.shape[1])
+        module.weight.uniform_(-bound, bound, generator=generator)
+        module.bias.uniform_(-bound, bound, generator=generator)
+        if (forget := module.spec.forget_gate) is not None:
+            module.bias.chunk(module.spec.num_gates)[forget].fill_(1.0)  # a new cell remembers
     elif isinstance(module, Transformer):
         if module.tied_bias is not None:
             module.tied_bias.zero_()

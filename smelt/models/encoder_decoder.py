@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from smelt.core.errors import UsageError
 from smelt.models.heads import Output
 from smelt.models.transformer import Transformer
+from smelt.models.undrawn import Undrawn
 from smelt.nn.cache import KVCache
 from smelt.nn.masks import additive, visible_memory
 from smelt.nn.spec import ModelSpec
@@ -121,5 +122,5 @@ def make_network(spec: ModelSpec) -> Network:
 
 def meta_network(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Network:
     """Build the network of a spec on the meta device: names and shapes, no memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         return make_network(spec).to(dtype)

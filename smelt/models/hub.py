@@ -3,17 +3,19 @@
 config.json says what the network is, safetensors hold its weights, generation_config.json says where to stop, the
 tokenizer files how text becomes ids, smelt.json where all of it came from. Nothing here runs code from a checkpoint,
 and a setting that we could not honour is refused by name instead of being ignored. Everything is checked against the
-configuration before memory is allocated; loading then copies one tensor at a time.
+configuration before memory is allocated; then parameters that are stored as they are needed are mapped from the file,
+and the others copied, one at a time.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import nn
 
 from smelt.core.errors import CheckpointError
 from smelt.core.storage import MANIFEST, atomic_directory, checkpoint_at, verify_directory
@@ -21,8 +23,22 @@ from smelt.models.build import blank
 from smelt.models.encoder_decoder import Network
 from smelt.models.families import FAMILIES, check_representable, family_for
 from smelt.models.families.base import Family, Fields, check_same
-from smelt.models.shards import WEIGHTS, Shards, read_json
-from smelt.models.weights import Rules, check_shapes, export_weights, import_weights, without_prefix
+from smelt.models.loading import Devices, Dtypes, choose_places, fill, stored_dtypes
+from smelt.models.partial import Report, compare, draw_new, fill_rows
+from smelt.models.shard_writer import MAX_SHARD_BYTES, write_weights
+from smelt.models.shards import Shards, read_json
+from smelt.models.weights import (
+    OLD_ENDINGS,
+    Rules,
+    check_shapes,
+    check_ties,
+    export_weights,
+    import_weights,
+    mapped,
+    plan_export,
+    with_endings,
+    without_prefix,
+)
 from smelt.nn.spec import ModelSpec, TokenIds
 from smelt.tokenizers.base import END_OF_TEXT, TURN_END, Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
@@ -32,24 +48,37 @@ from smelt.tokenizers.pipeline import Pipeline
 CONFIG, GENERATION, LINEAGE = "config.json", "generation_config.json", "smelt.json"
 
 
-def save_model(model: Network, directory: Path | str, *, token_ids: TokenIds | None = None) -> None:
-    """Write config.json, generation_config.json and model.safetensors into an existing directory.
+def save_model(
+    model: Network,
+    directory: Path | str,
+    *,
+    token_ids: TokenIds | None = None,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write config.json, generation_config.json and the weights into an existing directory.
 
-    `token_ids` replace those of the model's spec. Raises CheckpointError when the family's published layout cannot
-    hold the model.
+    Args:
+        model: what to save; beside it, memory holds one tensor.
+        directory: where to write; it may be the one that the model was loaded from.
+        token_ids: what to say instead of the spec's.
+        max_shard_bytes: weights of more than this become several files and an index.
+
+    Raises:
+        CheckpointError: the family's published layout cannot hold the model.
+        ResourceError: the disk is full; the old weights are whole.
     """
     directory = Path(directory)
     spec = model.spec if token_ids is None else replace(model.spec, token_ids=token_ids)
     family, ids = FAMILIES[spec.family], spec.token_ids
     config = family.hf_from_spec(spec)
     check_representable(spec)
-    dtype = str(model.head_weight.dtype).removeprefix("torch.")
+    dtype = _usual_dtype(model)
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
     generation |= {"decoder_start_token_id": ids.decoder_start}
     _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
-    tensors = dict(export_weights(family.rules(spec), dict(model.named_parameters())))
-    save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
+    rules, parameters = family.rules(spec), dict(model.named_parameters())
+    write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
 
 
 def load_spec(directory: Path | str) -> ModelSpec:
@@ -57,20 +86,51 @@ def load_spec(directory: Path | str) -> ModelSpec:
     return _read_config(Path(directory))[1]
 
 
-def load_model(directory: Path | str, *, dtype: torch.dtype = torch.float32) -> Network:
-    """Load a model from config.json and single or sharded safetensors, its parameters cast to `dtype`.
+def load_model(directory: Path | str, *, dtype: Dtypes = torch.float32, device: Devices = "cpu") -> Network:
+    """Load a model from config.json and single or sharded safetensors.
 
-    Raises CheckpointError on anything missing, corrupt, pickled, unknown or misfitting.
+    Args:
+        directory: a checkpoint in the Hugging Face layout.
+        dtype: the type of all parameters, "auto" for the one they are stored in, or shell patterns of our parameter
+            names with types: {"*norm*": torch.float32, "*": "auto"}. The first pattern that matches counts.
+        device: where all parameters go, or patterns with devices; a network over several needs its inputs moved.
+
+    Raises:
+        CheckpointError: anything is missing, corrupt, pickled, unknown or misfitting.
+        UsageError: a map does not fit the names, or this machine lacks a type or a device.
+    """
+    spec, rules, shards = _open(Path(directory))
+    model = blank(spec, device="meta")
+    stored = stored_dtypes(mapped(rules), shards)
+    fill(model, rules, shards, choose_places(stored, dtype, device))
+    return model
+
+
+def load_partial(
+    directory: Path | str, spec: ModelSpec, *, dtype: Dtypes = torch.float32, device: Devices = "cpu", seed: int = 0
+) -> tuple[Network, Report]:
+    """Load a checkpoint into a network with another vocabulary or another head; return it and the list of what fits.
+
+    Args:
+        directory, dtype, device: as `load_model` takes them.
+        spec: the network to make, such as `replace(load_spec(directory), vocab_size=..)`.
+        seed: what the new parameters are drawn from.
+
+    Raises:
+        CheckpointError: the file does not fit its own config.json, or the networks differ elsewhere.
+        UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
     directory = Path(directory)
-    family, spec = _read_config(directory)
-    shards = Shards(directory)
-    model = blank(spec, device="meta", dtype=dtype)
-    rules = _as_published(family, spec, shards)
-    check_shapes(rules, shards.shapes, dict(model.named_parameters()), str(directory))
-    model = model.to_empty(device="cpu")
-    import_weights(rules, shards.shapes, shards.read, dict(model.named_parameters()), str(directory))
-    return model
+    stored_spec, rules, shards = _open(directory)
+    report = compare(stored_spec, spec, str(directory))
+    model = blank(spec, device="meta")
+    stored = stored_dtypes(mapped(rules), shards)
+    usual = max(stored.values(), key=list(stored.values()).count)
+    places = choose_places({name: stored.get(name, usual) for name, _ in model.named_parameters()}, dtype, device)
+    draw_new(model, spec, report, places, seed)
+    fill(model, rules, shards, {name: places[name] for name in report.loaded})
+    fill_rows(model, rules, shards, report)
+    return model, report
 
 
 def load_weights_into(model: Network, directory: Path | str) -> None:
@@ -80,7 +140,8 @@ def load_weights_into(model: Network, directory: Path | str) -> None:
     check_same(replace(model.spec, token_ids=spec.token_ids), spec, f"{directory} holds another network")
     shards = Shards(directory)
     rules = _as_published(family, spec, shards)
-    import_weights(rules, shards.shapes, shards.read, dict(model.named_parameters()), str(directory))
+    parameters = dict(model.named_parameters())
+    import_weights(rules, shards.shapes, shards.read, parameters, str(directory), shards.release)
 
 
 def publish(
@@ -105,7 +166,8 @@ def publish(
     start = model.spec.token_ids.decoder_start
     token_ids = TokenIds(end_of_text, stops, end_of_text, start) if stops else None
     save_model(model, directory, token_ids=token_ids)
-    save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
+    spec = model.spec
+    save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
 
 
@@ -128,13 +190,21 @@ def save(model: Network, tokenizer: Tokenizer, path: Path | str, *, lineage: Map
         publish(model, tokenizer, directory, template=ChatTemplate(tokenizer) if chats else None, lineage=lineage)
 
 
-def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Network, Pipeline]:
-    """Load a model and its tokenizer from a checkpoint, or the newest one of a run; a sealed one is verified first.
+def load(
+    path: Path | str, *, dtype: Dtypes = torch.float32, device: Devices = "cpu", verify: bool = True
+) -> tuple[Network, Pipeline]:
+    """Load a model and its tokenizer.
 
-    Raises CheckpointError when a file is damaged or the two do not belong together.
+    Args:
+        path: a checkpoint, a run (its newest checkpoint), or the id of a public repository: "org/name", "org/name@v1".
+        dtype, device: as `load_model` takes them.
+        verify: compare every byte of a checkpoint of ours with its manifest, which takes about a second a gigabyte.
+
+    Raises:
+        CheckpointError: a file is damaged, the two do not belong together, or the repository cannot be reached.
     """
     directory = checkpoint_at(path)
-    if (directory / MANIFEST).is_file() or (directory / LINEAGE).is_file():
+    if verify and ((directory / MANIFEST).is_file() or (directory / LINEAGE).is_file()):
         verify_directory(directory)  # ours are always sealed; those of others have no manifest
     tokenizer = load_tokenizer(directory)
     lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
@@ -145,9 +215,17 @@ def load(path: Path | str, *, dtype: torch.dtype = torch.float32) -> tuple[Netwo
             accepted="the tokenizer that these weights were trained with",
             fix="restore the tokenizer.json that was saved with them",
         )
-    model = load_model(directory, dtype=dtype)
+    model = load_model(directory, dtype=dtype, device=device)
     _check_vocabulary(model, tokenizer, str(directory))
     return model, tokenizer
+
+
+def _usual_dtype(model: nn.Module) -> str:
+    """Return the type that most of a model's numbers have."""
+    counts: Counter[torch.dtype] = Counter()
+    for parameter in model.parameters():
+        counts[parameter.dtype] += parameter.numel()
+    return str(counts.most_common(1)[0][0]).removeprefix("torch.")
 
 
 def _check_vocabulary(model: Network, tokenizer: Tokenizer, where: str) -> None:
@@ -168,7 +246,7 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
         raise CheckpointError(f"{path}: quantization_config is not supported", accepted="plain weights")
     if "model_type" not in config:
         raise CheckpointError(f"{path} has no model_type", fix="use the config.json published with the weights")
-    family, found = family_for(str(config["model_type"])), Fields(config)
+    family, found = family_for(str(config["model_type"]), config), Fields(config)
     if config.get("auto_map") and not family.own_code:
         raise CheckpointError(
             f"{path}: auto_map asks to run code from the checkpoint, which smelt never does",
@@ -179,11 +257,21 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
     return family, spec
 
 
+def _open(directory: Path) -> tuple[ModelSpec, Rules, Shards]:
+    """Return what is in a checkpoint and how to read it, after checking names, shapes and ties against its config."""
+    family, spec = _read_config(directory)
+    shards = Shards(directory)
+    rules = _as_published(family, spec, shards)
+    check_shapes(rules, shards.shapes, dict(blank(spec, device="meta").named_parameters()), str(directory))
+    check_ties(rules, shards.shapes, shards.read, str(directory))
+    return spec, rules, shards
+
+
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
-    """Return the rules for the names in the file, which base-model checkpoints publish without the prefix."""
+    """Return the rules for the names in the file: base models leave out the prefix, old files spell otherwise."""
     rules = family.rules(spec)
     bare = family.prefix and not any(key.startswith(family.prefix) for key in shards.shapes)
-    return without_prefix(rules, family.prefix) if bare else rules
+    return with_endings(without_prefix(rules, family.prefix) if bare else rules, OLD_ENDINGS, shards.shapes)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,20 +1,37 @@
-"""The tensors of a checkpoint directory, in one safetensors file or many, read one at a time.
+"""The tensors of a checkpoint directory, in one safetensors file or many, mapped into memory instead of read.
 
-safetensors checks its header against the file's size before anything is allocated and cannot run code; pickled
-weights can, so they are never opened. Files are mapped, not read whole: memory holds the tensor in hand.
+A mapped tensor costs nothing until it is touched, and then the system shows its pages of the file without a copy. The
+mapping is private: what is written to a tensor stays in this process. safetensors checks each header against the
+file's size before anything is allocated, and cannot run code; pickled weights can, so they are never opened. A file in
+use may be replaced or deleted, as our own saving does, but not rewritten in place: the tensors would change under the
+model, and a shorter file would end the process (SIGBUS).
+
+Ref: github.com/huggingface/safetensors, "Format".
 """
 
 import json
+import math
+import mmap
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import torch
 from torch import Tensor
 
 from smelt.core.errors import CheckpointError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
+    "BOOL": torch.bool,
+}  # fmt: skip
+"""The types of numbers by their names in a header; of others there is no tensor here."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -28,8 +45,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Say where a tensor lies: its file's mapping, type, shape, and the bytes from `start` to `stop`."""
+
+    mapping: mmap.mmap
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
 class Shards:
-    """Open the tensors of a directory; the files are closed with the object.
+    """Map the tensors of a directory; a file stays mapped as long as a tensor of it is in use.
 
     Raises CheckpointError when they are absent, pickled, damaged, or not where the index says.
     """
@@ -40,38 +68,65 @@ class Shards:
             placement = _read_placement(directory)
         elif not (directory / WEIGHTS).is_file():
             raise _no_weights(directory)
-        self._file_of: dict[str, tuple[Path, Any]] = {}
+        self._stored: dict[str, Stored] = {}
         for name in [WEIGHTS] if placement is None else sorted(set(placement.values())):
-            path = directory / name
-            file = _open(path)
-            for key in list(file.keys()):
+            for key, stored in _map_file(directory / name).items():
                 if placement is None or placement.get(key) == name:
-                    self._file_of[key] = (path, file)
-        if placement is not None and (absent := sorted(set(placement) - set(self._file_of))):
+                    self._stored[key] = stored
+        if placement is not None and (absent := sorted(set(placement) - set(self._stored))):
             raise CheckpointError(f"{directory / placement[absent[0]]} lacks {absent[0]!r}, which {INDEX} places there")
-        self.shapes: dict[str, tuple[int, ...]] = {
-            key: tuple(file.get_slice(key).get_shape()) for key, (_, file) in self._file_of.items()
-        }
+        self.shapes = {key: stored.shape for key, stored in self._stored.items()}
+        self.dtypes = {key: stored.dtype for key, stored in self._stored.items()}
 
     def read(self, key: str) -> Tensor:
-        """Read one tensor in the type it is stored in."""
-        path, file = self._file_of[key]
-        try:
-            tensor: Tensor = file.get_tensor(key)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise _unreadable(path, error) from error
-        return tensor
+        """Return a tensor in the type it is stored in: its place in the file, or a copy where that is odd."""
+        stored = self._stored[key]
+        count = math.prod(stored.shape)
+        if not count:
+            return torch.empty(stored.shape, dtype=stored.dtype)
+        if stored.start % stored.dtype.itemsize:  # not every processor reads numbers at such an address
+            size = stored.stop - stored.start
+            piece = torch.frombuffer(stored.mapping, dtype=torch.uint8, count=size, offset=stored.start)
+            return piece.clone().view(stored.dtype).view(stored.shape)
+        numbers = torch.frombuffer(stored.mapping, dtype=stored.dtype, count=count, offset=stored.start)
+        return numbers.view(stored.shape)
+
+    def release(self, keys: Iterable[str], kept: Iterable[Tensor] = ()) -> None:
+        """Give the pages of tensors back to the system, but for those that one of `kept` lies in.
+
+        Until then they count as this process's memory. What was written to such a tensor is lost.
+        """
+        if not hasattr(mmap, "MADV_DONTNEED"):  # Windows, which takes such pages back when it needs them
+            return
+        in_use = {tensor.untyped_storage().data_ptr() for tensor in kept if tensor.device.type == "cpu"}
+        for key in keys:
+            stored = self._stored[key]
+            first = -(-stored.start // mmap.PAGESIZE) * mmap.PAGESIZE  # pages that are shared with a neighbour stay
+            num_bytes = stored.stop // mmap.PAGESIZE * mmap.PAGESIZE - first
+            if num_bytes > 0 and self.read(key).untyped_storage().data_ptr() not in in_use:
+                stored.mapping.madvise(mmap.MADV_DONTNEED, first, num_bytes)
 
 
-def _open(path: Path) -> Any:
+def _map_file(path: Path) -> dict[str, Stored]:
+    """Map a file whose header safetensors has found sound."""
     try:
-        return safetensors.safe_open(path, framework="pt")
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{path} is not a readable safetensors file ({error})", fix="copy or download it again")
+        with safetensors.safe_open(path, framework="pt"):
+            pass
+        with path.open("rb") as file:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(start - 8))
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        text = f"{path} is not a readable safetensors file ({error})"
+        raise CheckpointError(text, fix="copy or download it again") from error
+    header.pop("__metadata__", None)
+    if odd := sorted({entry["dtype"] for entry in header.values()} - set(DTYPES)):
+        raise CheckpointError(f"{path} holds numbers of type {odd[0]}", accepted=", ".join(DTYPES))
+    found = {}
+    for key, entry in header.items():
+        first, last = entry["data_offsets"]
+        found[key] = Stored(mapping, DTYPES[entry["dtype"]], tuple(entry["shape"]), start + first, start + last)
+    return found
 
 
 def _read_placement(directory: Path) -> dict[str, str]:

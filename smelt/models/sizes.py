@@ -7,6 +7,7 @@ Ref: Scaling Laws for Neural Language Models, arXiv:2001.08361, 2.1. Ref: PaLM, 
 """
 
 from smelt.models.build import count_active
+from smelt.nn.masks import seen_blocks
 from smelt.nn.spec import LayerSpec, ModelSpec
 
 STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's two averages
@@ -14,9 +15,14 @@ STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's 
 
 def keys_seen(layer: LayerSpec, seq_len: int) -> float:
     """Return how many keys a token sees on average in a row of so many."""
-    if not layer.attention.causal:
+    kind = layer.attention
+    if kind.blocks is not None:
+        seen = seen_blocks(kind.blocks, -(-seq_len // kind.blocks.size), kind.causal)
+        own = (kind.blocks.size - 1) / 2 if kind.causal else 0  # of its own block a token sees half
+        return min(sum(map(len, seen)) / len(seen) * kind.blocks.size - own, seq_len)
+    if not kind.causal:
         return seq_len
-    window = min(layer.attention.window or seq_len, seq_len)
+    window = min(kind.window or seq_len, seq_len)
     return window - window * (window - 1) / (2 * seq_len)
 
 
@@ -35,7 +41,9 @@ def forward_flops(spec: ModelSpec, seq_len: int) -> float:
 
 def attention_flops(layer: LayerSpec, seq_len: int) -> float:
     """Return the FLOPs a token of the two products with the keys it sees, of an encoder's output too."""
-    own = 4 * layer.attention.num_heads * layer.attention.head_dim * keys_seen(layer, seq_len)
+    kind = layer.attention
+    value_dim = kind.head_dim if kind.latent is None else kind.latent.value_dim
+    own = 2 * kind.num_heads * (kind.head_dim + value_dim) * keys_seen(layer, seq_len)
     return own if layer.cross is None else own + 4 * layer.cross.num_heads * layer.cross.head_dim * seq_len
 
 
@@ -45,6 +53,16 @@ def networks(spec: ModelSpec) -> tuple[ModelSpec, ...]:
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
-    """Return the bytes of keys and values that `nn.cache` keeps of a token; with an encoder, of one token of each."""
+    """Return the bytes that `nn.cache` keeps of a token; layers with a window keep those of its last tokens alone.
+
+    With an encoder they are of one token of each text. A recurrent layer's state does not grow with the text.
+    """
     kinds = [kind for layer in spec.layers for kind in (layer.attention, layer.cross) if kind is not None]
-    return sum(2 * kind.num_kv_heads * kind.head_dim for kind in kinds) * bytes_per_number
+    return sum(heads * size for kind in kinds for heads, size in kind.cached) * bytes_per_number
+
+
+def state_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
+    """Return the bytes that recurrent layers remember of a text, however long it is."""
+    if spec.recurrent is None:
+        return 0
+    return spec.recurrent.num_layers * spec.recurrent.num_states * spec.dim * bytes_per_number

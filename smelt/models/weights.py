@@ -2,12 +2,13 @@
 
 A rule names their tensors and our parameters; merging, splitting and transposing follow from the numbers of names.
 Every key of a checkpoint must be consumed exactly once and every parameter produced exactly once, so a wrong table
-or a wrong file can never load quietly. Tensors stream one rule at a time: loading holds one tensor beside the model.
+or a wrong file can never load quietly. Tensors stream one rule at a time, in both directions.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from smelt.core.errors import CheckpointError, nearest
 Read = Callable[[str], Tensor]
 Shape = tuple[int, ...]
 SHOWN = 10
+OLD_ENDINGS = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+"""Names that came from TensorFlow, still in the files of the first encoders."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,9 @@ class Rule:
     """Map their tensors to our parameters; more than one name on a side is concatenated along our output axis.
 
     `transposed` tensors are stored (in, out) on their side. `sizes` are the rows of each part of a merge or split.
-    `stacked` tensors become one parameter with a first axis more, as experts do. A `row` is stored with a first axis of
-    one, which our parameter has not.
+    `stacked` tensors become one parameter with a first axis more, as experts do. The rows of several parameters in one
+    tensor may come in `groups`, some of each parameter in turn: those of the first head, then those of the second. A
+    `row` is stored with a first axis of one, which our parameter has not.
     """
 
     theirs: tuple[str, ...]
@@ -33,6 +37,7 @@ class Rule:
     transposed: bool = False
     sizes: tuple[int, ...] = ()
     stacked: bool = False
+    groups: int = 1
     row: bool = False
 
 
@@ -97,7 +102,27 @@ def without_prefix(rules: Rules, prefix: str) -> Rules:
     return tuple(found)
 
 
-def _mapped(rules: Rules) -> Iterator[Rule]:
+def with_endings(rules: Rules, endings: Mapping[str, str], keys: Iterable[str]) -> Rules:
+    """Take the older names that a file has for some of theirs, given as {newer ending: older ending}.
+
+    {".weight": ".gamma"}: "norm.weight" becomes "norm.gamma" where `keys` hold that and not "norm.weight".
+    """
+    present = set(keys)
+
+    def older(name: str) -> str:
+        for new, old in endings.items():
+            former = name.removesuffix(new) + old
+            if name.endswith(new) and name not in present and former in present:
+                return former
+        return name
+
+    return tuple(
+        replace(rule, theirs=tuple(map(older, rule.theirs))) if isinstance(rule, Rule) else rule for rule in rules
+    )
+
+
+def mapped(rules: Rules) -> Iterator[Rule]:
+    """Yield the rules that carry tensors over."""
     return (rule for rule in rules if isinstance(rule, Rule))
 
 
@@ -109,9 +134,18 @@ def _convert(tensors: list[Tensor], num_parts: int, rule: Rule, swap: tuple[bool
     if rule.row:
         return [tensors[0][0] if tensors[0].dim() > 1 else tensors[0][None]]
     rows = [tensor.mT if before else tensor for tensor in tensors]
+    if rule.groups > 1:
+        rows = _regrouped(rows, num_parts, rule.groups)
     whole = rows[0] if len(rows) == 1 else torch.cat(rows)
     parts = [whole] if num_parts == 1 else list(torch.split(whole, list(rule.sizes)))
     return [part.mT if after else part for part in parts]
+
+
+def _regrouped(rows: list[Tensor], num_parts: int, groups: int) -> list[Tensor]:
+    """Reorder the rows of one tensor so that each part's lie together, or those of several parts back into groups."""
+    if num_parts > 1:
+        return [rows[0].unflatten(0, (groups, num_parts, -1)).transpose(0, 1).flatten(0, 2)]
+    return [torch.stack([part.unflatten(0, (groups, -1)) for part in rows], dim=1).flatten(0, 2)]
 
 
 def _listing(title: str, names: list[str], candidates: Iterable[str]) -> str:
@@ -127,8 +161,8 @@ def check_names(rules: Rules, keys: Iterable[str], parameters: Iterable[str], wh
 
     Raises CheckpointError that lists the first ten missing and unexpected keys with their nearest names.
     """
-    wanted = [name for rule in _mapped(rules) for name in rule.theirs]
-    made = [name for rule in _mapped(rules) for name in rule.ours]
+    wanted = [name for rule in mapped(rules) for name in rule.theirs]
+    made = [name for rule in mapped(rules) for name in rule.ours]
     if len(set(wanted)) != len(wanted) or sorted(made) != sorted(parameters):
         odd = sorted(set(made) ^ set(parameters)) or [name for name in made + wanted if (made + wanted).count(name) > 1]
         raise CheckpointError(f"{where}: the weight rules do not make each parameter once: {odd[:10]}")
@@ -152,13 +186,8 @@ def check_shapes(rules: Rules, shapes: Mapping[str, Shape], parameters: Mapping[
     Raises CheckpointError that names the tensor and both shapes.
     """
     check_names(rules, shapes, parameters, where)
-    for rule in _mapped(rules):
-        targets = [parameters[name] for name in rule.ours]
-        rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
-        row_shape = tuple(targets[0].shape[1:])
-        wanted = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
-        for name, expected in zip(rule.theirs, wanted, strict=True):
-            expected = expected[::-1] if rule.transposed else (1, *expected) if rule.row else expected
+    for rule in mapped(rules):
+        for name, expected in zip(rule.theirs, _published_shapes(rule, parameters), strict=True):
             if shapes[name] != expected:
                 raise CheckpointError(
                     f"{where}: {name} has shape {shapes[name]}, config.json asks for {expected}",
@@ -166,29 +195,65 @@ def check_shapes(rules: Rules, shapes: Mapping[str, Shape], parameters: Mapping[
                 )
 
 
-def import_weights(
-    rules: Rules, shapes: Mapping[str, Shape], read: Read, parameters: Mapping[str, Tensor], where: str
-) -> None:
-    """Fill our parameters in place from a checkpoint, one rule at a time; raises CheckpointError on any misfit."""
-    check_shapes(rules, shapes, parameters, where)
+def _published_shapes(rule: Rule, parameters: Mapping[str, Tensor]) -> list[Shape]:
+    """Return the shapes of their tensors."""
+    targets = [parameters[name] for name in rule.ours]
+    rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
+    row_shape = tuple(targets[0].shape[1:])
+    shapes = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
+    return [shape[::-1] if rule.transposed else (1, *shape) if rule.row else shape for shape in shapes]
+
+
+def check_ties(rules: Rules, shapes: Mapping[str, Shape], read: Read, where: str) -> None:
+    """Check that tensors which config.json ties are equal where a checkpoint has both; raises CheckpointError."""
     for tie in rules:
         if isinstance(tie, Tie) and tie.alias in shapes and not torch.equal(read(tie.alias), read(tie.source)):
             raise CheckpointError(
                 f"{where}: {tie.alias} differs from {tie.source}, but config.json ties them",
                 accepted="equal tensors, or tie_word_embeddings: false",
             )
-    for rule in _mapped(rules):
+
+
+def read_rules(rules: Rules, read: Read) -> Iterator[tuple[Rule, list[Tensor]]]:
+    """Yield each rule with the tensors of its parameters, in their order, as views of what was read where they can."""
+    for rule in mapped(rules):
         tensors = [read(name) for name in rule.theirs]
-        parts = _convert(tensors, len(rule.ours), rule, (rule.transposed, False))
+        yield rule, _convert(tensors, len(rule.ours), rule, (rule.transposed, False))
+
+
+def import_weights(
+    rules: Rules,
+    shapes: Mapping[str, Shape],
+    read: Read,
+    parameters: Mapping[str, Tensor],
+    where: str,
+    release: Callable[[tuple[str, ...]], None] = lambda names: None,
+) -> None:
+    """Fill our parameters in place from a checkpoint, one rule at a time; raises CheckpointError on any misfit.
+
+    What `read` returned for the names that `release` is given is not needed any more.
+    """
+    check_shapes(rules, shapes, parameters, where)
+    check_ties(rules, shapes, read, where)
+    for rule, parts in read_rules(rules, read):
         with torch.no_grad():
             for name, part in zip(rule.ours, parts, strict=True):
                 parameters[name].copy_(part)
+        release(rule.theirs)
 
 
 def export_weights(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
     """Yield (their name, tensor) for every tensor of the published layout, contiguous, one rule at a time."""
-    for rule in _mapped(rules):
+    for rule in mapped(rules):
         tensors = [parameters[name].detach() for name in rule.ours]
         parts = _convert(tensors, len(rule.theirs), rule, (False, rule.transposed))
-        for name, part in zip(rule.theirs, parts, strict=True):
-            yield name, part.contiguous()
+        for name in rule.theirs:
+            yield name, parts.pop(0).contiguous()  # none is kept here while the next is made
+
+
+def plan_export(rules: Rules, parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Yield what `export_weights` will, on the meta device: names, types and shapes, without memory."""
+    for rule in mapped(rules):
+        dtype = reduce(torch.promote_types, (parameters[name].dtype for name in rule.ours))
+        for name, shape in zip(rule.theirs, _published_shapes(rule, parameters), strict=True):
+            yield name, torch.empty(shape, dtype=dtype, device="meta")

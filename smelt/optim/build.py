@@ -49,6 +49,8 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Return the optimizers that together own every trainable parameter once; `dtype` is that of matrix products.
 
+    `model.blocks` says which matrices are inside blocks.
+
     Raises:
         TrainingError: every parameter is frozen.
     """

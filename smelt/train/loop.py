@@ -18,7 +18,7 @@ import torch
 from smelt.core import runtime
 from smelt.core.errors import TrainingError
 from smelt.optim.build import OptimizerRecipe, learning_rate_at, set_learning_rate
-from smelt.train.objectives import Objective
+from smelt.train.objectives import Objective, mean_loss
 from smelt.train.state import TrainState
 
 
@@ -74,8 +74,8 @@ def train_step(
     """Do one optimizer step; return loss, gradient norm, learning rate, tokens and averaged metrics."""
     sizes = split_rows(settings.batch_rows, settings.micro_rows)
     batches = [state.source.take(size) for size in sizes]
-    weight = sum(objective.weight(batch) for batch in batches)
-    if weight == 0:
+    weight = torch.tensor([objective.weight(batch) for batch in batches], dtype=torch.float64).sum(dim=0)
+    if not weight.any():
         raise TrainingError(
             f"step {state.step + 1}: every label of the batch is masked, so there is nothing to learn",
             fix="check the loss mask with `smelt data inspect`",
@@ -83,20 +83,21 @@ def train_step(
     total, metrics = 0.0, dict[str, float]()
     for batch in batches:
         with runtime.autocast(settings.dtype):
-            loss, found = objective(state.model, batch)
-        (loss / weight).backward()
+            sums, found = objective(state.model, batch)
+        loss = mean_loss(sums, weight)
+        loss.backward()
         total += loss.item()
         for name, value in found.items():
-            metrics[name] = metrics.get(name, 0.0) + value / weight
+            metrics[name] = metrics.get(name, 0.0) + value / weight.flatten()[0].item()
     parameters = [p for optimizer in state.optimizers for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, settings.optimizer.clip_norm).item()
-    refuse_non_finite(state, total / weight, norm)
+    refuse_non_finite(state, total, norm)
     rate = learning_rate_at(settings.optimizer, state.step, settings.steps)
     set_learning_rate(state.optimizers, rate)
     for optimizer in state.optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-    return total / weight, norm, rate, sum(batch.ids.numel() for batch in batches), metrics
+    return total, norm, rate, sum(batch.ids.numel() for batch in batches), metrics
 
 
 def refuse_non_finite(state: TrainState, loss: float, norm: float) -> None:

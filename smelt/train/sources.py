@@ -8,7 +8,7 @@ or packed beforehand, so a batch is one numpy gather and four `torch.from_numpy`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from smelt.core.errors import CheckpointError, TrainingError
+from smelt.data.corruption.rows import Corrupted
 from smelt.data.order import shuffled_index
 from smelt.data.packing import Packed
 
@@ -25,19 +26,23 @@ from smelt.data.packing import Packed
 class TokenBatch:
     """Token rows `(B, T)`: ids, labels (-100 = no loss); segments and positions where rows hold several documents.
 
-    Rows of pairs have an encoder's source (B, S) and, where it is packed or padded, its segments.
+    Where an objective needs them: who sees whom (`order`) and token types (B, T), an encoder's source (B, S) with its
+    segments where it is packed or padded, and a label a row (B,).
     """
 
     ids: Tensor
     labels: Tensor
     segments: Tensor | None
     positions: Tensor | None
+    order: Tensor | None = None
+    types: Tensor | None = None
     source: Tensor | None = None
     source_segments: Tensor | None = None
+    row_labels: Tensor | None = None
 
     def context(self) -> dict[str, Tensor]:
         """Return what a model is told beside the ids, by the name of its argument."""
-        names = ("segments", "positions", "source", "source_segments")
+        names = ("segments", "positions", "order", "types", "source", "source_segments")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -49,8 +54,8 @@ class Rows(Protocol):
         """Return the number of rows."""
         ...
 
-    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
-        """Return the rows with these numbers, in this order."""
+    def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Packed | Corrupted:
+        """Return the rows with these numbers, in this order, as they are in the epoch of each (0 if none are given)."""
         ...
 
 
@@ -65,8 +70,8 @@ class ArrayRows:
         """Return the number of rows."""
         return len(self.packed.ids)
 
-    def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
-        """Return the rows with these numbers, in this order."""
+    def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Packed:
+        """Return the rows with these numbers, in this order; they are the same in all epochs."""
         packed = self.packed
         source = None if packed.source is None else packed.source[indices]
         source_segments = None if packed.source_segments is None else packed.source_segments[indices]
@@ -74,17 +79,36 @@ class ArrayRows:
         return Packed(ids, labels, segments, packed.positions[indices], source, source_segments)
 
 
-def to_batch(packed: Packed, device: str = "cpu") -> TokenBatch:
+def to_batch(rows: Packed | Corrupted, device: str = "cpu") -> TokenBatch:
     """Turn packed rows into tensors, without segments where each row is one document; pairs keep theirs."""
+    if isinstance(rows, Corrupted):
+        return corrupted_batch(rows, device)
+    packed = rows
     arrays = (packed.ids, packed.labels, packed.segments, packed.positions)
     ids, labels, segments, positions = (torch.from_numpy(array).to(device, torch.int64) for array in arrays)
     if packed.source is not None and packed.source_segments is not None:
         both = (packed.source, packed.source_segments)
         source = [torch.from_numpy(array).to(device, torch.int64) for array in both]
-        return TokenBatch(ids, labels, segments, positions, *source)
+        return TokenBatch(ids, labels, segments, positions, source=source[0], source_segments=source[1])
     if bool((segments == 1).all()):
         return TokenBatch(ids, labels, None, None)
     return TokenBatch(ids, labels, segments, positions)
+
+
+def corrupted_batch(rows: Corrupted, device: str) -> TokenBatch:
+    """Turn corrupted rows into tensors; their positions need not be those of the slots, so they always go along."""
+
+    def tensor(array: NDArray[np.integer] | None) -> Tensor | None:
+        return None if array is None else torch.from_numpy(np.ascontiguousarray(array)).to(device, torch.int64)
+
+    return replace(
+        to_batch(rows.packed, device),
+        positions=tensor(rows.packed.positions),
+        order=tensor(rows.order),
+        types=tensor(rows.types),
+        source=tensor(rows.source),
+        row_labels=tensor(rows.row_labels),
+    )
 
 
 class RowSource:
@@ -106,9 +130,13 @@ class RowSource:
         """Return the next `num_rows` rows and move the cursor."""
         taken = range(self.cursor, self.cursor + num_rows)
         total = self.rows.num_rows
-        indices = [shuffled_index(i % total, num_rows=total, seed=self.seed, epoch=i // total) for i in taken]
+        epochs = [place // total for place in taken]
+        indices = [
+            shuffled_index(place % total, num_rows=total, seed=self.seed, epoch=epoch)
+            for place, epoch in zip(taken, epochs, strict=True)
+        ]
         self.cursor += num_rows
-        return to_batch(self.rows.take(indices), self.device)
+        return to_batch(self.rows.take(indices, epochs), self.device)
 
     def state_dict(self) -> dict[str, int]:
         """Return what a resumed run needs to go on with the very next row."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smelt.core.errors import CheckpointError
 from smelt.models.encoder_decoder import Network
@@ -20,11 +20,15 @@ from smelt.train.sources import RowSource
 
 @dataclass
 class TrainState:
-    """The mutable state of a run; `stop` holds the reason once a hook wants the loop to end."""
+    """The mutable state of a run; `stop` holds the reason once a hook wants the loop to end.
+
+    `extra` are modules that train along with the model (an objective's own) and are published with none.
+    """
 
     model: Network
     optimizers: list[torch.optim.Optimizer]
     source: RowSource
+    extra: nn.Module | None = None
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -36,8 +40,9 @@ class TrainState:
     COUNTERS = ("step", "tokens", "seconds", "best_loss", "best_step", "validations_without_gain")
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return optimizer state and random state as named tensors."""
+        """Return optimizer state, random state and extra parameters as named tensors."""
         found = {"rng.torch": torch.get_rng_state()}
+        found |= {name: parameter.detach().contiguous() for name, parameter in self._extra_parameters()}
         for i, optimizer in enumerate(self.optimizers):
             for name, parameter in self._parameters_of(optimizer):
                 for key, value in optimizer.state.get(parameter, {}).items():
@@ -52,6 +57,14 @@ class TrainState:
         """
         saved = dict(saved)
         torch.set_rng_state(saved.pop("rng.torch"))
+        for name, parameter in self._extra_parameters():
+            if name not in saved or saved[name].shape != parameter.shape:
+                raise CheckpointError(
+                    f"the checkpoint has no '{name}' of this shape",
+                    fix="resume with the recipe of the run (same objective)",
+                )
+            with torch.no_grad():
+                parameter.copy_(saved.pop(name))
         for i, optimizer in enumerate(self.optimizers):
             for name, parameter in self._parameters_of(optimizer):
                 prefix = f"optimizer.{i}.{name}."
@@ -78,4 +91,10 @@ class TrainState:
 
     def _parameters_of(self, optimizer: torch.optim.Optimizer) -> list[tuple[str, Tensor]]:
         owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        return [(name, parameter) for name, parameter in self.model.named_parameters() if id(parameter) in owned]
+        every = [*self.model.named_parameters(), *self._extra_parameters()]
+        return [(name, parameter) for name, parameter in every if id(parameter) in owned]
+
+    def _extra_parameters(self) -> list[tuple[str, Tensor]]:
+        if self.extra is None:
+            return []
+        return [(f"extra.{name}", parameter) for name, parameter in self.extra.named_parameters()]

@@ -52,6 +52,14 @@ def test_an_encoder_and_its_decoder_are_shown_one_below_the_other(smelt: Smelt) 
     assert any(line.endswith("73,728 bytes of cache a token on each side") for line in shown)
 
 
+def test_encoders_say_what_is_around_their_layers(smelt: Smelt) -> None:
+    assert "positions: a learned table (514, 768), used from row 2" in smelt("info", "roberta-base").out
+    shown = smelt("info", "albert-base-v2").out
+    assert "positions: a learned table (512, 128)\n" in shown
+    assert "embeddings of 128, widened to 768" in shown and "all layers are one" in shown
+    assert "sentence_order: 2 labels of a text" in shown
+
+
 def test_unknown_names(smelt: Smelt, tmp_path: Path) -> None:
     result = smelt("info", "novel-140")
     assert result.code == 2 and "no checkpoint and no preset 'novel-140'. Did you mean 'novel-140m'?" in result.err

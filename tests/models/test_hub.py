@@ -289,3 +289,27 @@ def test_a_field_that_nobody_reads_is_refused_unless_it_is_off_or_without_effect
         "config.json: use_hyper_norm = True is not known to the llama layout\naccepted: fields that the layout has\n"
         "try: remove it if it does not change the network"
     )
+
+
+def test_a_published_id_loads_through_the_front_door(tiny, byte_tokenizer, tmp_path, monkeypatch):
+    from smelt.core import download
+
+    smelt.save(tiny("llama", vocab_size=300), byte_tokenizer, tmp_path / "published")
+    (tmp_path / "published" / "manifest.json").unlink()
+    (tmp_path / "published" / "smelt.json").unlink()  # as others publish
+
+    class Hub:
+        snapshot_download = staticmethod(lambda name, **settings: str(tmp_path / "published"))
+
+    monkeypatch.setattr(download, "available", lambda name: True)
+    monkeypatch.setattr(download, "need", lambda name, extra: Hub)
+    model, tokenizer = smelt.load("org/name", dtype="auto")
+    assert model.spec.vocab_size == 300 and tokenizer.fingerprint == byte_tokenizer.fingerprint
+
+
+def test_verification_can_be_left_out(tiny, byte_tokenizer, tmp_path):
+    smelt.save(tiny("llama", vocab_size=300), byte_tokenizer, tmp_path / "out")
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"'notes.txt' is not in the manifest"):
+        smelt.load(tmp_path / "out")
+    smelt.load(tmp_path / "out", verify=False)

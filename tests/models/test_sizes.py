@@ -6,6 +6,7 @@ import pytest
 
 from smelt.models.families import Shape, preset, spec_for
 from smelt.models.sizes import cache_bytes, forward_flops, keys_seen
+from smelt.nn.spec import BlocksSpec
 
 
 def test_a_causal_row_sees_half_of_itself_and_a_window_no_more_than_its_size():
@@ -13,6 +14,15 @@ def test_a_causal_row_sees_half_of_itself_and_a_window_no_more_than_its_size():
     windowed = replace(layer, attention=replace(layer.attention, window=2))
     assert keys_seen(layer, 4) == (1 + 2 + 3 + 4) / 4
     assert keys_seen(windowed, 4) == (1 + 2 + 2 + 2) / 4
+
+
+def test_among_blocks_a_token_sees_whole_blocks_and_half_of_its_own():
+    layer = preset("smelt-nano").layers[0]
+    blocks = BlocksSpec(size=2, window=2, num_global=0, num_random=0)
+    causal = replace(layer, attention=replace(layer.attention, blocks=blocks))
+    assert keys_seen(causal, 6) == (1 + 2 + 3 + 4 + 3 + 4) / 6
+    both = replace(layer, attention=replace(layer.attention, causal=False, blocks=replace(blocks, window=1)))
+    assert keys_seen(both, 6) == 2
 
 
 def test_work_is_two_flops_a_weight_and_two_products_with_the_keys_seen():

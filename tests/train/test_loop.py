@@ -116,7 +116,7 @@ def test_all_labels_masked_is_an_error() -> None:
     class Masked:
         num_rows = 4
 
-        def take(self, indices: Sequence[int] | NDArray[np.integer]) -> Packed:
+        def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Packed:
             shape = (len(indices), 16)
             ones = np.ones(shape, dtype=np.int32)
             return Packed(ones, np.full(shape, -100, dtype=np.int32), ones, ones)

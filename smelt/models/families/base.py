@@ -27,6 +27,8 @@ WITHOUT_EFFECT = (
     "temperature", "top_k", "top_p", "typical_p", "do_sample", "*_length", "num_beam*", "*_penalty", "max_new_tokens",
     "num_return_sequences", "*no_repeat_ngram_size", "bad_words_ids", "prefix", "finetuning_task",
     "task_specific_params",
+    # Sizes of a pooler that only BERT's first program had.
+    "pooler_fc_size", "pooler_num_*", "pooler_size_per_head",
 )  # fmt: skip
 """Fields of config.json, as shell patterns, that do not change what the network computes."""
 
@@ -96,7 +98,8 @@ class Init:
 class Family:
     """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out.
 
-    `own_code` is true of layouts whose published files all name code of their own, which the family stands for.
+    `own_code` is true of layouts whose published files all name code of their own, which the family stands for. Of
+    families with one model_type, one is told by a field that only its configurations have, the `mark`.
     """
 
     name: str
@@ -109,6 +112,7 @@ class Family:
     prefix: str = ""
     presets: Mapping[str, ModelSpec] = field(default_factory=dict)
     own_code: bool = False
+    mark: str | None = None
 
 
 def refuse_other(config: HfConfig, accepted: Mapping[str, tuple[Any, ...]], within: str = "") -> None:

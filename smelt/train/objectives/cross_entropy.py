@@ -96,6 +96,21 @@ def cross_entropy_sum(
     return total  # type: ignore[no-any-return]
 
 
+def vocabulary_loss(model: Network, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Return the summed cross-entropy in nats of hidden states (B, T, D) under the model's language head.
+
+    Only places with a label (B, T) go through the head: of masked text one in seven.
+    """
+    hidden, labels = hidden.flatten(0, 1), labels.flatten()
+    supervised = labels != IGNORED
+    if not bool(supervised.all()):
+        rows = supervised.nonzero().squeeze(1)
+        hidden, labels = hidden.index_select(0, rows), labels.index_select(0, rows)
+    return cross_entropy_sum(
+        model.head_input(hidden), model.head_weight, model.head_bias, labels, model.spec.logit_softcap
+    )
+
+
 def reference(model: Network, batch: TokenBatch) -> Tensor:
     """Return the same sum the obvious way: all logits, one call."""
     logits = model(batch.ids, **batch.context()).logits
@@ -105,7 +120,7 @@ def reference(model: Network, batch: TokenBatch) -> Tensor:
 
 
 class TokenCrossEntropy:
-    """The objective of pretraining and of supervised fine-tuning: they differ in which labels are masked.
+    """The objective of most pretraining and of supervised fine-tuning: they differ in rows and labels.
 
     Where layers are mixtures of experts, `balance` times the balance loss and `z` times the z loss are added in
     training; a measurement, which takes no gradient, is the cross-entropy alone.
@@ -121,9 +136,7 @@ class TokenCrossEntropy:
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats; of mixtures of experts, the summed router losses as metrics."""
         output = model(batch.ids, **batch.context(), project=False)
-        hidden = model.head_input(output.hidden).flatten(0, 1)  # (B*T, D)
-        labels = batch.labels.flatten()
-        loss = cross_entropy_sum(hidden, model.head_weight, model.head_bias, labels, model.spec.logit_softcap)
+        loss = vocabulary_loss(model, output.hidden, batch.labels)
         if not output.router or not torch.is_grad_enabled():
             return loss, {}
         mixtures = [layer.feed_forward for layer in model.spec.layers if isinstance(layer.feed_forward, MoESpec)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from smelt.core import runtime
 from smelt.core.config import load_recipe, to_yaml
@@ -32,7 +33,7 @@ from smelt.tokenizers.pipeline import Pipeline
 from smelt.train import hooks
 from smelt.train.checkpoint import latest_valid, restore, save_checkpoint
 from smelt.train.loop import FitSettings, fit, split_rows
-from smelt.train.objectives import Objective
+from smelt.train.objectives import Objective, mean_loss
 from smelt.train.plan import make_plan, refuse_what_does_not_fit
 from smelt.train.recipes import RunRecipe, resolve_compile, resolve_dtype, resolve_steps
 from smelt.train.report import write_report
@@ -107,7 +108,8 @@ def parents(checkpoint: str | None) -> list[dict[str, str]]:
     if checkpoint is None:
         return []
     directory = checkpoint_at(checkpoint)
-    return [{"path": str(directory), "weights_sha256": sha256_file(directory / "model.safetensors")}]
+    files = sorted(directory.glob("*.safetensors"))
+    return [{"path": str(directory), "weights_sha256": sha256_file(file)} for file in files]
 
 
 def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
@@ -143,9 +145,11 @@ def run_job(job: Job) -> StageResult:
     runtime.prepare_process()
     recipe: RunRecipe = job.recipe
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
-    job.model.to(runtime.device())
+    for part in trained_modules(job):
+        part.to(runtime.device())
     source = RowSource(job.rows, seed=recipe.seed, device=runtime.device())
-    state = TrainState(job.model, build_optimizers(job.model, recipe.optimizer, resolve_dtype(recipe.dtype)), source)
+    extra = job.objective if isinstance(job.objective, nn.Module) else None
+    state = TrainState(job.model, optimizers_of(job, resolve_dtype(recipe.dtype)), source, extra)
     resume_from_latest(job, state)
     recipe = resolve(job, state)
     settings = FitSettings(
@@ -158,6 +162,17 @@ def run_job(job: Job) -> StageResult:
     with hooks.StopOnInterrupt() as interrupt:
         fit(state, job.objective, settings, make_hooks(job, settings, interrupt))
     return finish(job, state, settings, time.perf_counter() - job.started)
+
+
+def trained_modules(job: Job) -> list[nn.Module]:
+    """Return the model, and the objective where it has parameters of its own."""
+    return [job.model, *([job.objective] if isinstance(job.objective, nn.Module) else [])]
+
+
+def optimizers_of(job: Job, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of all that trains."""
+    parts = trained_modules(job)
+    return [optimizer for part in parts for optimizer in build_optimizers(part, job.recipe.optimizer, dtype)]
 
 
 def resume_from_latest(job: Job, state: TrainState) -> None:
@@ -196,8 +211,9 @@ def resolve(job: Job, state: TrainState) -> Any:
     compiled = resolve_compile(recipe.compile, (steps_to_do() - state.step) * seconds)
     if compiled:
         torch.compiler.reset()  # the variants of an earlier stage count against dynamo's limit
-        for block in job.model.blocks:
-            block.compile(dynamic=False)
+        for part in trained_modules(job):
+            for block in part.blocks:  # type: ignore[union-attr]
+                block.compile(dynamic=False)
         seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)
     steps, tokens_per_step = steps_to_do(), recipe.batch_rows * recipe.max_seq_len
     plan = make_plan(job.model, tokens=steps * tokens_per_step, **plan_for)
@@ -215,7 +231,7 @@ def resolve(job: Job, state: TrainState) -> Any:
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
     """Return the seconds of one optimizer step, from medians of some passes and updates that change nothing."""
     probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device())
-    optimizers = build_optimizers(job.model, job.recipe.optimizer, dtype)
+    optimizers = optimizers_of(job, dtype)
     set_learning_rate(optimizers, 0.0)
     job.model.train()
     passes, updates = list[float](), list[float]()
@@ -224,15 +240,17 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
         batch = probe.take(micro_rows)
         started = time.perf_counter()
         with runtime.autocast(dtype):
-            loss, _ = job.objective(job.model, batch)
-        loss.backward()
+            sums, _ = job.objective(job.model, batch)
+        sums.sum().backward()
         passes.append(time.perf_counter() - started)
-        job.model.zero_grad(set_to_none=False)  # nothing to add to the weights, be the loss as it may
+        for part in trained_modules(job):
+            part.zero_grad(set_to_none=False)  # nothing to add to the weights, be the loss as it may
         started = time.perf_counter()
         for optimizer in optimizers:
             optimizer.step()
         updates.append(time.perf_counter() - started)
-    job.model.zero_grad(set_to_none=True)
+    for part in trained_modules(job):
+        part.zero_grad(set_to_none=True)
     micro_batches = len(split_rows(batch_rows, micro_rows))
     return (statistics.median(passes[1:]) * micro_batches + statistics.median(updates[1:])) * STEP_OVERHEAD
 
@@ -274,15 +292,15 @@ def held_out_loss(job: Job, settings: FitSettings, max_rows: int | None) -> floa
     assert job.validation is not None
     num_rows = job.validation.num_rows if max_rows is None else min(max_rows, job.validation.num_rows)
     job.model.eval()
-    total = weight = 0.0
+    total = weight = torch.zeros((), dtype=torch.float64)
     with torch.compiler.set_stance("force_eager"), runtime.autocast(settings.dtype):
         for start in range(0, num_rows, settings.micro_rows):
             indices = range(start, min(start + settings.micro_rows, num_rows))
             batch = to_batch(job.validation.take(indices), runtime.device())
-            total += job.objective(job.model, batch)[0].item()
-            weight += job.objective.weight(batch)
+            total = total + job.objective(job.model, batch)[0].cpu().double()
+            weight = weight + torch.tensor(job.objective.weight(batch), dtype=torch.float64)
     job.model.train()
-    return total / weight
+    return mean_loss(total, weight).item()
 
 
 def write_samples(job: Job) -> list[dict[str, str]]:

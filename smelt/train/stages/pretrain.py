@@ -1,8 +1,9 @@
-"""Pretraining: next-token prediction over a stream of documents, from nothing or from a checkpoint.
+"""Pretraining: prediction of tokens over a stream of documents, from nothing or from a checkpoint.
 
-Text is tokenized once into memory-mapped shards inside the run directory (or taken from shards made by
-`smelt data pack`), so a resumed run starts at once and a corpus may be larger than memory. Continued pretraining
-is the same stage with `checkpoint` in place of a model and a tokenizer.
+What is predicted is the objective's matter (`train/pretraining`): the next token unless said otherwise. Text is
+tokenized once into memory-mapped shards inside the run directory (or taken from shards made by `smelt data pack`), so a
+resumed run starts at once and a corpus may be larger than memory. Continued pretraining is the same stage with
+`checkpoint` in place of a model and a tokenizer.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from smelt.core.config import Config
-from smelt.core.errors import ConfigError
+from smelt.core.errors import ConfigError, DataError
 from smelt.core.log import say
-from smelt.data.formats import read_text
+from smelt.data.formats import read_chats, read_text
 from smelt.data.order import split_documents, split_tail
-from smelt.data.packing import StreamRows, pack_stream
+from smelt.data.records import ChatRow
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.models.build import build
 from smelt.models.encoder_decoder import Network
 from smelt.models.families import Shape, preset, spec_for
 from smelt.nn.spec import ModelSpec
-from smelt.tokenizers.base import END_OF_TEXT, SPECIAL
+from smelt.tokenizers.base import SPECIAL
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.tokenizers.pipeline import Pipeline
-from smelt.train.objectives import OBJECTIVES
+from smelt.train.pretraining.loss import make_objective
+from smelt.train.pretraining.recipe import Kind, ObjectiveRecipe, check_network, kind_of
+from smelt.train.pretraining.rows import MakeRows, Setup, document_end, row_maker, similar_rows
 from smelt.train.recipes import RunRecipe
+from smelt.train.sources import Rows
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 
 
@@ -79,6 +83,8 @@ class PretrainRecipe(RunRecipe):
     """Continue from this checkpoint instead of building a model."""
     model: ModelRecipe = ModelRecipe()
     """The network to build."""
+    objective: ObjectiveRecipe = ObjectiveRecipe()
+    """What is predicted: a name, or a name with its numbers."""
 
     @model_validator(mode="after")
     def one_origin(self) -> PretrainRecipe:
@@ -97,8 +103,13 @@ def pretrain(recipe: PretrainRecipe, *, resume: bool = False) -> StageResult:
     started = time.perf_counter()
     recipe, run = recipe_of_run(recipe, resume)
     model, tokenizer = starting_point(recipe)
-    train_shards, validation_shards = corpus(recipe, tokenizer, run.path / "data")
-    rows = pack_stream(train_shards, recipe.max_seq_len)
+    check_network(recipe.objective, model.spec)
+    objective = make_objective(recipe.objective, model, tokenizer, recipe.max_seq_len)
+    origin = recipe.checkpoint or recipe.tokenizer or ""
+    setup = Setup(recipe.objective, model.spec, tokenizer, recipe.max_seq_len, recipe.seed, origin)
+    rows, validation, facts = (similar_texts if recipe.objective.name == "similar_pairs" else texts)(
+        recipe, setup, run.path / "data"
+    )
     job = Job(
         stage="pretrain",
         recipe=recipe,
@@ -107,22 +118,83 @@ def pretrain(recipe: PretrainRecipe, *, resume: bool = False) -> StageResult:
         tokenizer=tokenizer,
         template=None,
         rows=rows,
-        validation=validation_rows(validation_shards, recipe.max_seq_len),
-        objective=OBJECTIVES["token_cross_entropy"](),
+        validation=validation,
+        objective=objective,
         started=started,
-        prompts=[(text, prompt_ids(tokenizer, text)) for text in recipe.sample_prompts],
-        stop_ids=(tokenizer.special[END_OF_TEXT],),
-        lineage={
-            "parents": parents(recipe.checkpoint),
-            "data": {"tokens": train_shards.meta.num_tokens, "sources": train_shards.meta.sources},
-        },
-        next_steps=lambda checkpoint: (
-            f'generate: `smelt generate {checkpoint} --prompt "Once"`',
-            f"teach it to chat: `smelt sft name={recipe.name}-chat checkpoint={checkpoint} data=YOUR_CHATS.jsonl`",
-            f"train longer: `smelt pretrain name={recipe.name}-2 checkpoint={checkpoint} data={recipe.data}`",
-        ),
+        prompts=prompts(recipe, model, tokenizer),
+        stop_ids=(document_end(tokenizer),),
+        lineage={"parents": parents(recipe.checkpoint), "data": facts},
+        next_steps=lambda checkpoint: next_steps(recipe, kind_of(model.spec), checkpoint),
     )
     return run_job(job)
+
+
+def texts(recipe: PretrainRecipe, setup: Setup, folder: Path) -> tuple[Rows, Rows | None, dict[str, object]]:
+    """Return training and validation rows of a stream of documents, and what the lineage says of them."""
+    rows_of = row_maker(setup)  # before anything is tokenized: it knows what is missing
+    train, held_out = corpus(recipe, setup.tokenizer, folder)
+    facts: dict[str, object] = {"tokens": train.meta.num_tokens, "sources": train.meta.sources}
+    return rows_of(train), validation_rows(held_out, rows_of, setup.max_seq_len), facts
+
+
+def similar_texts(recipe: PretrainRecipe, setup: Setup, folder: Path) -> tuple[Rows, Rows | None, dict[str, object]]:
+    """Return the same of pairs of texts, which stay in memory: rows of a prompt and a completion.
+
+    Raises:
+        DataError: a row is not one text and another.
+    """
+    rows_of = similar_rows(setup)
+    pairs = [pair_of(row) for row in read_chats(recipe.data)]
+    if recipe.validation is not None:
+        held_out = [pair_of(row) for row in read_chats(recipe.validation)]
+    else:
+        mask = split_documents(len(pairs), recipe.validation_fraction, recipe.seed)
+        held_out = [pair for pair, out in zip(pairs, mask, strict=True) if out]
+        pairs = [pair for pair, out in zip(pairs, mask, strict=True) if not out]
+    facts: dict[str, object] = {"pairs": len(pairs), "sources": source_fingerprints(recipe.data)}
+    return rows_of(pairs), rows_of(held_out), facts
+
+
+def pair_of(row: ChatRow) -> tuple[str, str]:
+    """Return the two texts of a row.
+
+    Raises:
+        DataError: there are not two.
+    """
+    if len(row.messages) != 2:
+        raise DataError(f"{row.where}: {len(row.messages)} texts", accepted='{"prompt": TEXT, "completion": TEXT}')
+    return row.messages[0].content, row.messages[1].content
+
+
+def prompts(recipe: PretrainRecipe, model: Network, tokenizer: Pipeline) -> list[tuple[str, list[int]]]:
+    """Return the prompts that samples continue.
+
+    Raises:
+        ConfigError: the model is no decoder, which alone goes on with a text.
+    """
+    if recipe.sample_prompts and kind_of(model.spec) != "decoder":
+        raise ConfigError(
+            f"sample_prompts with an {kind_of(model.spec)}", accepted="a decoder", fix="leave sample_prompts out"
+        )
+    return [(text, prompt_ids(tokenizer, text)) for text in recipe.sample_prompts]
+
+
+def prompt_ids(tokenizer: Pipeline, text: str) -> list[int]:
+    """Return a prompt as pretraining saw beginnings: after an end of text."""
+    return [document_end(tokenizer), *tokenizer.encode(text)]
+
+
+def next_steps(recipe: PretrainRecipe, kind: Kind, checkpoint: str) -> tuple[str, ...]:
+    """Return what to do with the checkpoint, as commands."""
+    longer = f"train longer: `smelt pretrain name={recipe.name}-2 checkpoint={checkpoint} data={recipe.data}"
+    longer += "`" if recipe.objective.name == "causal" else f" objective={recipe.objective.name}`"
+    if kind != "decoder":
+        return (longer,)
+    return (
+        f'generate: `smelt generate {checkpoint} --prompt "Once"`',
+        f"teach it to chat: `smelt sft name={recipe.name}-chat checkpoint={checkpoint} data=YOUR_CHATS.jsonl`",
+        longer,
+    )
 
 
 def starting_point(recipe: PretrainRecipe) -> tuple[Network, Pipeline]:
@@ -161,7 +233,7 @@ def corpus(recipe: PretrainRecipe, tokenizer: Pipeline, folder: Path) -> tuple[T
         texts = [row.text for row in read_text(recipe.data)]
         held_out, kept = divide(texts, recipe)
         for part, chosen in (("train", kept), ("validation", held_out)):
-            write_shards(folder / part, chosen, tokenizer, end_id=tokenizer.special[END_OF_TEXT], sources=fingerprints)
+            write_shards(folder / part, chosen, tokenizer, end_id=document_end(tokenizer), sources=fingerprints)
     opened = [
         TokenShards.open(folder / part, tokenizer_fingerprint=tokenizer.fingerprint) for part in ("train", "validation")
     ]
@@ -188,11 +260,11 @@ def open_or_write(source: str, tokenizer: Pipeline, folder: Path) -> TokenShards
         return found
     say(f"tokenizing {source}")
 
-    def texts() -> Iterator[str]:
+    def documents() -> Iterator[str]:
         for row in read_text(source):
             yield row.text
 
-    write_shards(folder, texts(), tokenizer, end_id=tokenizer.special[END_OF_TEXT], sources=fingerprints)
+    write_shards(folder, documents(), tokenizer, end_id=document_end(tokenizer), sources=fingerprints)
     return TokenShards.open(folder, tokenizer_fingerprint=tokenizer.fingerprint)
 
 
@@ -205,14 +277,10 @@ def reusable(folder: Path, tokenizer: Pipeline, fingerprints: dict[str, str]) ->
     return shards if same else None
 
 
-def validation_rows(shards: TokenShards, max_seq_len: int) -> StreamRows | None:
+def validation_rows(shards: TokenShards, rows_of: MakeRows, max_seq_len: int) -> Rows | None:
     """Return the rows of the held-out shards; with too few tokens for one row the run goes without, and says so."""
-    if shards.meta.num_tokens <= max_seq_len:
-        say(f"warning: the held-out part has {shards.meta.num_tokens} tokens, less than one row; no validation loss")
-        return None
-    return pack_stream(shards, max_seq_len)
-
-
-def prompt_ids(tokenizer: Pipeline, text: str) -> list[int]:
-    """Return a prompt as pretraining saw beginnings: after an end of text."""
-    return [tokenizer.special[END_OF_TEXT], *tokenizer.encode(text)]
+    rows = rows_of(shards) if shards.meta.num_tokens > max_seq_len else None
+    if rows is not None and rows.num_rows:
+        return rows
+    say(f"warning: the held-out part has {shards.meta.num_tokens} tokens, less than one row; no validation loss")
+    return None

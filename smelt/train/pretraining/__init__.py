@@ -1,0 +1,1 @@
+"""What pretraining predicts: the objective of a recipe, its rows and its loss."""
