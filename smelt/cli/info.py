@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,8 +79,9 @@ def costs(spec: ModelSpec, total: int) -> Iterator[str]:
     flops, cache = forward_flops(spec, context), cache_bytes(spec)
     if active != total:
         yield f"a token goes through {active:,} of them"
-    yield f"work: {flops:,.0f} FLOPs a token forward in rows of {context:,}, three times that to train"
-    kept = f"{cache:,} bytes a token of cache" if spec.layers else f"{state_bytes(spec):,} bytes a text of state"
+    token = "a token" if spec.encoder is None else "a token on each side"
+    yield f"work: {flops:,.0f} FLOPs {token} forward in rows of {context:,}, three times that to train"
+    kept = f"{cache:,} bytes of cache {token}" if spec.layers else f"{state_bytes(spec):,} bytes a text of state"
     yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {kept}"
     yield f"to train with AdamW in float32: {gigabytes(STATE_BYTES * total)}, and what the backward pass needs"
 
@@ -127,9 +128,12 @@ def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
 
 def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     """Yield the lines above the table of parameters."""
+    from smelt.models.sizes import networks
+
     yield f"{name}: {spec.family}, {total:,} parameters"
-    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": spec.num_layers}
-    yield "  " + " · ".join(f"{name} {size:,}" for name, size in sizes.items())
+    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len}
+    layers = " + ".join(str(part.num_layers) for part in networks(spec))
+    yield "  " + " · ".join((*(f"{name} {size:,}" for name, size in sizes.items()), f"layers {layers}"))
     if spec.embedding_scale is not None:
         yield f"  embeddings times {spec.embedding_scale:g}"
     if spec.positions == "learned":
@@ -139,7 +143,8 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     if spec.num_types:
         yield f"  token types: {spec.num_types}"
     if spec.relative is not None:
-        yield f"  positions: a bias for {spec.relative.num_buckets} buckets of distances, for all layers"
+        buckets = f"{spec.relative.num_buckets} buckets of distances up to {spec.relative.max_distance}"
+        yield f"  positions: a bias for each of {buckets}, one table for all layers"
     if spec.embedding_norm is not None:
         yield f"  embeddings: {norm_words(spec.embedding_norm)}"
     if spec.embedding_dim is not None:
@@ -151,22 +156,27 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
         row = ", ".join(f"{value:.6f}" for value in table[1, :6].tolist())
         yield f"  positions: a sinusoidal table ({spec.max_seq_len}, {spec.dim}), computed, no parameter"
         yield f"    row 1 begins {row}"
-    if spec.encoder is not None:
-        yield "  encoder"
-        for numbers, layer in kinds_of(spec.encoder.layers):
-            yield f"    {numbers}"
-            yield from (f"      {line}" for line in layer_lines(layer, spec.dim))
-        yield "  decoder"
+    if spec.encoder is None:
+        yield from (f"  {line}" for line in network_lines(spec))
+        return
+    for part, network in (("encoder", spec.encoder), ("decoder", spec)):
+        yield f"  {part}"
+        yield from (f"    {line}" for line in network_lines(network))
+
+
+def network_lines(spec: ModelSpec) -> Iterator[str]:
+    """Yield each kind of layer, and what stands behind the last."""
     if spec.shared_layers:
-        yield "  all layers are one"
+        yield "all layers are one"
     if (recurrent := spec.recurrent) is not None:
         gates = f"{recurrent.num_gates} gates a unit" if recurrent.num_gates > 1 else "no gates"
-        yield f"  layers {span(0, recurrent.num_layers - 1)}, each"
-        yield f"    recurrent: {recurrent.cell}, {spec.dim:,} units, {gates}, biases on input and state"
+        yield f"layers {span(0, recurrent.num_layers - 1)}, each"
+        yield f"  recurrent: {recurrent.cell}, {spec.dim:,} units, {gates}, biases on input and state"
     for numbers, layer in kinds_of(spec.layers):
-        yield f"  {numbers}"
-        yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
-    yield f"  end: {', '.join(end_words(spec))}"
+        yield numbers
+        yield from (f"  {line}" for line in layer_lines(layer, spec.dim))
+    if end := ", ".join(end_words(spec)):
+        yield f"end: {end}"
 
 
 def end_words(spec: ModelSpec) -> Iterator[str]:
@@ -231,7 +241,7 @@ def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
     yield f"{norm_words(layer.norm)} {names[layer.placement]}"
     yield f"attention: {attention_words(layer.attention)}"
     if layer.cross is not None:
-        yield f"attention to the encoder's output: {attention_words(layer.cross)}"
+        yield f"attention to the encoder's output: {attention_words(replace(layer.cross, causal=True))}"
     forward = layer.feed_forward
     if not isinstance(forward, MoESpec):
         yield f"feed-forward: {forward_words(forward, dim)}"

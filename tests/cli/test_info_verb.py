@@ -40,6 +40,18 @@ def test_presets_are_listed_with_their_sizes(smelt: Smelt) -> None:
     assert "a learned table (1024, 768)" in smelt("info", "gpt2-124m").out
 
 
+def test_an_encoder_and_its_decoder_are_shown_one_below_the_other(smelt: Smelt) -> None:
+    shown = smelt("info", "t5-base").out.splitlines()
+    assert shown[1].endswith("layers 12 + 12") and "a bias for each of 32 buckets" in shown[2]
+    assert (shown[3], shown[9]) == ("  encoder", "  decoder")
+    assert shown[4] == shown[10] == "    layers 0 to 11, each"
+    assert "both ways" in shown[6] and "both ways" not in shown[12]
+    assert shown[13].startswith("      attention to the encoder's output: 12 heads")
+    assert shown[8] == "    end: rms norm (eps 1e-06)"
+    assert shown[15].endswith("head tied to the embedding, logits times 0.0360844")
+    assert any(line.endswith("73,728 bytes of cache a token on each side") for line in shown)
+
+
 def test_encoders_say_what_is_around_their_layers(smelt: Smelt) -> None:
     assert "positions: a learned table (514, 768), used from row 2" in smelt("info", "roberta-base").out
     shown = smelt("info", "albert-base-v2").out
