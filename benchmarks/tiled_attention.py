@@ -6,7 +6,8 @@
 Each figure is made in a process of its own, so that its peak (VmHWM of /proc/self/status, less what it was before) is
 that of one function at one length: no larger one came before it. A short row warms the libraries up first. Seconds are
 the smallest of a few runs, and the functions take turns at each length. Memory of the backward pass counts the three
-gradients. The products keep (T, S) and stop at 4k. A window is only ours: the fused kernel would need a (T, S) mask.
+gradients; that it is linear in length shows in the last column, memory a token. The products keep (T, S) and stop at
+4k. A window is only ours: the fused kernel would need a (T, S) mask.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from smelt.nn.attention import attend_products
-from smelt.nn.tiled import attend_tiled
+from smelt.nn.masks import Rules
+from smelt.nn.tiled import TILE, attend_tiled
 
 LENGTHS = (1024, 2048, 4096, 8192, 16384, 32768)
 NUM_HEADS, NUM_KV_HEADS, HEAD_DIM = 4, 2, 64
@@ -39,9 +41,15 @@ def fused(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=True)
 
 
+def tiled(queries: Tensor, keys: Tensor, values: Tensor, tile: int, window: int | None) -> Tensor:
+    """Attend by tiles."""
+    rules = Rules(queries.shape[2], keys.shape[2], window=window)
+    return attend_tiled(queries, keys, values, rules, tile=tile)
+
+
 def functions(arguments: argparse.Namespace) -> dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]:
     """Return what is measured, by name."""
-    ours = partial(attend_tiled, tile=arguments.tile, window=arguments.window)
+    ours = partial(tiled, tile=arguments.tile, window=arguments.window)
     return {"tiled": ours, "torch": fused, "products": attend_products}
 
 
@@ -102,14 +110,16 @@ def compare(arguments: argparse.Namespace) -> None:
     """Print a line for each length and function."""
     print(f"heads {NUM_HEADS}, kv heads {NUM_KV_HEADS}, head size {HEAD_DIM}, {arguments.dtype}, ", end="")
     print(f"tile {arguments.tile}, window {arguments.window} (tiled only), threads {arguments.threads}")
-    print(f"{'tokens':>6} {'':10} {'forward':>20} {'forward + backward':>26}")
+    print(f"{'tokens':>6} {'':10} {'forward':>20} {'forward + backward':>26} {'a token':>11}")
     for length in (length for length in LENGTHS if length <= arguments.up_to):
         for name in functions(arguments):
             if name == "products" and length > PRODUCTS_UP_TO:
                 continue
             seconds, extra = child(name, length, False, arguments)
             both_seconds, both_extra = child(name, length, True, arguments)
-            print(f"{length:6} {name:10} {seconds:8.3f} s {extra:7.1f} MB {both_seconds:14.3f} s {both_extra:7.1f} MB")
+            each = both_extra * 1000 / length
+            print(f"{length:6} {name:10} {seconds:8.3f} s {extra:7.1f} MB ", end="")
+            print(f"{both_seconds:13.3f} s {both_extra:7.1f} MB {each:8.1f} kB")
             sys.stdout.flush()
 
 
@@ -117,7 +127,7 @@ def main() -> None:
     """Compare, or measure one in a child process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--up-to", type=int, default=LENGTHS[-1], help="longest row, in tokens")
-    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--tile", type=int, default=TILE)
     parser.add_argument("--window", type=int)
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float64"), default="float32")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

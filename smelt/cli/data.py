@@ -19,7 +19,7 @@ from rich.text import Text
 from smelt.cli.common import Json, console, make_app, open_tokenizer, plural, print_json
 from smelt.core.errors import DataError, TokenizerError, UsageError
 from smelt.core.log import printable, say
-from smelt.data.formats import Summary, scan_rows, summarize
+from smelt.data.formats import Summary, Typed, scan_rows, summarize, texts_of
 from smelt.data.records import ChatRow, TextRow
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.tokenizers.base import END_OF_TEXT, SPECIAL
@@ -72,7 +72,7 @@ def inspect_shards(source: str, as_json: bool) -> None:
     print(f"made by  a tokenizer of {meta.vocab_size:,} tokens, {meta.tokenizer_fingerprint[:12]}")
 
 
-def good_rows(source: str) -> Iterator[TextRow | ChatRow]:
+def good_rows(source: str) -> Iterator[Typed]:
     """Yield the rows that training would read."""
     for _, row in scan_rows(source):
         if not isinstance(row, DataError) and not (isinstance(row, TextRow) and not row.text):
@@ -84,12 +84,11 @@ def row_lengths(source: str, tokenizer: Pipeline | None) -> Iterator[int]:
     template = ChatTemplate(tokenizer) if tokenizer is not None else None
     for row in good_rows(source):
         if tokenizer is None or template is None:
-            texts = [row.text] if isinstance(row, TextRow) else [message.content for message in row.messages]
-            yield sum(len(text.encode()) for text in texts)
-        elif isinstance(row, TextRow):
-            yield len(tokenizer.encode(row.text)) + 1
-        else:
+            yield sum(len(text.encode()) for text in texts_of(row))
+        elif isinstance(row, ChatRow):
             yield len(template.render(row.messages)[0])
+        else:
+            yield sum(len(tokenizer.encode(text)) + 1 for text in texts_of(row))
 
 
 def percentiles(lengths: Sequence[int]) -> dict[str, int]:
@@ -125,11 +124,12 @@ def show_examples(source: str, tokenizer: Pipeline) -> None:
     """Print the first rows as the model sees them; what it learns to say is green, or in [[ ]] without colours."""
     screen, template = console(), ChatTemplate(tokenizer)
     for row in islice(good_rows(source), NUM_EXAMPLES):
-        if isinstance(row, TextRow):
-            ids, mask = tokenizer.encode(row.text), [1]  # every token of a text is learned
-            mask *= len(ids)
-        else:
+        if isinstance(row, ChatRow):
             ids, mask = template.render(row.messages)
+        else:  # every token of a text is learned, and of a pair the target
+            parts = [tokenizer.encode(text) for text in texts_of(row)]
+            ids = [number for part in parts for number in part]
+            mask = [int(part is parts[-1]) for part in parts for _ in part]
         text = Text()
         for learned, part in groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1]):
             piece = printable(shorten(tokenizer.decode([number for number, _ in part])))

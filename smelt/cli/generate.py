@@ -1,7 +1,8 @@
 """`smelt generate`: continue a prompt with a model, in one piece or as it is written.
 
-A prompt begins as documents began in training, unless `--chat` makes it a question to an assistant. The text alone
-goes to stdout, so that it can be piped on; `--json` has the ids too.
+A prompt begins as documents began in training, unless `--chat` makes it a question to an assistant; an encoder-decoder
+reads it whole, as a source, and writes the target. The text alone goes to stdout, so that it can be piped on; `--json`
+has the ids too.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def generate(
         seed=seed,
     )
     model, tokenizer = open_checkpoint(checkpoint)[1:]
-    ids = prompt_ids(tokenizer, text, chat)
+    ids = prompt_ids(model, tokenizer, text, chat)
     started = time.perf_counter()
     found = continue_prompts(
         model, tokenizer, [ids], sampling, stop_ids=stop_ids(model, tokenizer, chat), on_text=write if stream else None
@@ -94,15 +95,17 @@ def for_screen(text: str) -> str:
     return printable(text) if sys.stdout.isatty() else text
 
 
-def prompt_ids(tokenizer: Pipeline, text: str, chat: bool) -> list[int]:
-    """Return the ids a model continues: a question to an assistant, or the beginning of a document."""
+def prompt_ids(model: Network, tokenizer: Pipeline, text: str, chat: bool) -> list[int]:
+    """Return the ids a model continues: a question to an assistant, the beginning of a document, or a whole source."""
     from smelt.data.records import Message
     from smelt.tokenizers.base import END_OF_TEXT
     from smelt.tokenizers.chat import ChatTemplate
-    from smelt.train.stages import pretrain
+    from smelt.train.stages import pretrain, seq2seq
 
     if chat:
         return ChatTemplate(tokenizer).render([Message("user", text)], add_reply=True)[0]
+    if model.spec.encoder is not None:
+        return seq2seq.source_ids(tokenizer, text, model.spec.token_ids)
     return pretrain.prompt_ids(tokenizer, text) if END_OF_TEXT in tokenizer.special else tokenizer.encode(text)
 
 

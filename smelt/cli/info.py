@@ -52,8 +52,7 @@ def info(
     parameters = describe(spec)
     total = sum(count for _, _, count in parameters)
     if json:
-        layers = len(spec.layers)
-        counts = {"parameters": total, "trainable_parameters": total, "layers": layers}
+        counts = {"parameters": total, "trainable_parameters": total, "layers": spec.num_layers}
         counts |= {"active_parameters": count_active(spec), "cache_bytes_per_token": cache_bytes(spec)}
         work = {"forward_flops_per_token": forward_flops(spec, spec.max_seq_len)}
         print_json({"family": spec.family, **counts, **work, "spec": asdict(spec), "lineage": lineage})
@@ -73,7 +72,7 @@ def info(
 def costs(spec: ModelSpec, total: int) -> Iterator[str]:
     """Yield what a token costs, and what memory training and serving take."""
     from smelt.models.build import count_active
-    from smelt.models.sizes import STATE_BYTES, cache_bytes, forward_flops
+    from smelt.models.sizes import STATE_BYTES, cache_bytes, forward_flops, state_bytes
     from smelt.train.plan import gigabytes
 
     context, active = spec.max_seq_len, count_active(spec)
@@ -81,7 +80,8 @@ def costs(spec: ModelSpec, total: int) -> Iterator[str]:
     if active != total:
         yield f"a token goes through {active:,} of them"
     yield f"work: {flops:,.0f} FLOPs a token forward in rows of {context:,}, three times that to train"
-    yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {cache:,} bytes a token of cache"
+    kept = f"{cache:,} bytes a token of cache" if spec.layers else f"{state_bytes(spec):,} bytes a text of state"
+    yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {kept}"
     yield f"to train with AdamW in float32: {gigabytes(STATE_BYTES * total)}, and what the backward pass needs"
 
 
@@ -95,7 +95,7 @@ def list_presets(as_json: bool) -> None:
         print_json({"presets": {name: {"family": PRESETS[name].family, "parameters": sizes[name]} for name in PRESETS}})
         return
     rows = [
-        (name, spec.family, f"{sizes[name]:,}", str(len(spec.layers)), str(spec.dim), f"{spec.max_seq_len:,}")
+        (name, spec.family, f"{sizes[name]:,}", str(spec.num_layers), str(spec.dim), f"{spec.max_seq_len:,}")
         for name, spec in PRESETS.items()
     ]
     numeric = ("parameters", "layers", "width", "context")
@@ -128,12 +128,14 @@ def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
 def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
     """Yield the lines above the table of parameters."""
     yield f"{name}: {spec.family}, {total:,} parameters"
-    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": len(spec.layers)}
+    sizes = {"vocabulary": spec.vocab_size, "width": spec.dim, "context": spec.max_seq_len, "layers": spec.num_layers}
     yield "  " + " · ".join(f"{name} {size:,}" for name, size in sizes.items())
     if spec.embedding_scale is not None:
         yield f"  embeddings times {spec.embedding_scale:g}"
     if spec.positions == "learned":
-        yield f"  positions: a learned table ({spec.max_seq_len}, {spec.dim})"
+        rows, width = spec.max_seq_len + spec.position_offset, spec.embedding_dim or spec.dim
+        begin = f", used from row {spec.position_offset}" if spec.position_offset else ""
+        yield f"  positions: a learned table ({rows}, {width}){begin}"
     if spec.num_types:
         yield f"  token types: {spec.num_types}"
     if spec.relative is not None:
@@ -157,6 +159,10 @@ def summary(name: str, spec: ModelSpec, total: int) -> Iterator[str]:
         yield "  decoder"
     if spec.shared_layers:
         yield "  all layers are one"
+    if (recurrent := spec.recurrent) is not None:
+        gates = f"{recurrent.num_gates} gates a unit" if recurrent.num_gates > 1 else "no gates"
+        yield f"  layers {span(0, recurrent.num_layers - 1)}, each"
+        yield f"    recurrent: {recurrent.cell}, {spec.dim:,} units, {gates}, biases on input and state"
     for numbers, layer in kinds_of(spec.layers):
         yield f"  {numbers}"
         yield from (f"    {line}" for line in layer_lines(layer, spec.dim))
@@ -179,7 +185,8 @@ def end_words(spec: ModelSpec) -> Iterator[str]:
     if spec.pooler:
         yield "pooler"
     for task in spec.tasks:
-        yield f"{task.name}: {task.num_labels} labels of {'each token' if task.reads == 'token' else 'a text'}"
+        whose = "each token" if task.reads == "token" else "a text"
+        yield f"{task.name}: {task.num_labels} labels of {whose}{', scored together by a CRF' if task.crf else ''}"
 
 
 def kinds_of(layers: Sequence[LayerSpec]) -> Iterator[tuple[str, LayerSpec]]:
@@ -219,6 +226,7 @@ def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
         "post": "behind, on the stream",
         "sandwich": "before and behind",
         "parallel": "before both",
+        "scaled": f"before, handed on times {layer.residual_scale}",
     }
     yield f"{norm_words(layer.norm)} {names[layer.placement]}"
     yield f"attention: {attention_words(layer.attention)}"
@@ -247,11 +255,14 @@ def attention_words(spec: AttentionSpec) -> str:
         share = "" if rotary.dim == spec.head_dim else f" on {rotary.dim}"
         pairs = ", interleaved" if rotary.interleaved else ""
         scaling = "" if rotary.scaling is None else f", {rotary.scaling}"
-        parts.append(f"rotary{share} (theta {rotary.theta:g}{pairs}{scaling})")
+        axes = ", half by each of two positions" if rotary.axes > 1 else ""
+        parts.append(f"rotary{share} (theta {rotary.theta:g}{pairs}{scaling}{axes})")
     parts += [f"window {spec.window:,}"] if spec.window is not None else []
+    parts += [f"{spec.blocks}"] if spec.blocks is not None else []
     parts += [f"scores times {spec.scale:g}"] if spec.scale is not None else []
     parts += [f"bounded by {spec.softcap:g}"] if spec.softcap is not None else []
     parts += [f"{spec.qk_norm.kind} norm of q and k"] if spec.qk_norm is not None else []
+    parts += [f"made of a latent of {spec.latent.kv_rank}"] if spec.latent is not None else []
     parts += ["linear bias"] if spec.alibi else []
     parts += ["sinks"] if spec.sinks else []
     return ", ".join((*parts, f"bias on {' and '.join(biases)}" if biases else "no bias"))
@@ -269,7 +280,7 @@ def collapse(parameters: Sequence[Parameter]) -> list[Parameter]:
     """
     found: dict[tuple[str, tuple[int, ...]], list[int]] = {}
     for name, shape, count in parameters:
-        found.setdefault((re.sub(r"^(\w+\.)?blocks\.\d+\.", r"\1blocks.*.", name), shape), []).append(count)
+        found.setdefault((re.sub(r"^((?:\w+\.)?(?:blocks|recurrent))\.\d+\.", r"\1.*.", name), shape), []).append(count)
     return [
         (f"{name} x {len(counts)}" if "*" in name else name, shape, sum(counts))
         for (name, shape), counts in found.items()

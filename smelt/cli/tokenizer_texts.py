@@ -88,9 +88,8 @@ def texts_of(specs: Sequence[str], column: str | None = None, progress: Progress
 
 def row_texts(path: Path, column: str | None) -> Iterator[str]:
     """Yield the texts and messages of the rows of a file, or what one column holds."""
-    from smelt.data.formats import parse_text, scan_rows
+    from smelt.data.formats import parse_text, scan_rows, texts_of
     from smelt.data.readers import read_documents
-    from smelt.data.records import TextRow
 
     if column is not None:
         for where, value in read_documents(path):
@@ -103,7 +102,7 @@ def row_texts(path: Path, column: str | None) -> Iterator[str]:
     for _, row in scan_rows(path):
         if isinstance(row, DataError):
             raise row
-        yield from [row.text] if isinstance(row, TextRow) else [message.content for message in row.messages]
+        yield from texts_of(row)
 
 
 def stretches(path: Path, cut: str | None) -> Iterator[str]:

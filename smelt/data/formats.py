@@ -17,9 +17,12 @@ from typing import cast
 
 from smelt.core.errors import DataError, nearest
 from smelt.data.readers import Value, describe, expand_paths, scan_file
-from smelt.data.records import ROLES, ChatRow, Message, TextRow
+from smelt.data.records import ROLES, ChatRow, Message, PairRow, TextRow
 
 Row = Mapping[str, object]
+Typed = TextRow | ChatRow | PairRow
+KINDS = {TextRow: ("plain text", "pretrain"), ChatRow: ("a chat", "sft"), PairRow: ("a pair", "seq2seq")}
+"""What each row is called, and the stage that it is for."""
 
 TEXT_KEYS = ("text", "content", "body", "paragraphs")
 ROLE_NAMES = {role: role for role in ROLES} | {
@@ -43,7 +46,7 @@ class Format:
     """
 
     needs: tuple[str | tuple[str, ...], ...]
-    parse: Callable[[Row, str], TextRow | ChatRow]
+    parse: Callable[[Row, str], Typed]
 
     def missing(self, row: Row) -> list[str]:
         """Return the keys of `needs` that a row lacks."""
@@ -102,10 +105,8 @@ def read_text(spec: str | Path) -> Iterator[TextRow]:
     for _, row in scan_rows(spec):
         if isinstance(row, DataError):
             raise row
-        if isinstance(row, ChatRow):
-            raise DataError(
-                f"{row.where}: a chat, not plain text", accepted=f"text {FORMATS['text']}", fix="use it for sft"
-            )
+        if not isinstance(row, TextRow):
+            raise wrong_kind(row, TextRow, f"text {FORMATS['text']}")
         if row.text:
             num_rows += 1
             yield row
@@ -122,13 +123,40 @@ def read_chats(spec: str | Path) -> Iterator[ChatRow]:
     for _, row in scan_rows(spec):
         if isinstance(row, DataError):
             raise row
-        if isinstance(row, TextRow):
-            chats = ", ".join(f"{name} {known}" for name, known in FORMATS.items() if name != "text")
-            raise DataError(f"{row.where}: plain text, not a chat", accepted=chats, fix="use it for pretrain")
+        if not isinstance(row, ChatRow):
+            chats = (f"{name} {known}" for name, known in FORMATS.items() if name not in ("text", "pairs"))
+            raise wrong_kind(row, ChatRow, ", ".join(chats))
         yield row
 
 
-def scan_rows(spec: str | Path) -> Iterator[tuple[str, TextRow | ChatRow | DataError]]:
+def read_pairs(spec: str | Path) -> Iterator[PairRow]:
+    """Yield the pairs of a file, folder or glob.
+
+    Raises:
+        DataError: at the first row that is not a pair of texts.
+    """
+    for _, row in scan_rows(spec):
+        if isinstance(row, DataError):
+            raise row
+        if not isinstance(row, PairRow):
+            raise wrong_kind(row, PairRow, f"pairs {FORMATS['pairs']}")
+        yield row
+
+
+def wrong_kind(row: Typed, wanted: type[Typed], accepted: str) -> DataError:
+    """Return the error for a good row that another stage is for."""
+    name, stage = KINDS[type(row)]
+    return DataError(f"{row.where}: {name}, not {KINDS[wanted][0]}", accepted=accepted, fix=f"use it for {stage}")
+
+
+def texts_of(row: Typed) -> list[str]:
+    """Return all texts of a row."""
+    if isinstance(row, ChatRow):
+        return [message.content for message in row.messages]
+    return [row.source, row.target] if isinstance(row, PairRow) else [row.text]
+
+
+def scan_rows(spec: str | Path) -> Iterator[tuple[str, Typed | DataError]]:
     """Yield (format, typed row), or the error in a row's place, for every row of a file, folder or glob."""
     for path in expand_paths(spec):
         expected = ""
@@ -158,6 +186,15 @@ def parse_text(row: Row, where: str) -> TextRow:
         value = "\n".join(parts)
     text = as_text(value, f"{where}: '{key}'")
     return TextRow(text if text.strip() else "", where)
+
+
+def parse_pair(row: Row, where: str) -> PairRow:
+    """Read a source and its target, neither of them empty."""
+    texts = [as_text(row[key], f"{where}: '{key}'") for key in ("source", "target")]
+    for key, text in zip(("source", "target"), texts, strict=True):
+        if not text.strip():
+            raise DataError(f"{where}: empty '{key}'", fix="remove the row")
+    return PairRow(texts[0], texts[1], where)
 
 
 def parse_alpaca(row: Row, where: str) -> ChatRow:
@@ -297,6 +334,7 @@ FORMATS: dict[str, Format] = {  # the first that fits wins: a row with `messages
     "sharegpt": Format(("conversations",), parse_sharegpt),
     "alpaca": Format(("instruction", "output"), parse_alpaca),
     "prompt-completion": Format(("prompt", "completion"), parse_prompt_completion),
+    "pairs": Format(("source", "target"), parse_pair),
     "text": Format((TEXT_KEYS,), parse_text),
 }
 
@@ -335,8 +373,7 @@ def summarize(spec: str | Path, *, max_bad: int = 5) -> Summary:
         elif isinstance(row, TextRow) and not row.text:
             counts["empty"] += 1
         else:
-            texts = [row.text] if isinstance(row, TextRow) else [message.content for message in row.messages]
-            counts["bytes"] += sum(len(text.encode()) for text in texts)
+            counts["bytes"] += sum(len(text.encode()) for text in texts_of(row))
             formats[name] += 1
             if isinstance(row, ChatRow):
                 roles.update(message.role for message in row.messages)

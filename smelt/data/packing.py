@@ -31,12 +31,17 @@ OnLong = Literal["error", "drop", "truncate"]
 
 @dataclass(frozen=True)
 class Packed:
-    """Hold rows ready for a model: ids, labels, segments and positions, each (R, T) int32."""
+    """Hold rows ready for a model: ids, labels, segments and positions, each (R, T) int32.
+
+    Rows of pairs have a `source` (R, S) and its segments, of which a target of segment n reads those of segment n.
+    """
 
     ids: Array
     labels: Array
     segments: Array
     positions: Array
+    source: Array | None = None
+    source_segments: Array | None = None
 
 
 @dataclass(frozen=True)

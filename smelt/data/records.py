@@ -39,6 +39,15 @@ class ChatRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PairRow:
+    """Hold a text and what it is to be turned into: a sentence and its translation, an article and its summary."""
+
+    source: str
+    target: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
 class PreferenceRow:
     """Hold a conversation and two candidate replies, of which `chosen` is the better one."""
 

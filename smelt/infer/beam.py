@@ -49,7 +49,7 @@ class Beams:
 def beam_search(batch: PromptBatch) -> list[list[int]]:
     """Return the ids of the best answer of each prompt, its stop id included."""
     num_prompts, num_beams, num_steps = len(batch.prompts), batch.sampling.num_beams, max(batch.budgets)
-    rows = CachedRows(batch.model, batch.prompts, num_steps)
+    rows = CachedRows(batch.model, batch.prompts, num_steps, batch.sources)
     device = rows.logits.device
     first = torch.arange(num_prompts, device=device) * num_beams  # (B,) first row of each prompt
     rows.keep(torch.arange(num_prompts, device=device).repeat_interleave(num_beams))

@@ -20,6 +20,7 @@ from smelt.infer.rows import CachedRows, PromptBatch, seen_tokens, token_budgets
 from smelt.infer.sampling import Sampling, next_ids, row_seeds, uniforms
 from smelt.infer.visible import VisibleText
 from smelt.models.encoder_decoder import Network
+from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.base import Tokenizer
 
 FinishReason = Literal["stop", "length"]
@@ -52,16 +53,21 @@ def generate(
 ) -> list[Generation]:
     """Continue each prompt, all in one batch, and return one answer a prompt, in order.
 
+    A model with an encoder reads the prompts as sources and begins its answers with the token that its spec names.
     `on_text(row, text)` is called as soon as text is certain; a row's pieces joined are its `text` (beam search gives
-    one piece at the end). Prompt and answer together never exceed the model's context; a prompt that fills it gets an
-    empty answer. Raises UsageError for a prompt that is empty or longer than the context, and for an
-    encoder, which cannot go on.
+    one piece at the end). Prompt and answer together never exceed the model's context, of an encoder-decoder each has
+    its own; a prompt that fills it gets an empty answer. Raises UsageError for a prompt that is empty or longer than
+    the context, for an encoder, which cannot go on, and for an encoder-decoder whose spec names no first token.
     """
     if not model.spec.is_causal:
         raise UsageError(
             f"a {model.spec.family} model fills in masked tokens and has no next one",
             accepted="a decoder, or an encoder-decoder",
         )
+    sources = prompts if model.spec.encoder is not None else None
+    if model.spec.encoder is not None:
+        token_budgets(prompts, 0, model.spec.encoder.max_seq_len)  # refuses those that do not fit
+        prompts = [[decoder_start(model.spec)]] * len(prompts)
     budgets = token_budgets(prompts, sampling.max_new_tokens, model.spec.max_seq_len)
     answers = [
         _Answer(row, budget, frozenset(stop_ids), VisibleText(tokenizer, sampling.stop), on_text)
@@ -79,6 +85,7 @@ def generate(
         sampling=sampling,
         stop_ids=tuple(stop_ids),
         vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
+        sources=None if sources is None else [sources[row] for row in working],
     )
     if sampling.num_beams > 1:
         found = beam_search(batch)
@@ -93,6 +100,18 @@ def generate(
     return [answer.result() for answer in answers]
 
 
+def decoder_start(spec: ModelSpec) -> int:
+    """Return the token with which an encoder-decoder begins its answers; raises UsageError where the spec has none."""
+    start = spec.token_ids.decoder_start
+    if start is None:
+        raise UsageError(
+            f"this {spec.family} model does not say with which token an answer begins",
+            accepted="a checkpoint whose config.json has decoder_start_token_id",
+            fix="add it; most models of this kind begin with their padding token",
+        )
+    return start
+
+
 def _watched(batch: PromptBatch, answers: list[_Answer], working: list[int]) -> list[Generation]:
     """Run the loop with each token shown to its answer at once."""
     sample_rows(batch, lambda index, token_id: answers[working[index]].push(token_id))
@@ -105,7 +124,7 @@ def sample_rows(batch: PromptBatch, watch: Callable[[int, int], bool] | None = N
     `watch(prompt, id)` is told each token of each prompt and returns True to end that prompt; it costs Python a row.
     """
     sampling, num_steps = batch.sampling, max(batch.budgets)
-    rows = CachedRows(batch.model, batch.prompts, num_steps)
+    rows = CachedRows(batch.model, batch.prompts, num_steps, batch.sources)
     device = rows.logits.device
     stop, budgets = (
         torch.tensor(values, dtype=torch.long, device=device) for values in (batch.stop_ids, batch.budgets)

@@ -2,12 +2,13 @@
 
 Prompts of different lengths are padded on the left, so that every row's next token falls into the same slot; segment 0
 hides the padding and positions count from each row's first real token, so a row computes what it would compute alone.
-Rows can be dropped or copied at any time; that costs a copy of the cache.
+Rows can be dropped or copied at any time; that costs a copy of the cache. Where a model has an encoder, each row also
+has a source, which is read once, in the first forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,24 +19,29 @@ from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
 from smelt.nn.cache import KVCache
 
+Rows = Sequence[Sequence[int]]
+NO_SOURCE: Mapping[str, Tensor] = {}
+
 
 @dataclass(frozen=True)
 class PromptBatch:
     """Prompts to continue with one model; each has its budget of new tokens, 1 or more, and its seed.
 
+    For a model with an encoder, `sources` are what the answers are about, and a prompt is how its answer begins.
     Ids from `vocab_size` on are never chosen: padded vocabularies have logits for ids that no tokenizer can spell.
     """
 
     model: Network
-    prompts: Sequence[Sequence[int]]
+    prompts: Rows
     budgets: Sequence[int]
     seeds: Sequence[int]
     sampling: Sampling
     stop_ids: tuple[int, ...]
     vocab_size: int
+    sources: Rows | None = None
 
 
-def token_budgets(prompts: Sequence[Sequence[int]], max_new_tokens: int, max_seq_len: int) -> list[int]:
+def token_budgets(prompts: Rows, max_new_tokens: int, max_seq_len: int) -> list[int]:
     """Return how many tokens each prompt may be continued by, so that prompt and answer fit the context.
 
     Raises UsageError for an empty prompt and for one that is longer than the context.
@@ -54,7 +60,7 @@ def token_budgets(prompts: Sequence[Sequence[int]], max_new_tokens: int, max_seq
     return [min(max_new_tokens, max_seq_len - len(prompt)) for prompt in prompts]
 
 
-def pad_left(prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+def pad_left(prompts: Rows) -> tuple[Tensor, Tensor, Tensor]:
     """Return ids, positions and segments, each (B, T); the padding is id 0 in segment 0 at position 0.
 
     [[5, 6, 7], [8]] -> ids [[5, 6, 7], [0, 0, 8]], positions [[0, 1, 2], [0, 0, 0]], segments [[1, 1, 1], [0, 0, 1]]
@@ -73,9 +79,10 @@ class CachedRows:
         model: the language model.
         prompts: token ids, at least one each, none longer than the model's context.
         num_new_tokens: the most tokens that will be added to any row.
+        sources: for a model with an encoder, what each row is about, under the same rules.
     """
 
-    def __init__(self, model: Network, prompts: Sequence[Sequence[int]], num_new_tokens: int) -> None:
+    def __init__(self, model: Network, prompts: Rows, num_new_tokens: int, sources: Rows | None = None) -> None:
         weight = model.head_weight
         ids, positions, segments = (part.to(weight.device) for part in pad_left(prompts))
         num_rows, width = ids.shape
@@ -86,7 +93,7 @@ class CachedRows:
         self.last_position = positions[:, -1:]  # (B, 1)
         # Prompts of one length need no mask, and the model can use plain causal attention.
         padded = None if bool(segments.all()) else segments
-        self.logits = self._forward(ids, positions, padded)  # (B, V)
+        self.logits = self._forward(ids, positions, padded, _encoder_input(sources, weight.device))  # (B, V)
         if not bool(self.logits.isfinite().all()):
             raise SmeltError(
                 "the model's logits are not finite numbers", fix="use an earlier checkpoint; this one has diverged"
@@ -103,13 +110,23 @@ class CachedRows:
         self.cache.reorder(rows)
         self.last_position, self.logits = self.last_position[rows], self.logits[rows]
 
-    def _forward(self, ids: Tensor, positions: Tensor, segments: Tensor | None) -> Tensor:
-        output = self.model(ids, positions=positions, segments=segments, cache=self.cache, project=False)
+    def _forward(
+        self, ids: Tensor, positions: Tensor, segments: Tensor | None, source: Mapping[str, Tensor] = NO_SOURCE
+    ) -> Tensor:
+        output = self.model(ids, positions=positions, segments=segments, cache=self.cache, project=False, **source)
         logits: Tensor = self.model.project(output.hidden[:, -1])
         return logits
 
 
-def seen_tokens(prompts: Sequence[Sequence[int]], vocab_size: int, device: torch.device) -> Tensor:
+def _encoder_input(sources: Rows | None, device: torch.device) -> Mapping[str, Tensor]:
+    """Return what the first forward of a model with an encoder is given beside the prompts."""
+    if sources is None:
+        return NO_SOURCE
+    ids, _, segments = (part.to(device) for part in pad_left(sources))
+    return {"source": ids, "source_segments": segments}
+
+
+def seen_tokens(prompts: Rows, vocab_size: int, device: torch.device) -> Tensor:
     """Mark the tokens that each prompt contains: (B, V) bool."""
     seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool)
     for row, prompt in enumerate(prompts):

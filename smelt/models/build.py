@@ -15,8 +15,11 @@ from smelt.models.families import FAMILIES
 from smelt.models.families.base import Init
 from smelt.models.transformer import Transformer
 from smelt.nn.attention import Attention
+from smelt.nn.crf import LinearChainCRF
+from smelt.nn.cross_attention import CrossAttention
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
+from smelt.nn.recurrent import RecurrentLayer
 from smelt.nn.spec import ModelSpec, MoESpec
 
 
@@ -32,14 +35,19 @@ def build(spec: ModelSpec, *, seed: int) -> Network:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, module in model.named_modules():
-            initialise(name, module, FAMILIES[spec.family].init, len(spec.layers), generator)
+            initialise(name, module, FAMILIES[spec.family].init, spec.num_layers, generator)
+        if FAMILIES[spec.family].init.scale_queries:
+            for module in model.modules():
+                if isinstance(module, Attention | CrossAttention):
+                    module.query.weight /= math.sqrt(module.spec.head_dim)
     return model
 
 
 def initialise(name: str, module: nn.Module, init: Init, num_layers: int, generator: torch.Generator) -> None:
     """Draw the parameters of one module, its children's not, as a family says."""
     if isinstance(module, nn.Embedding):
-        std = init.position_std if name.endswith("position_embedding") else init.embedding_std
+        is_place = name.endswith(("position_embedding", "relative_bias"))
+        std = init.position_std if is_place else init.embedding_std
         module.weight.normal_(0.0, std, generator=generator)
     elif isinstance(module, nn.Linear):
         _initialise_linear(name, module, init, num_layers, generator)
@@ -56,6 +64,15 @@ def initialise(name: str, module: nn.Module, init: Init, num_layers: int, genera
     elif isinstance(module, Attention):
         if module.sinks is not None:
             module.sinks.zero_()
+    elif isinstance(module, LinearChainCRF):
+        for scores in module.parameters():  # at 0, every token's label is a choice of its own
+            scores.zero_()
+    elif isinstance(module, RecurrentLayer):
+        bound = 1.0 / math.sqrt(module.weight.shape[1])
+        module.weight.uniform_(-bound, bound, generator=generator)
+        module.bias.uniform_(-bound, bound, generator=generator)
+        if (forget := module.spec.forget_gate) is not None:
+            module.bias.chunk(module.spec.num_gates)[forget].fill_(1.0)  # a new cell remembers
     elif isinstance(module, Transformer):
         if module.tied_bias is not None:
             module.tied_bias.zero_()
@@ -74,9 +91,9 @@ def _initialise_linear(name: str, module: nn.Linear, init: Init, num_layers: int
     if init.linear_std is None:
         module.weight.uniform_(-bound, bound, generator=generator)
     else:
-        residual = init.scale_residual and name.endswith(("attention.output", "feed_forward.down"))
-        std = init.linear_std / math.sqrt(2 * num_layers) if residual else init.linear_std
-        module.weight.normal_(0.0, std, generator=generator)
+        residual = init.scale_residual and name.endswith(("attention.output", "cross.output", "feed_forward.down"))
+        std = init.linear_std / math.sqrt(module.in_features) if init.by_fan_in else init.linear_std
+        module.weight.normal_(0.0, std / math.sqrt(2 * num_layers) if residual else std, generator=generator)
     bias: Tensor | None = module.bias
     if bias is not None:
         bias.uniform_(-bound, bound, generator=generator) if init.linear_std is None else bias.zero_()

@@ -14,7 +14,7 @@ from smelt.models.heads import Output
 from smelt.models.transformer import Transformer
 from smelt.models.undrawn import Undrawn
 from smelt.nn.cache import KVCache
-from smelt.nn.masks import memory_mask
+from smelt.nn.masks import additive, visible_memory
 from smelt.nn.spec import ModelSpec
 
 
@@ -61,15 +61,10 @@ class EncoderDecoder(nn.Module):
         """Map normalised hidden states to logits: (.., D) -> (.., V)."""
         return self.decoder.project(hidden)
 
-    def encode(self, source: Tensor, segments: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Read source ids (B, S); segment 0 is padding. Returns hidden states (B, S, D) and the mask of who is there.
-
-        Raises UsageError for a source without a token.
-        """
-        if segments is not None and not bool((segments != 0).any(dim=1).all()):
-            raise UsageError("a source without a token", accepted="at least one token a row")
-        hidden = self.encoder(source, segments=segments).hidden
-        return hidden, None if segments is None else memory_mask(segments, hidden.dtype)
+    def encode(self, source: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Read source ids (B, S); segment 0 is padding. Returns hidden states (B, S, D)."""
+        hidden: Tensor = self.encoder(source, segments=segments).hidden
+        return hidden
 
     def forward(
         self,
@@ -84,26 +79,37 @@ class EncoderDecoder(nn.Module):
     ) -> Output:
         """Run on target ids (B, T) after source ids (B, S); with a cache, the source is given in the first call alone.
 
-        The other arguments are those of the target, as a transformer takes them. Raises UsageError without a source.
+        The other arguments are those of the target, as a transformer takes them. Where both sides have segments, a
+        target reads the source of its own segment; else all that is not padding. Raises UsageError without a source
+        or with a late one, and for a target whose source has no token.
         """
+        if source is not None and cache is not None and cache.length:
+            raise UsageError("a source behind cached tokens", accepted="a source in the first call of a cache")
         if source is not None:
-            found = self.encode(source, source_segments)
+            memory = self.encode(source, source_segments), source_segments
             if cache is not None:
-                cache.memory = found
+                cache.memory = memory
         elif cache is not None and cache.memory is not None:
-            found = cache.memory
+            memory = cache.memory
         else:
             raise UsageError("an encoder-decoder without a source", accepted="source ids (B, S)")
+        hidden, found = memory
         output: Output = self.decoder(
             ids,
             positions=positions,
             segments=segments,
             cache=cache,
-            memory=found[0],
-            memory_mask=found[1],
+            memory=hidden,
+            memory_mask=None if found is None else self._memory_mask(found, segments, hidden.dtype),
             project=project,
         )
         return output
+
+    def _memory_mask(self, source: Tensor, target: Tensor | None, dtype: torch.dtype) -> Tensor:
+        seen = visible_memory(source, target)
+        if not bool(seen.any(dim=-1).all()):
+            raise UsageError("a target without a source token", accepted="a source token for each target of a row")
+        return additive(seen, dtype)
 
 
 Network = Transformer | EncoderDecoder

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from smelt.nn.crf import LinearChainCRF
 from smelt.nn.feedforward import ACTIVATIONS
+from smelt.nn.masks import Rules
 from smelt.nn.norms import make_norm
 from smelt.nn.spec import TaskSpec, TransformSpec
 
@@ -30,7 +32,7 @@ class Output:
     router: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
     tasks: dict[str, Tensor] = field(default_factory=dict)
-    last_inputs: tuple[Tensor | None, ...] = ()
+    last_inputs: tuple[Tensor | Rules | None, ...] = ()
 
 
 class HeadTransform(nn.Module):
@@ -62,13 +64,14 @@ class Pooler(nn.Module):
 
 
 class TaskHead(nn.Module):
-    """Score the labels of each token or of each row."""
+    """Score the labels of each token or of each row; where there is a `crf`, it reads these scores."""
 
     def __init__(self, spec: TaskSpec, dim: int) -> None:
         super().__init__()
         self.spec = spec
         self.dense = None if spec.hidden is None else nn.Linear(dim, dim)
         self.labels = nn.Linear(dim, spec.num_labels)
+        self.crf = LinearChainCRF(spec.num_labels) if spec.crf else None
 
     def forward(self, hidden: Tensor, pooled: Tensor | None) -> Tensor:
         """Score hidden (B, T, D), or of `pooled` (B, D) where the task reads it: (B, T, N) or (B, N)."""

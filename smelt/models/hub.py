@@ -28,6 +28,7 @@ from smelt.models.partial import Report, compare, draw_new, fill_rows
 from smelt.models.shard_writer import MAX_SHARD_BYTES, write_weights
 from smelt.models.shards import Shards, read_json
 from smelt.models.weights import (
+    OLD_ENDINGS,
     Rules,
     check_shapes,
     check_ties,
@@ -35,6 +36,7 @@ from smelt.models.weights import (
     import_weights,
     mapped,
     plan_export,
+    with_endings,
     without_prefix,
 )
 from smelt.nn.spec import ModelSpec, TokenIds
@@ -73,6 +75,7 @@ def save_model(
     dtype = _usual_dtype(model)
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
+    generation |= {"decoder_start_token_id": ids.decoder_start}
     _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
     rules, parameters = family.rules(spec), dict(model.named_parameters())
     write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
@@ -160,9 +163,11 @@ def publish(
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    token_ids = TokenIds(end_of_text, stops, end_of_text) if stops else None
+    start = model.spec.token_ids.decoder_start
+    token_ids = TokenIds(end_of_text, stops, end_of_text, start) if stops else None
     save_model(model, directory, token_ids=token_ids)
-    save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
+    spec = model.spec
+    save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
 
 
@@ -241,7 +246,7 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
         raise CheckpointError(f"{path}: quantization_config is not supported", accepted="plain weights")
     if "model_type" not in config:
         raise CheckpointError(f"{path} has no model_type", fix="use the config.json published with the weights")
-    family, found = family_for(str(config["model_type"])), Fields(config)
+    family, found = family_for(str(config["model_type"]), config), Fields(config)
     if config.get("auto_map") and not family.own_code:
         raise CheckpointError(
             f"{path}: auto_map asks to run code from the checkpoint, which smelt never does",
@@ -263,10 +268,10 @@ def _open(directory: Path) -> tuple[ModelSpec, Rules, Shards]:
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
-    """Return the rules for the names in the file, which base-model checkpoints publish without the prefix."""
+    """Return the rules for the names in the file: base models leave out the prefix, old files spell otherwise."""
     rules = family.rules(spec)
     bare = family.prefix and not any(key.startswith(family.prefix) for key in shards.shapes)
-    return without_prefix(rules, family.prefix) if bare else rules
+    return with_endings(without_prefix(rules, family.prefix) if bare else rules, OLD_ENDINGS, shards.shapes)
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -90,7 +90,7 @@ def draw_new(model: nn.Module, spec: ModelSpec, report: Report, places: Mapping[
         for leaf, name in own.items():  # a module is drawn as a whole; what the file has replaces its part
             replace_parameter(owners[name], torch.empty(module.get_parameter(leaf).shape))
         with torch.no_grad():
-            initialise(path, module, FAMILIES[spec.family].init, len(spec.layers), generator)
+            initialise(path, module, FAMILIES[spec.family].init, spec.num_layers, generator)
         for leaf, name in own.items():
             place = places[name]
             replace_parameter(owners[name], module.get_parameter(leaf).detach().to(place.device, place.dtype))

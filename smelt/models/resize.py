@@ -56,8 +56,12 @@ def resize_embeddings(model: Network, kept: Sequence[int], new: Sequence[Sequenc
         begin=_renamed(ids.begin, new_id),
         end=tuple(new_id[number] for number in ids.end if number in new_id),
         padding=_renamed(ids.padding, new_id),
+        decoder_start=_renamed(ids.decoder_start, new_id),
     )
-    network.spec = model.spec = replace(model.spec, vocab_size=size, token_ids=token_ids)
+    model.spec = replace(model.spec.resized(vocab_size=size), token_ids=token_ids)
+    network.spec = model.spec
+    if not isinstance(model, Transformer) and model.spec.encoder is not None:
+        model.encoder.spec = model.spec.encoder
 
 
 def _rows(old: Tensor, kept: Sequence[int], new: Sequence[Sequence[int]]) -> nn.Parameter:

@@ -7,6 +7,7 @@ Ref: Scaling Laws for Neural Language Models, arXiv:2001.08361, 2.1. Ref: PaLM, 
 """
 
 from smelt.models.build import count_active
+from smelt.nn.masks import seen_blocks
 from smelt.nn.spec import LayerSpec, ModelSpec
 
 STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's two averages
@@ -14,9 +15,14 @@ STATE_BYTES = 16  # a parameter in training: fp32 weight, gradient, and AdamW's 
 
 def keys_seen(layer: LayerSpec, seq_len: int) -> float:
     """Return how many keys a token sees on average in a row of so many."""
-    if not layer.attention.causal:
+    kind = layer.attention
+    if kind.blocks is not None:
+        seen = seen_blocks(kind.blocks, -(-seq_len // kind.blocks.size), kind.causal)
+        own = (kind.blocks.size - 1) / 2 if kind.causal else 0  # of its own block a token sees half
+        return min(sum(map(len, seen)) / len(seen) * kind.blocks.size - own, seq_len)
+    if not kind.causal:
         return seq_len
-    window = min(layer.attention.window or seq_len, seq_len)
+    window = min(kind.window or seq_len, seq_len)
     return window - window * (window - 1) / (2 * seq_len)
 
 
@@ -26,21 +32,37 @@ def forward_flops(spec: ModelSpec, seq_len: int) -> float:
     is_used = spec.tied and spec.language_head
     looked_up = 0 if is_used else spec.vocab_size * width  # an embedding row is copied, not multiplied
     placed = spec.max_seq_len * width if spec.positions == "learned" else 0
-    products = sum(attention_flops(layer, seq_len) for layer in _all_layers(spec))
-    return 2.0 * (count_active(spec) - looked_up - placed) + products
+    biases = sum(
+        part.relative.num_buckets * part.layers[0].attention.num_heads for part in networks(spec) if part.relative
+    )
+    products = sum(attention_flops(layer, seq_len) for part in networks(spec) for layer in part.layers)
+    return 2.0 * (count_active(spec) - looked_up - placed - biases) + products
 
 
 def attention_flops(layer: LayerSpec, seq_len: int) -> float:
     """Return the FLOPs a token of the two products with the keys it sees, of an encoder's output too."""
-    own = 4 * layer.attention.num_heads * layer.attention.head_dim * keys_seen(layer, seq_len)
+    kind = layer.attention
+    value_dim = kind.head_dim if kind.latent is None else kind.latent.value_dim
+    own = 2 * kind.num_heads * (kind.head_dim + value_dim) * keys_seen(layer, seq_len)
     return own if layer.cross is None else own + 4 * layer.cross.num_heads * layer.cross.head_dim * seq_len
 
 
-def _all_layers(spec: ModelSpec) -> tuple[LayerSpec, ...]:
-    return spec.layers if spec.encoder is None else (*spec.encoder.layers, *spec.layers)
+def networks(spec: ModelSpec) -> tuple[ModelSpec, ...]:
+    """Return the networks of a spec: its encoder, where it has one, and itself."""
+    return (spec,) if spec.encoder is None else (spec.encoder, spec)
 
 
 def cache_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
-    """Return the bytes of keys and values that `nn.cache` keeps of a token."""
-    numbers = (2 * layer.attention.num_kv_heads * layer.attention.head_dim for layer in spec.layers)
-    return sum(numbers) * bytes_per_number
+    """Return the bytes that `nn.cache` keeps of a token; layers with a window keep those of its last tokens alone.
+
+    With an encoder they are of one token of each text. A recurrent layer's state does not grow with the text.
+    """
+    kinds = [kind for layer in spec.layers for kind in (layer.attention, layer.cross) if kind is not None]
+    return sum(heads * size for kind in kinds for heads, size in kind.cached) * bytes_per_number
+
+
+def state_bytes(spec: ModelSpec, bytes_per_number: int = 2) -> int:
+    """Return the bytes that recurrent layers remember of a text, however long it is."""
+    if spec.recurrent is None:
+        return 0
+    return spec.recurrent.num_layers * spec.recurrent.num_states * spec.dim * bytes_per_number

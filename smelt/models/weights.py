@@ -18,6 +18,8 @@ from smelt.core.errors import CheckpointError, nearest
 Read = Callable[[str], Tensor]
 Shape = tuple[int, ...]
 SHOWN = 10
+OLD_ENDINGS = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+"""Names that came from TensorFlow, still in the files of the first encoders."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,9 @@ class Rule:
     """Map their tensors to our parameters; more than one name on a side is concatenated along our output axis.
 
     `transposed` tensors are stored (in, out) on their side. `sizes` are the rows of each part of a merge or split.
-    `stacked` tensors become one parameter with a first axis more, as experts do.
+    `stacked` tensors become one parameter with a first axis more, as experts do. The rows of several parameters in one
+    tensor may come in `groups`, some of each parameter in turn: those of the first head, then those of the second. A
+    `row` is stored with a first axis of one, which our parameter has not.
     """
 
     theirs: tuple[str, ...]
@@ -33,6 +37,8 @@ class Rule:
     transposed: bool = False
     sizes: tuple[int, ...] = ()
     stacked: bool = False
+    groups: int = 1
+    row: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,11 @@ def stack(theirs: Iterable[str], ours: str) -> Rule:
     return Rule(tuple(theirs), (ours,), stacked=True)
 
 
+def row(theirs: str, ours: str) -> Rule:
+    """Map a tensor (1, N) to a vector (N,)."""
+    return Rule((theirs,), (ours,), row=True)
+
+
 def without_prefix(rules: Rules, prefix: str) -> Rules:
     """Strip a prefix from all their names: how base-model checkpoints are published."""
     found: list[Rule | Tie | Ignore] = []
@@ -91,6 +102,25 @@ def without_prefix(rules: Rules, prefix: str) -> Rules:
     return tuple(found)
 
 
+def with_endings(rules: Rules, endings: Mapping[str, str], keys: Iterable[str]) -> Rules:
+    """Take the older names that a file has for some of theirs, given as {newer ending: older ending}.
+
+    {".weight": ".gamma"}: "norm.weight" becomes "norm.gamma" where `keys` hold that and not "norm.weight".
+    """
+    present = set(keys)
+
+    def older(name: str) -> str:
+        for new, old in endings.items():
+            former = name.removesuffix(new) + old
+            if name.endswith(new) and name not in present and former in present:
+                return former
+        return name
+
+    return tuple(
+        replace(rule, theirs=tuple(map(older, rule.theirs))) if isinstance(rule, Rule) else rule for rule in rules
+    )
+
+
 def mapped(rules: Rules) -> Iterator[Rule]:
     """Yield the rules that carry tensors over."""
     return (rule for rule in rules if isinstance(rule, Rule))
@@ -101,10 +131,21 @@ def _convert(tensors: list[Tensor], num_parts: int, rule: Rule, swap: tuple[bool
     before, after = swap
     if rule.stacked:
         return list(tensors[0].unbind()) if num_parts > 1 else [torch.stack(tensors)]
+    if rule.row:
+        return [tensors[0][0] if tensors[0].dim() > 1 else tensors[0][None]]
     rows = [tensor.mT if before else tensor for tensor in tensors]
+    if rule.groups > 1:
+        rows = _regrouped(rows, num_parts, rule.groups)
     whole = rows[0] if len(rows) == 1 else torch.cat(rows)
     parts = [whole] if num_parts == 1 else list(torch.split(whole, list(rule.sizes)))
     return [part.mT if after else part for part in parts]
+
+
+def _regrouped(rows: list[Tensor], num_parts: int, groups: int) -> list[Tensor]:
+    """Reorder the rows of one tensor so that each part's lie together, or those of several parts back into groups."""
+    if num_parts > 1:
+        return [rows[0].unflatten(0, (groups, num_parts, -1)).transpose(0, 1).flatten(0, 2)]
+    return [torch.stack([part.unflatten(0, (groups, -1)) for part in rows], dim=1).flatten(0, 2)]
 
 
 def _listing(title: str, names: list[str], candidates: Iterable[str]) -> str:
@@ -160,7 +201,7 @@ def _published_shapes(rule: Rule, parameters: Mapping[str, Tensor]) -> list[Shap
     rows = rule.sizes if len(rule.theirs) > 1 else (sum(target.shape[0] for target in targets),)
     row_shape = tuple(targets[0].shape[1:])
     shapes = [row_shape] * len(rule.theirs) if rule.stacked else [(num_rows, *row_shape) for num_rows in rows]
-    return [shape[::-1] if rule.transposed else shape for shape in shapes]
+    return [shape[::-1] if rule.transposed else (1, *shape) if rule.row else shape for shape in shapes]
 
 
 def check_ties(rules: Rules, shapes: Mapping[str, Shape], read: Read, where: str) -> None:

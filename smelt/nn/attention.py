@@ -1,27 +1,31 @@
 """Self-attention: every token reads a weighted mean of the values of the tokens that it sees.
 
-`attend` is the one door: it runs torch's fused kernel, whose memory is linear in length, save for short bf16 rows on
+`attend` is the one door. It runs torch's fused kernel, whose memory is linear in length, save for short bf16 rows on
 the processor, where that kernel is slow and two plain products are not, and for scores that are bounded or have a sink,
-which it does not know. `attend_reference` is the textbook formula, and a test proves all three equal. Masks are built
-once a forward and shared by all layers of a kind; plain causal rows need none and the fused kernel skips the upper
-triangle. K kv heads may serve H query heads in groups of H / K, which shrinks the cache.
+which it does not know: short rows of those are plain products, too. Long rows of those, and long rows with a mask, are
+made by tiles, or of blocks where attention is among blocks. `attend_reference` is the textbook formula, and tests prove
+all equal. Masks are built once a forward and shared by all layers of a kind; plain causal rows need none and the fused
+kernel skips the upper triangle. K kv heads may serve H query heads in groups of H / K, which shrinks the cache.
 
 Ref: Attention Is All You Need, arXiv:1706.03762, eq. 1. Ref: GQA, arXiv:2305.13245.
 Ref: FlashAttention, arXiv:2205.14135. Ref: arXiv:2408.00118, 2 (soft cap). Ref: arXiv:2302.05442 (norms of q and k).
 Ref: Efficient Streaming Language Models with Attention Sinks, arXiv:2309.17453.
 """
 
+import functools
 import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from smelt.nn.blocks import attend_blocks
 from smelt.nn.cache import LayerCache
-from smelt.nn.masks import causal_mask
+from smelt.nn.masks import Rules, causal_mask, uses_tiles
 from smelt.nn.norms import make_norm
-from smelt.nn.positions import apply_rotary
+from smelt.nn.positions import turn
 from smelt.nn.spec import AttentionSpec
+from smelt.nn.tiled import attend_tiled
 
 # Measured on two cores with AVX-512 bf16, forward and backward: products take a fifth of the fused kernel's time at 64
 # tokens, a half at 512, and as much or more beyond. In fp32 the fused kernel wins from 128 on.
@@ -32,7 +36,7 @@ def attend(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    mask: Tensor | None = None,
+    mask: Tensor | Rules | None = None,
     *,
     causal: bool = True,
     scale: float | None = None,
@@ -41,19 +45,28 @@ def attend(
 ) -> Tensor:
     """Attend in the fastest way for these shapes: (B, H, T, C) over (B, K, S, C) -> (B, H, T, C).
 
-    `mask` is additive (B or 1, 1 or H, T, S). Without one, all see all S, save that `causal` queries, T = S, see none
-    that is later; a single query is the last. `scale` is 1 / sqrt(C) if None; `sinks` (H,) are scores that take weight
-    and give no value.
+    `mask` is additive (B or 1, 1 or H, T, S), or the rules of one. Without, all see all S, save that `causal` queries,
+    T = S, see none that is later; a single query is the last. `scale` is 1 / sqrt(C) if None; `sinks` (H,) are scores
+    that take weight and give no value.
     """
+    num_queries, num_keys = queries.shape[2], keys.shape[2]
     plain = softcap is None and sinks is None
-    if not plain or uses_products(queries.shape[2], keys.shape[2], queries.dtype, queries.device):
+    if mask is None and not plain and uses_tiles(num_queries, num_keys, queries.device):
+        mask = Rules(num_queries, num_keys, causal=causal)
+    if isinstance(mask, Rules) and mask.blocks is not None and num_queries == num_keys:
+        part = functools.partial(attend, causal=False, scale=scale, softcap=softcap, sinks=sinks)
+        return attend_blocks(part, queries, keys, values, mask)
+    if isinstance(mask, Rules):
+        tiled: Tensor = attend_tiled(queries, keys, values, mask, scale=scale, softcap=softcap, sinks=sinks)
+        return tiled
+    if not plain or uses_products(num_queries, num_keys, queries.dtype, queries.device):
         return attend_products(queries, keys, values, mask, causal=causal, scale=scale, softcap=softcap, sinks=sinks)
     return functional.scaled_dot_product_attention(
         queries,
         keys,
         values,
         attn_mask=mask,
-        is_causal=causal and mask is None and queries.shape[2] > 1,
+        is_causal=causal and mask is None and num_queries > 1,
         scale=scale,
         enable_gqa=queries.shape[1] != keys.shape[1],
     )
@@ -95,7 +108,7 @@ def attend_products(
         own = sinks.to(scores.dtype).repeat_interleave(num_queries).repeat(batch).view(*stacked, 1)
         scores = torch.cat((scores, own), dim=-1)
     weights = scores.softmax(dim=-1)[..., :num_keys].to(values.dtype)
-    return (weights @ values.flatten(0, 1)).view(queries.shape)
+    return (weights @ values.flatten(0, 1)).view(*queries.shape[:3], -1)
 
 
 def attend_reference(
@@ -146,7 +159,12 @@ class Attention(nn.Module):
         self.output = nn.Linear(spec.num_heads * spec.head_dim, dim, bias=spec.output_bias)
 
     def forward(
-        self, x: Tensor, cos: Tensor | None, sin: Tensor | None, mask: Tensor | None, cache: LayerCache | None = None
+        self,
+        x: Tensor,
+        cos: Tensor | None,
+        sin: Tensor | None,
+        mask: Tensor | Rules | None,
+        cache: LayerCache | None = None,
     ) -> Tensor:
         """Mix the tokens of x (B, T, D) -> (B, T, D); appends to `cache` in place when given."""
         spec = self.spec
@@ -156,8 +174,7 @@ class Attention(nn.Module):
         if self.query_norm is not None and self.key_norm is not None:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
         if spec.rotary is not None and cos is not None and sin is not None:
-            queries = apply_rotary(queries, cos, sin, spec.rotary.interleaved)
-            keys = apply_rotary(keys, cos, sin, spec.rotary.interleaved)
+            queries, keys = turn(queries, cos, sin, spec.rotary), turn(keys, cos, sin, spec.rotary)
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if cache is not None:
             keys, values = cache.append(keys, values)

@@ -2,11 +2,13 @@
 
 Where the norms stand is the placement: `pre` leaves the stream itself as it is, so gradients reach every layer
 undamped; `post` normalises the stream, as the first transformers did; `sandwich` normalises what each part takes and
-what it gives; `parallel` runs both parts on the same normalised input. The forward takes plain tensors and returns
+what it gives; `parallel` runs both parts on the same normalised input; `scaled` hands on the normalised stream, times
+a constant. The forward takes plain tensors and returns
 them, with no data-dependent Python, so that `block.compile()` captures it whole.
 
 Ref: On Layer Normalization in the Transformer Architecture, arXiv:2002.04745.
-Ref: CogView, arXiv:2105.13290 (sandwich). Ref: PaLM, arXiv:2204.02311, 2 (parallel).
+Ref: CogView, arXiv:2105.13290 (sandwich). Ref: PaLM, arXiv:2204.02311, 2 (parallel). Ref: DeepNet, arXiv:2203.00555
+(scaled, there with norms behind).
 """
 
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from smelt.nn.attention import Attention
 from smelt.nn.cache import LayerCache
 from smelt.nn.cross_attention import CrossAttention
 from smelt.nn.feedforward import make_feed_forward
+from smelt.nn.latent import LatentAttention
+from smelt.nn.masks import Rules
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import make_norm
 from smelt.nn.spec import LayerSpec, MoESpec
@@ -25,10 +29,11 @@ class Block(nn.Module):
 
     def __init__(self, spec: LayerSpec, dim: int) -> None:
         super().__init__()
-        self.placement = spec.placement
+        self.placement, self.residual_scale = spec.placement, spec.residual_scale
         is_sandwich, has_two = spec.placement == "sandwich", spec.placement != "parallel"
         self.attention_norm = make_norm(spec.norm, dim)
-        self.attention = Attention(spec.attention, dim)
+        kind = Attention if spec.attention.latent is None else LatentAttention
+        self.attention = kind(spec.attention, dim)
         self.attention_out_norm = make_norm(spec.norm, dim) if is_sandwich else None
         self.cross_norm = None if spec.cross is None else make_norm(spec.norm, dim)
         self.cross = None if spec.cross is None else CrossAttention(spec.cross, dim)
@@ -45,7 +50,7 @@ class Block(nn.Module):
         x: Tensor,
         cos: Tensor | None,
         sin: Tensor | None,
-        mask: Tensor | None,
+        mask: Tensor | Rules | None,
         cache: LayerCache | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
@@ -66,10 +71,12 @@ class Block(nn.Module):
         if self.placement == "parallel":
             fed, scores = self._feed(normed)
             return x + mixed + fed, scores
-        x = x + mixed
+        x = (x if self.residual_scale is None else normed * self.residual_scale) + mixed
         if self.cross is not None and memory is not None:
             x = x + self.cross(_normed(self.cross_norm, x), memory, memory_mask, cache)
-        fed, scores = self._feed(_normed(self.feed_forward_norm, x))
+        normed = _normed(self.feed_forward_norm, x)
+        fed, scores = self._feed(normed)
+        x = x if self.residual_scale is None else normed * self.residual_scale
         return x + _normed(self.feed_forward_out_norm, fed), scores
 
     def _feed(self, x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -1,7 +1,7 @@
 """The feed-forward part of a block: the same small network applied to every token by itself.
 
-SwiGLU and GEGLU gate one projection with another; GELU (exact and tanh form), ReLU and squared ReLU are the two-matrix
-classics. The gate and up matrices stay separate so that adapters and quantizers find plain Linear layers.
+SwiGLU and GEGLU gate one projection with another; GELU (exact and tanh form), SiLU, ReLU and squared ReLU are the
+two-matrix classics. The gate and up matrices stay separate so that adapters and quantizers find plain Linear layers.
 
 Ref: GLU Variants Improve Transformer, arXiv:2002.05202. Ref: Gaussian Error Linear Units, arXiv:1606.08415.
 Ref: Primer, arXiv:2109.08668 (squared ReLU).
@@ -27,6 +27,7 @@ def relu_squared(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": functional.silu,
     "gelu": functional.gelu,
     "gelu_tanh": gelu_tanh,
     "relu": torch.relu,

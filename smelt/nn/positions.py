@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from smelt.nn.scaling import attention_factor, frequencies, scaled_frequencies
-from smelt.nn.spec import RelativeSpec, RotarySpec
+from smelt.nn.spec import ContextSpec, RelativeSpec, RotarySpec
 
 
 def positions_in_segments(segments: Tensor) -> Tensor:
@@ -28,14 +28,48 @@ def positions_in_segments(segments: Tensor) -> Tensor:
     return index - starts.cummax(dim=1).values
 
 
+def context_bounds(ids: Tensor, positions: Tensor, segments: Tensor | None, spec: ContextSpec) -> tuple[Tensor, Tensor]:
+    """Return of each token where its text's context ends, and where in it the blank is: ids (B, T) -> (B, T) each.
+
+    `positions` (B, T) count from the start of each run of equal segments. Both are 0 in a text without a context.
+    """
+    runs = torch.zeros_like(ids)
+    if segments is not None:
+        runs[:, 1:] = (segments[:, 1:] != segments[:, :-1]).cumsum(dim=1)
+    none = torch.iinfo(torch.long).max
+
+    def first(token: int) -> Tensor:
+        """Return the position at which each token's run has a token first, or `none`."""
+        found = torch.where(ids == token, positions, none)
+        return torch.full_like(ids, none).scatter_reduce(1, runs, found, "amin").gather(1, runs)
+
+    ends = first(spec.begin_id)
+    ends = torch.where(ends == none, 0, ends)
+    blanks = torch.zeros_like(ends)
+    for token in reversed(spec.blank_ids):
+        found = first(token)
+        blanks = torch.where(found < ends, found, blanks)
+    return ends, blanks
+
+
+def context_positions(positions: Tensor, ends: Tensor, blanks: Tensor) -> Tensor:
+    """Return both positions of each token, (2, B, T), given the bounds of its context; the second is an order, too.
+
+    positions 0 .. 5, a context that ends at 3, its blank at 2 -> [0, 1, 2, 2, 2, 2], [0, 0, 0, 1, 2, 3]
+    """
+    within = positions < ends
+    return torch.stack((torch.where(within, positions, blanks), torch.where(within, 0, positions - ends + 1)))
+
+
 def rotary_tables(positions: Tensor, spec: RotarySpec, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Return cos and sin of the angles: positions (T,) or (B, T) -> (.., T, 1, R / 2), to broadcast over heads.
 
-    R is the rotary size. Both carry the factor by which a long-context rule sharpens attention.
+    R is the rotary size. Both carry the factor by which a long-context rule sharpens attention. With two axes:
+    (2, B, T) -> (B, T, 1, 2, R / 4).
     """
-    angles = positions[..., None, None].float() * scaled_frequencies(
-        spec.dim, spec.theta, spec.scaling, positions.device
-    )
+    turns = scaled_frequencies(spec.dim // spec.axes, spec.theta, spec.scaling, positions.device)
+    places = positions.movedim(0, -1)[..., None] if spec.axes > 1 else positions[..., None]
+    angles = places.float().unsqueeze(positions.dim() - (spec.axes > 1)) * turns
     factor = attention_factor(spec.scaling)
     return (angles.cos() * factor).to(dtype), (angles.sin() * factor).to(dtype)
 
@@ -48,6 +82,13 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False)
     parts = (first * cos - second * sin, second * cos + first * sin)
     out = torch.stack(parts, dim=-1).flatten(-2) if interleaved else torch.cat(parts, dim=-1)
     return out.to(x.dtype) if rest is None else torch.cat((out.to(x.dtype), rest), dim=-1)
+
+
+def turn(x: Tensor, cos: Tensor, sin: Tensor, spec: RotarySpec) -> Tensor:
+    """Turn heads as the spec says: (B, T, H, C) -> (B, T, H, C); of two axes each has half of a head."""
+    if spec.axes == 1:
+        return apply_rotary(x, cos, sin, spec.interleaved)
+    return apply_rotary(x.unflatten(-1, (spec.axes, -1)), cos, sin, spec.interleaved).flatten(-2)
 
 
 def sinusoidal(positions: Tensor, dim: int, dtype: torch.dtype = torch.float32, *, halves: bool = False) -> Tensor:

@@ -6,7 +6,7 @@ AdamW; vectors (norms, biases) to AdamW without decay. Every parameter lands in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -54,8 +54,7 @@ def build_optimizers(
     Raises:
         TrainingError: every parameter is frozen.
     """
-    blocks: Iterable[nn.Module] = model.blocks  # type: ignore[assignment]
-    inside_blocks = {id(parameter) for block in blocks for parameter in block.parameters()}
+    inside_blocks = {id(parameter) for name, parameter in model.named_parameters() if "blocks" in name.split(".")}
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     vectors = [parameter for parameter in trainable if parameter.ndim < 2]
     block_matrices = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) in inside_blocks]

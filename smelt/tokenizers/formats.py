@@ -42,10 +42,12 @@ def save_tokenizer(
     template: ChatTemplate | None,
     max_seq_len: int,
     eos: str | None = None,
+    has_types: bool = False,
 ) -> None:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and, with a template, chat_template.jinja.
 
-    `eos` is the token that ends a generation: by default the end of a turn with a template, of a text without.
+    `eos` is the token that ends a generation: by default the end of a turn with a template, of a text without. A model
+    that `has_types` tells the first text of a pair from the second, which transformers passes on only if told to.
 
     Raises:
         TokenizerError: `eos` is not a special token.
@@ -64,6 +66,8 @@ def save_tokenizer(
         "model_max_length": max_seq_len,
         "tokenizer_class": "PreTrainedTokenizerFast",
     }
+    if has_types:
+        config["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     # The template goes in both places: newer readers want the file, older ones the key.

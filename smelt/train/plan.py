@@ -14,8 +14,9 @@ import torch
 from smelt.core import runtime
 from smelt.core.errors import ResourceError
 from smelt.models.encoder_decoder import Network
-from smelt.models.sizes import forward_flops
+from smelt.models.sizes import forward_flops, networks
 from smelt.nn.attention import uses_products
+from smelt.nn.masks import uses_tiles
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
 
@@ -81,17 +82,31 @@ def activation_bytes(
 ) -> int:
     """Return the bytes kept for backward: about 11 D + 4 F values a token and layer, the mask, a chunk of logits.
 
-    Where attention is made of plain products, its weights are kept too: 3 T values a token and head.
+    Where attention is made of plain products, its weights are kept too: 3 T values a token and head; so they are under
+    learned biases, whose mask has a row for each head. Cross-attention keeps about 7 D values a token, and its weights
+    likewise. With an encoder, rows have as many tokens of the source. A recurrent layer keeps gates, states and
+    outputs, and has another copy of the gates on the way.
     """
     tokens = micro_rows * max_seq_len
-    products = uses_products(max_seq_len, max_seq_len, dtype, torch.device(runtime.device()))
-    per_layer = []
-    for layer in spec.layers:
-        kind = layer.attention
-        keeps_weights = products or kind.softcap is not None or kind.sinks  # which the fused kernel does not know
-        per_layer.append(11 * spec.dim + 4 * hidden_per_token(layer) + keeps_weights * 3 * max_seq_len * kind.num_heads)
+    device = torch.device(runtime.device())
+    products = uses_products(max_seq_len, max_seq_len, dtype, device)
+    tiled = uses_tiles(max_seq_len, max_seq_len, device)
+    per_layer, mask = [], 0
+    if (recurrent := spec.recurrent) is not None:
+        per_layer += [(2 * recurrent.num_gates + 5) * spec.dim] * recurrent.num_layers
+    for part in networks(spec):
+        for layer in part.layers:
+            kind = layer.attention
+            # The fused kernel knows neither bounds nor sinks, and has no gradient for its mask.
+            unknown = kind.softcap is not None or kind.sinks or part.relative is not None
+            keeps_weights = products or (unknown and not tiled)
+            weights = keeps_weights * kind.num_heads + (layer.cross is not None and products) * kind.num_heads
+            width = 11 * spec.dim if layer.cross is None else 18 * spec.dim
+            per_layer.append(width + 4 * hidden_per_token(layer) + 3 * max_seq_len * weights)
+        if part.layers and not tiled:
+            heads = part.layers[0].attention.num_heads if part.relative is not None else 1
+            mask += (heads + (part.encoder is not None)) * micro_rows * max_seq_len * max_seq_len
     kept = len(per_layer) * spec.dim + max(per_layer) if gradient_checkpointing else sum(per_layer)
-    mask = micro_rows * max_seq_len * max_seq_len
     logits = 3 * min(CHUNK_ROWS, tokens) * spec.vocab_size
     return int(FLOAT_BYTES * 1.2 * (tokens * kept + mask + logits))
 

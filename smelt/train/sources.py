@@ -26,8 +26,8 @@ from smelt.data.packing import Packed
 class TokenBatch:
     """Token rows `(B, T)`: ids, labels (-100 = no loss); segments and positions where rows hold several documents.
 
-    Where an objective needs them: who sees whom (`order`) and token types (B, T), an encoder's source (B, S), and a
-    label a row (B,).
+    Where an objective needs them: who sees whom (`order`) and token types (B, T), an encoder's source (B, S) with its
+    segments where it is packed or padded, and a label a row (B,).
     """
 
     ids: Tensor
@@ -37,11 +37,12 @@ class TokenBatch:
     order: Tensor | None = None
     types: Tensor | None = None
     source: Tensor | None = None
+    source_segments: Tensor | None = None
     row_labels: Tensor | None = None
 
     def context(self) -> dict[str, Tensor]:
         """Return what a model is told beside the ids, by the name of its argument."""
-        names = ("segments", "positions", "order", "types", "source")
+        names = ("segments", "positions", "order", "types", "source", "source_segments")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -72,16 +73,23 @@ class ArrayRows:
     def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Packed:
         """Return the rows with these numbers, in this order; they are the same in all epochs."""
         packed = self.packed
-        return Packed(packed.ids[indices], packed.labels[indices], packed.segments[indices], packed.positions[indices])
+        source = None if packed.source is None else packed.source[indices]
+        source_segments = None if packed.source_segments is None else packed.source_segments[indices]
+        ids, labels, segments = packed.ids[indices], packed.labels[indices], packed.segments[indices]
+        return Packed(ids, labels, segments, packed.positions[indices], source, source_segments)
 
 
 def to_batch(rows: Packed | Corrupted, device: str = "cpu") -> TokenBatch:
-    """Turn packed rows into tensors, without segments where each row is one document."""
+    """Turn packed rows into tensors, without segments where each row is one document; pairs keep theirs."""
     if isinstance(rows, Corrupted):
         return corrupted_batch(rows, device)
     packed = rows
     arrays = (packed.ids, packed.labels, packed.segments, packed.positions)
     ids, labels, segments, positions = (torch.from_numpy(array).to(device, torch.int64) for array in arrays)
+    if packed.source is not None and packed.source_segments is not None:
+        both = (packed.source, packed.source_segments)
+        source = [torch.from_numpy(array).to(device, torch.int64) for array in both]
+        return TokenBatch(ids, labels, segments, positions, source=source[0], source_segments=source[1])
     if bool((segments == 1).all()):
         return TokenBatch(ids, labels, None, None)
     return TokenBatch(ids, labels, segments, positions)

@@ -40,6 +40,14 @@ def test_presets_are_listed_with_their_sizes(smelt: Smelt) -> None:
     assert "a learned table (1024, 768)" in smelt("info", "gpt2-124m").out
 
 
+def test_encoders_say_what_is_around_their_layers(smelt: Smelt) -> None:
+    assert "positions: a learned table (514, 768), used from row 2" in smelt("info", "roberta-base").out
+    shown = smelt("info", "albert-base-v2").out
+    assert "positions: a learned table (512, 128)\n" in shown
+    assert "embeddings of 128, widened to 768" in shown and "all layers are one" in shown
+    assert "sentence_order: 2 labels of a text" in shown
+
+
 def test_unknown_names(smelt: Smelt, tmp_path: Path) -> None:
     result = smelt("info", "novel-140")
     assert result.code == 2 and "no checkpoint and no preset 'novel-140'. Did you mean 'novel-140m'?" in result.err

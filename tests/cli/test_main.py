@@ -19,6 +19,8 @@ SUBCOMMANDS = {
     "tokenizer": ("train", "encode", "inspect"),
     "data": ("inspect", "pack", "town"),
     "runs": ("list", "show", "compare"),
+    "vectors": ("train", "nearest", "eval"),
+    "ngram": ("train", "eval", "generate"),
 }
 
 

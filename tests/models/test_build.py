@@ -1,12 +1,15 @@
 """Building: reproducible from the seed, every parameter drawn as its family says, presets of the published sizes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from smelt.models.build import blank, build, count_parameters, describe
 from smelt.models.families import PRESETS, preset
+from smelt.models.families.encoder_layout import Top, with_top
+from smelt.nn.spec import TaskSpec
 
 
 def test_same_seed_same_bits_and_the_global_generator_is_left_alone(tiny):
@@ -82,3 +85,15 @@ def test_blank_takes_type_and_device(tiny):
     spec = tiny().spec
     assert blank(spec, dtype=torch.bfloat16).head_weight.dtype == torch.bfloat16
     assert blank(spec, device="meta").head_weight.is_meta
+
+
+def test_a_crf_begins_without_an_opinion():
+    base = preset("bert-base-uncased", vocab_size=60)
+    spec = with_top(replace(base, layers=base.layers[:1]), Top(tasks=(TaskSpec("token", 5, crf=True),)), None)
+    crf = dict(build(spec, seed=0).tasks["token"].crf.named_parameters())
+    assert {name: tuple(scores.shape) for name, scores in crf.items()} == {
+        "start_transitions": (5,),
+        "end_transitions": (5,),
+        "transitions": (5, 5),
+    }
+    assert not any(scores.any() for scores in crf.values())

@@ -12,9 +12,10 @@ from safetensors import safe_open
 from smelt.core.errors import CheckpointError, UsageError
 from smelt.models.build import build, count_active, count_parameters
 from smelt.models.families import FAMILIES, PRESETS, Shape, family_for, preset, spec_for
+from smelt.models.families.base import Fields
 from smelt.models.families.gpt3 import make as make_gpt3
 from smelt.models.hub import load_model, save_model
-from smelt.nn.spec import TokenIds
+from smelt.nn.spec import TaskSpec, TokenIds
 
 LLAMA = {
     "model_type": "llama",
@@ -24,12 +25,16 @@ LLAMA = {
     "num_hidden_layers": 2,
     "num_attention_heads": 6,
 }
+BERT = {"model_type": "bert"} | {name: size for name, size in LLAMA.items() if name != "model_type"}
+ROBERTA, ALBERT = {**BERT, "model_type": "roberta", "pad_token_id": 1}, {**BERT, "model_type": "albert"}
+DISTILBERT = {"model_type": "distilbert", "vocab_size": 61, "dim": 24, "n_layers": 2, "n_heads": 6, "hidden_dim": 36}
 GPT2 = {"model_type": "gpt2", "vocab_size": 61, "n_embd": 20, "n_layer": 2, "n_head": 5}
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_survives_its_configuration(name):
-    spec = replace(PRESETS[name], token_ids=TokenIds(1, (2, 3), 0))
+    spec = PRESETS[name]
+    spec = replace(spec, token_ids=TokenIds(1, (2, 3), max(0, spec.position_offset - 1)))
     family = FAMILIES[spec.family]
     assert family.spec_from_hf(family.hf_from_spec(spec)) == spec
 
@@ -78,6 +83,7 @@ PUBLISHED = {
     "qwen3-32b": 32_762_123_264,
     "qwen3-30b-a3b": 30_532_122_624,
     "qwen3-235b-a22b": 235_093_634_560,
+    "chatglm-6b": 6_173_286_400,
     "chatglm2-6b": 6_243_584_000,
     "chatglm3-6b": 6_243_584_000,
     "glm-4-9b": 9_399_951_360,
@@ -91,6 +97,28 @@ PUBLISHED = {
     "gemma-3-270m": 268_098_176,
     "gemma-3-1b": 999_885_952,
     "novel-140m": 140_573_600,
+    "bert-base-uncased": 110_106_428,
+    "bert-large-uncased": 336_226_108,
+    "roberta-base": 124_697_433,
+    "roberta-large": 355_412_057,
+    "xlm-roberta-base": 278_295_186,
+    "xlm-roberta-large": 560_142_482,
+    "distilbert-base-uncased": 66_985_530,
+    "t5-small": 60_506_624,
+    "t5-base": 222_903_552,
+    "t5-large": 737_668_096,
+    "t5-3b": 2_851_598_336,
+    "t5-11b": 11_307_321_344,
+    "t5-v1.1-small": 76_961_152,
+    "t5-v1.1-base": 247_577_856,
+    "t5-v1.1-large": 783_150_080,
+    "t5-v1.1-xl": 2_849_757_184,
+    "t5-v1.1-xxl": 11_135_332_352,
+    "mt5-small": 300_176_768,
+    "mt5-base": 582_401_280,
+    "mt5-large": 1_229_581_312,
+    "mt5-xl": 3_742_619_648,
+    "mt5-xxl": 12_921_057_280,
 }
 """Parameters as the published files hold them."""
 
@@ -100,11 +128,41 @@ def test_presets_have_the_published_number_of_parameters(name):
     assert count_parameters(PRESETS[name]) == PUBLISHED[name]
 
 
+BARE = {
+    "bert-base-uncased": ("BertModel", 109_482_240),
+    "bert-large-uncased": ("BertModel", 335_141_888),
+    "roberta-base": ("RobertaModel", 124_645_632),
+    "roberta-large": ("RobertaModel", 355_359_744),
+    "albert-base-v2": ("AlbertModel", 11_683_584),
+    "albert-large-v2": ("AlbertModel", 17_683_968),
+    "albert-xlarge-v2": ("AlbertModel", 58_724_864),
+    "albert-xxlarge-v2": ("AlbertModel", 222_595_584),
+    "distilbert-base-uncased": ("DistilBertModel", 66_362_880),
+}
+"""The same without heads, but with the pooler where there is one."""
+
+
+@pytest.mark.parametrize("name", sorted(BARE))
+def test_bare_encoders_have_the_published_number_of_parameters(name):
+    architecture, number = BARE[name]
+    family = FAMILIES[PRESETS[name].family]
+    config = {**family.hf_from_spec(PRESETS[name]), "architectures": [architecture]}
+    assert count_parameters(family.spec_from_hf(config)) == number
+
+
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("gpt3-")])
 def test_sizes_named_in_a_table_are_met_within_its_rounding(name):
     size = name.removeprefix("gpt3-")
     named = float(size[:-1]) * {"m": 1e6, "b": 1e9}[size[-1]]
     assert count_parameters(PRESETS[name]) == pytest.approx(named, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [("transformer-base", 65), ("transformer-big", 213), ("t5-pegasus-small", 95), ("t5-pegasus-base", 275)],
+)
+def test_sizes_named_in_millions_are_met(name, millions):
+    assert count_parameters(PRESETS[name]) == pytest.approx(1e6 * millions, rel=0.03)
 
 
 def test_mixtures_count_the_experts_a_token_takes():
@@ -145,6 +203,28 @@ def test_rotary_base_is_read_from_either_place():
             "activation_function = 'silu' is not supported\naccepted: 'gelu_new' or 'gelu_pytorch_tanh' or 'relu'",
         ),
         ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx = True is not supported"),
+        (
+            {**BERT, "position_embedding_type": "relative_key"},
+            "position_embedding_type = 'relative_key' is not supported",
+        ),
+        (
+            {**BERT, "hidden_act": "silu"},
+            "hidden_act = 'silu' is not supported\naccepted: 'gelu' or 'gelu_new' or 'relu'",
+        ),
+        ({**BERT, "architectures": ["BertForMultipleChoice"]}, "architectures = ['BertForMultipleChoice'] is not supp"),
+        (
+            {**BERT, "architectures": ["BertForTokenClassification"], "id2label": {"1": "A", "2": "B"}},
+            "id2label has the numbers ['1', '2']\naccepted: 0 to 1",
+        ),
+        ({**ROBERTA, "pad_token_id": None}, "pad_token_id = None\naccepted: an id: positions begin behind it"),
+        (
+            {**ALBERT, "embedding_size": 8, "num_hidden_groups": 2},
+            "num_hidden_groups = 2 is not supported\naccepted: 1",
+        ),
+        ({**ALBERT, "embedding_size": 8, "inner_group_num": 3}, "inner_group_num = 3 is not supported\naccepted: 1"),
+        (ALBERT, "config.json has no embedding_size"),
+        ({**DISTILBERT, "sinusoidal_pos_embds": True}, "sinusoidal_pos_embds = True is not supported\naccepted: False"),
+        ({**DISTILBERT, "dim": 0}, "config.json: dim = 0\naccepted: a positive whole number"),
         ({**GPT2, "n_head": None}, "config.json has no n_head\ntry: use the config.json published"),
         ({**GPT2, "n_layer": "2"}, "config.json: n_layer = '2'\naccepted: a positive whole number"),
     ],
@@ -155,10 +235,98 @@ def test_what_cannot_be_honoured_is_refused_with_its_value(config, message):
     assert message in str(caught.value)
 
 
+def test_positions_behind_another_padding_id_are_refused_when_saving():
+    family, spec = FAMILIES["roberta"], spec_for("roberta", Shape(61, 24, 2, 6, 40))
+    assert family.hf_from_spec(spec)["max_position_embeddings"] == 42
+    assert family.spec_from_hf({**ROBERTA, "max_position_embeddings": 42}).max_seq_len == 40
+    with pytest.raises(CheckpointError) as caught:
+        family.hf_from_spec(replace(spec, token_ids=TokenIds(padding=7)))
+    assert str(caught.value) == (
+        "padding id 7 in a roberta model whose positions begin at row 2\n"
+        "accepted: padding id 1: readers of this layout begin positions behind it\n"
+        "try: use a tokenizer with this padding id, or set position_offset before training"
+    )
+
+
+OLD_BERT = {
+    "architectures": ["BertForMaskedLM"],
+    "directionality": "bidi",
+    "pooler_fc_size": 768,
+    "pooler_num_attention_heads": 12,
+    "pooler_num_fc_layers": 3,
+    "pooler_size_per_head": 128,
+    "pooler_type": "first_token_transform",
+    "gradient_checkpointing": False,
+}
+OLD_ALBERT = {
+    "down_scale_factor": 1,
+    "gap_size": 0,
+    "net_structure_type": 0,
+    "num_memory_blocks": 0,
+    "embedding_size": 8,
+}
+OLD_DISTILBERT = {"tie_weights_": True, "qa_dropout": 0.1, "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": False}
+
+
+@pytest.mark.parametrize("config", [{**BERT, **OLD_BERT}, {**ALBERT, **OLD_ALBERT}, {**DISTILBERT, **OLD_DISTILBERT}])
+def test_fields_of_the_first_published_encoders_are_known(config):
+    family, found = family_for(config["model_type"]), Fields(config)
+    assert family.spec_from_hf(found).language_head
+    found.refuse_unread(family.name)
+
+
+@pytest.mark.parametrize(
+    ("config", "activation", "eps", "num_types"),
+    [
+        (BERT, "gelu", 1e-12, 2),
+        (ROBERTA, "gelu", 1e-12, 2),
+        ({**ALBERT, "embedding_size": 8}, "gelu_tanh", 1e-12, 2),
+        (DISTILBERT, "gelu", 1e-12, 0),
+    ],
+)
+def test_sparse_encoder_configurations_get_the_defaults_of_their_layout(config, activation, eps, num_types):
+    spec = family_for(config["model_type"]).spec_from_hf(config)
+    layer = spec.layers[0]
+    assert (layer.dense.activation, layer.norm.eps, spec.num_types) == (activation, eps, num_types)
+    assert (spec.max_seq_len, spec.tied, spec.language_head, spec.pooler) == (512, True, True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "eps", "num_types"),
+    [
+        ("bert-base-uncased", "gelu", 1e-12, 2),
+        ("roberta-base", "gelu", 1e-5, 1),
+        ("xlm-roberta-base", "gelu", 1e-5, 1),
+        ("albert-base-v2", "gelu_tanh", 1e-12, 2),
+        ("distilbert-base-uncased", "gelu", 1e-12, 0),
+    ],
+)
+def test_encoder_presets_are_as_published(name, activation, eps, num_types):
+    layer = PRESETS[name].layers[0]
+    assert (layer.dense.activation, layer.norm.eps, PRESETS[name].num_types) == (activation, eps, num_types)
+
+
+def test_names_of_labels_survive():
+    family = FAMILIES["bert"]
+    labels = {"architectures": ["BertForTokenClassification"], "id2label": {"1": "B-PER", "0": "O"}, "use_crf": True}
+    spec = family.spec_from_hf({**BERT, **labels})
+    assert spec.tasks == (TaskSpec("token", 2, crf=True, label_names=("O", "B-PER")),)
+    config = family.hf_from_spec(spec)
+    assert (config["id2label"], config["label2id"]) == ({"0": "O", "1": "B-PER"}, {"O": 0, "B-PER": 1})
+    assert config["use_crf"] is True and family.spec_from_hf(config) == spec
+
+
+def test_a_crf_elsewhere_than_behind_labels_of_tokens_is_not_known():
+    found = Fields({**BERT, "architectures": ["BertForSequenceClassification"], "use_crf": True})
+    FAMILIES["bert"].spec_from_hf(found)
+    with pytest.raises(CheckpointError, match="use_crf = True is not known to the bert layout"):
+        found.refuse_unread("bert")
+
+
 def test_unknown_model_type_names_the_nearest_and_the_accepted():
     with pytest.raises(CheckpointError) as caught:
         family_for("lama")
-    accepted = ", ".join(sorted(name for family in FAMILIES.values() for name in family.model_types))
+    accepted = ", ".join(sorted({name for family in FAMILIES.values() for name in family.model_types}))
     assert str(caught.value) == (
         f"config.json: model_type 'lama' is not supported. Did you mean 'llama'?\naccepted: {accepted}"
     )
@@ -189,7 +357,8 @@ def test_every_family_saves_and_loads(name, tmp_path):
     save_model(model, tmp_path)
     loaded, ids = load_model(tmp_path), torch.arange(30).view(2, 15)
     assert loaded.spec == model.spec
-    assert torch.equal(loaded(ids).logits, model(ids).logits)
+    given = {} if model.spec.encoder is None else {"source": ids.flip(1)}
+    assert torch.equal(loaded(ids, **given).logits, model(ids, **given).logits)
 
 
 def test_bands_of_a_window_see_no_further():

@@ -7,9 +7,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from smelt.core.errors import UsageError
+from smelt.core.errors import CheckpointError, UsageError
 from smelt.models.build import build
+from smelt.models.families import Shape, spec_for
+from smelt.models.hub import save_model
 from smelt.nn.cache import KVCache
+from smelt.nn.spec import BlocksSpec, LatentSpec, ModelSpec, RelativeSpec, RotarySpec
 
 
 def draw_ids(*shape: int, vocab_size: int = 61, seed: int = 1) -> torch.Tensor:
@@ -163,3 +166,76 @@ def test_loss_of_a_new_model_is_about_ln_vocabulary(tiny, name):
     logits = build(spec, seed=3)(ids).logits
     loss = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
     assert abs(loss.item() - math.log(500)) < 0.3
+
+
+def test_long_rows_by_tiles_equal_whole_masks_with_gradients(tiny, monkeypatch):
+    ids, segments = draw_ids(2, 30), torch.tensor([[1] * 11 + [2] * 19, [0] * 4 + [1] * 26])
+    order = torch.arange(30).clamp(min=9).expand(2, -1)
+    changes: list[dict[str, object]] = [
+        {"window": 7, "rotary": None},
+        {"softcap": 2.0},
+        {"alibi": True, "sinks": True},
+        {"causal": False},
+    ]
+    for change in changes:
+        spec = tiny().spec
+        layer = replace(spec.layers[0], attention=replace(spec.layers[0].attention, **change))
+        model = build(replace(spec, layers=(layer,) * 3, relative=RelativeSpec(8, 20)), seed=1)
+        given: list[dict[str, torch.Tensor]] = [{}, {"segments": segments}, {"order": order}]
+        for inputs in given:
+            found = []
+            for limit in (10**9, 1):
+                monkeypatch.setattr("smelt.nn.masks.TILES_FROM", limit)
+                logits = model(ids, **inputs).logits
+                found.append((logits, *torch.autograd.grad(logits.square().sum(), list(model.parameters()))))
+            torch.testing.assert_close(found[1], found[0], atol=2e-4, rtol=2e-4)
+
+
+def by_hand(**attention: object) -> ModelSpec:
+    spec = spec_for("llama", Shape(61, 24, 2, 4, 40, hidden_dim=36))
+    layer = replace(spec.layers[0], attention=replace(spec.layers[0].attention, **attention))
+    return replace(spec, layers=(layer,) * 2)
+
+
+PARTS: dict[str, dict[str, object]] = {
+    "blocks": {"blocks": BlocksSpec(size=4, window=2, num_global=1, num_random=1)},
+    "latent": {"latent": LatentSpec(10, 7, 9), "rotary": RotarySpec(2)},
+}
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_parts_that_no_layout_holds_train_and_generate_but_are_refused_on_saving(part, tmp_path):
+    model, ids = build(by_hand(**PARTS[part]), seed=1), draw_ids(4, 30)
+    optimizer, losses = torch.optim.AdamW(model.parameters(), 3e-3), []
+    for _ in range(20):
+        loss = functional.cross_entropy(model(ids).logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 1
+    cache = KVCache.allocate(model.spec, 4, 30)
+    pieces = [model(piece, cache=cache).logits for piece in ids.split([11, 1, 1, 12, 5], dim=1)]
+    close(torch.cat(pieces, dim=1), model(ids).logits)
+    with pytest.raises(CheckpointError, match=r"cannot hold this model: layer 0|partial_rotary_factor"):
+        save_model(model, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{}, {"alibi": True, "rotary": None}, {"sinks": True}], ids=str)
+@pytest.mark.parametrize("window", [1, 5])
+def test_a_ring_in_place_of_a_long_cache(window, change):
+    spec = by_hand(window=window, **change)
+    full = replace(spec.layers[0], attention=replace(spec.layers[0].attention, window=None))
+    model = build(replace(spec, layers=(full, *spec.layers)), seed=1)
+    ids, segments = draw_ids(2, 30), torch.ones(2, 30, dtype=torch.long)
+    segments[0, :8], segments[1, :2] = 0, 0
+    given: list[torch.Tensor | None] = [None, segments]
+    for packed in given:
+        expected = model(ids, segments=packed).logits
+        cache = KVCache.allocate(model.spec, 2, 30)
+        assert [layer.keys.shape[2] for layer in cache.layers] == [30, window, window]
+        found = []
+        for start, stop in ((0, 11), (11, 12), (12, 13), (13, 22), (22, 29), (29, 30)):
+            part = None if packed is None else packed[:, start:stop]
+            found.append(model(ids[:, start:stop], segments=part, cache=cache).logits)
+        close(torch.cat(found, dim=1), expected)

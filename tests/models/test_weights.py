@@ -12,8 +12,10 @@ from smelt.models.weights import (
     import_weights,
     merge,
     rename,
+    row,
     split,
     transpose,
+    with_endings,
     without_prefix,
 )
 
@@ -33,6 +35,7 @@ def load(rules, tensors, parameters):
         (split("t", ("a", "b"), (2, 1)), {"t": torch.cat((A, B))}, {"a": A, "b": B}),
         (split("t", ("a", "b"), (2, 1), transposed=True), {"t": torch.cat((A, B)).T}, {"a": A, "b": B}),
         (merge(("a", "b"), "o", (2, 1)), {"a": A, "b": B}, {"o": torch.cat((A, B))}),
+        (row("t", "o"), {"t": B}, {"o": B[0]}),
         (merge(("a", "b"), "o", (2, 1), transposed=True), {"a": A.T, "b": B.T}, {"o": torch.cat((A, B))}),
     ],
 )
@@ -105,3 +108,9 @@ def test_rules_that_do_not_make_each_parameter_once_are_a_fault(rules):
 def test_prefix_is_stripped_from_every_rule():
     rules = (rename("model.a", "a"), Tie("head", "model.a"), Ignore("model.*.x"))
     assert without_prefix(rules, "model.") == (Rule(("a",), ("a",)), Tie("head", "a"), Ignore("*.x"))
+
+
+def test_older_endings_are_taken_where_the_file_has_them():
+    rules = (rename("a.norm.weight", "a"), rename("b.norm.weight", "b"), rename("norm.weights", "c"), Ignore("x"))
+    found = with_endings(rules, {"norm.weight": "norm.gamma"}, ["a.norm.gamma", "b.norm.weight", "b.norm.gamma"])
+    assert found == (rename("a.norm.gamma", "a"), *rules[1:])

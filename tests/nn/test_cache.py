@@ -5,7 +5,7 @@ import torch
 
 from smelt.core.errors import UsageError
 from smelt.models.families import preset
-from smelt.nn.cache import KVCache
+from smelt.nn.cache import KVCache, LayerCache, in_ring_order
 
 
 def test_allocated_shapes_follow_the_spec():
@@ -55,3 +55,32 @@ def test_reorder_moves_rows_of_every_layer_and_segment():
     for layer in cache.layers:
         assert layer.keys[:, 0, 0, 0].tolist() == [30.0, 10.0, 10.0]
         assert layer.values[:, 0, 0, 0].tolist() == [-30.0, -10.0, -10.0]
+
+
+def test_a_window_keeps_as_many_slots_as_it_shows():
+    spec = preset("mistral-7b")
+    cache = KVCache.allocate(spec, 1, 32_768, device="meta")
+    assert all(layer.keys.shape == layer.values.shape == (1, 8, 4096, 128) for layer in cache.layers)
+    assert KVCache.allocate(spec, 1, 100, device="meta").layers[0].keys.shape[2] == 100
+    assert cache.max_seq_len == 32_768
+
+
+def numbered(start: int, stop: int) -> torch.Tensor:
+    return torch.arange(start, stop).float().view(1, 1, -1, 1)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 12, [5, 1, 1, 3, 1, 1], [9, 1, 2], [2, 8, 1, 1], [3, 1, 4, 4]], ids=str)
+def test_a_ring_returns_what_the_window_shows(pieces):
+    cache, start = LayerCache(torch.full((1, 1, 4, 1), -1.0), torch.full((1, 1, 4, 1), -1.0), window=4), 0
+    for size in pieces:
+        keys, values = cache.append(numbered(start, start + size), -numbered(start, start + size))
+        expected = list(range(max(0, start - 3), start + size))
+        found = keys.flatten().int().tolist()
+        assert torch.equal(values, -keys)
+        if size == 1:
+            order = in_ring_order(torch.tensor([expected]), start + 1, 4)
+            assert found == order[0].tolist()
+        else:
+            assert found == expected
+        start += size
+        assert cache.length == start

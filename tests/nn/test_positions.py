@@ -4,8 +4,18 @@ import math
 
 import torch
 
-from smelt.nn.positions import apply_rotary, positions_in_segments, rotary_tables, sinusoidal, sinusoidal_table
-from smelt.nn.spec import RotarySpec
+from smelt.nn.positions import (
+    apply_rotary,
+    context_bounds,
+    context_positions,
+    distance_buckets,
+    positions_in_segments,
+    rotary_tables,
+    sinusoidal,
+    sinusoidal_table,
+    turn,
+)
+from smelt.nn.spec import ContextSpec, RelativeSpec, RotarySpec
 
 
 def test_positions_restart_with_each_segment():
@@ -75,3 +85,42 @@ def test_entries_beyond_the_rotary_size_stay():
     found = apply_rotary(x, cos, sin)
     assert torch.equal(found[..., 4:], x[..., 4:])
     torch.testing.assert_close(found[..., :4], apply_rotary(x[..., :4], cos, sin))
+
+
+def test_positions_of_a_context_and_its_answer():
+    spec = ContextSpec(begin_id=9, blank_ids=(8, 7))
+    ids = torch.tensor([[7, 1, 8, 9, 2, 3], [1, 7, 9, 2, 9, 8], [1, 2, 3, 4, 5, 6]])
+    bounds = context_bounds(ids, torch.arange(6).expand(3, 6), None, spec)
+    first, second = context_positions(torch.arange(6), *bounds)
+    assert first.tolist() == [[0, 1, 2, 2, 2, 2], [0, 1, 1, 1, 1, 1], [0] * 6]
+    assert second.tolist() == [[0, 0, 0, 1, 2, 3], [0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6]]
+
+
+def test_packed_texts_have_contexts_of_their_own():
+    ids, segments = torch.tensor([[1, 8, 9, 2, 8, 9, 3]]), torch.tensor([[1, 1, 1, 1, 2, 2, 2]])
+    positions = positions_in_segments(segments)
+    both = context_positions(positions, *context_bounds(ids, positions, segments, ContextSpec(9, (8,))))
+    assert both[:, 0].tolist() == [[0, 1, 1, 1, 0, 0, 0], [0, 0, 1, 2, 0, 1, 2]]
+
+
+def test_two_axes_turn_half_a_head_each():
+    spec, one = RotarySpec(8, axes=2), RotarySpec(4)
+    positions, x = torch.tensor([[[0, 3, 5]], [[2, 2, 7]]]), torch.randn(1, 3, 2, 8)
+    found = turn(x, *rotary_tables(positions, spec, torch.float32), spec)
+    for axis, half in enumerate(x.chunk(2, dim=-1)):
+        expected = apply_rotary(half, *rotary_tables(positions[axis], one, torch.float32))
+        torch.testing.assert_close(found.chunk(2, dim=-1)[axis], expected)
+
+
+def test_buckets_are_single_distances_and_then_grow():
+    spec = RelativeSpec(8, 16)
+    behind = -torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 11, 12, 15, 16, 1000])
+    assert distance_buckets(behind, spec, causal=True).tolist() == [0, 1, 2, 3, 4, 4, 5, 6, 6, 7, 7, 7, 7]
+    assert distance_buckets(-behind, spec, causal=True).tolist() == [0] * 13
+    both = torch.tensor([-16, -3, -1, 0, 1, 3, 16])
+    assert distance_buckets(both, spec, causal=False).tolist() == [3, 2, 1, 0, 5, 6, 7]
+
+
+def test_sines_stand_before_cosines_or_beside_them():
+    one, other = sinusoidal_table(3, 6), sinusoidal_table(3, 6, halves=True)
+    assert torch.equal(other, one[:, [0, 2, 4, 1, 3, 5]])

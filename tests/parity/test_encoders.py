@@ -1,16 +1,18 @@
 """Our encoders against transformers, both ways: tiny random checkpoints of every head give the same numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from smelt.models.build import build
-from smelt.models.families import Shape, spec_for
+from smelt.models.build import build, count_parameters
+from smelt.models.families import FAMILIES, PRESETS, Shape, spec_for
+from smelt.models.families.encoder_layout import Top, with_top
 from smelt.models.heads import Output
 from smelt.models.hub import load_model, save_model
-from smelt.nn.spec import TokenIds
+from smelt.nn.spec import TaskSpec, TokenIds
 
 from .test_models import draw_ids, scrambled, warnings_of_transformers
 
@@ -27,6 +29,10 @@ BERT = SIZES | {
     "max_position_embeddings": 48,
     "type_vocab_size": 3,
 }
+ROBERTA = BERT | {"pad_token_id": 2, "bos_token_id": 0, "eos_token_id": 1, "max_position_embeddings": 51}
+XLM = ROBERTA | {"type_vocab_size": 1}
+ALBERT = BERT | {"embedding_size": 11}
+DISTIL = SIZES | {"dim": 35, "n_layers": 2, "n_heads": 5, "hidden_dim": 52, "max_position_embeddings": 48}
 THEIRS: dict[str, tuple[str, Any]] = {
     "bert-bare": ("BertModel", lambda: transformers.BertConfig(**BERT)),
     "bert-masked": ("BertForMaskedLM", lambda: transformers.BertConfig(**BERT)),
@@ -36,12 +42,48 @@ THEIRS: dict[str, tuple[str, Any]] = {
     "bert-text": ("BertForSequenceClassification", lambda: transformers.BertConfig(**BERT, num_labels=7)),
     "bert-token": ("BertForTokenClassification", lambda: transformers.BertConfig(**BERT, num_labels=9)),
     "bert-span": ("BertForQuestionAnswering", lambda: transformers.BertConfig(**BERT)),
+    "roberta-bare": ("RobertaModel", lambda: transformers.RobertaConfig(**ROBERTA)),
+    "roberta-masked": ("RobertaForMaskedLM", lambda: transformers.RobertaConfig(**ROBERTA)),
+    "roberta-masked-relu": ("RobertaForMaskedLM", lambda: transformers.RobertaConfig(**ROBERTA, hidden_act="relu")),
+    "roberta-text": ("RobertaForSequenceClassification", lambda: transformers.RobertaConfig(**ROBERTA, num_labels=7)),
+    "roberta-token": ("RobertaForTokenClassification", lambda: transformers.RobertaConfig(**ROBERTA, num_labels=9)),
+    "roberta-span": ("RobertaForQuestionAnswering", lambda: transformers.RobertaConfig(**ROBERTA)),
+    "xlm_roberta-bare": ("XLMRobertaModel", lambda: transformers.XLMRobertaConfig(**XLM)),
+    "xlm_roberta-masked": ("XLMRobertaForMaskedLM", lambda: transformers.XLMRobertaConfig(**XLM)),
+    "albert-bare": ("AlbertModel", lambda: transformers.AlbertConfig(**ALBERT)),
+    "albert-masked": ("AlbertForMaskedLM", lambda: transformers.AlbertConfig(**ALBERT)),
+    "albert-pretraining": ("AlbertForPreTraining", lambda: transformers.AlbertConfig(**ALBERT)),
+    "albert-pretraining-relu": ("AlbertForPreTraining", lambda: transformers.AlbertConfig(**ALBERT, hidden_act="relu")),
+    "albert-text": ("AlbertForSequenceClassification", lambda: transformers.AlbertConfig(**ALBERT, num_labels=7)),
+    "albert-token": ("AlbertForTokenClassification", lambda: transformers.AlbertConfig(**ALBERT, num_labels=9)),
+    "albert-span": ("AlbertForQuestionAnswering", lambda: transformers.AlbertConfig(**ALBERT)),
+    "distilbert-bare": ("DistilBertModel", lambda: transformers.DistilBertConfig(**DISTIL)),
+    "distilbert-masked": ("DistilBertForMaskedLM", lambda: transformers.DistilBertConfig(**DISTIL)),
+    "distilbert-masked-relu": (
+        "DistilBertForMaskedLM",
+        lambda: transformers.DistilBertConfig(**DISTIL, activation="relu"),
+    ),
+    "distilbert-text": (
+        "DistilBertForSequenceClassification",
+        lambda: transformers.DistilBertConfig(**DISTIL, num_labels=7),
+    ),
+    "distilbert-token": (
+        "DistilBertForTokenClassification",
+        lambda: transformers.DistilBertConfig(**DISTIL, num_labels=9),
+    ),
+    "distilbert-span": ("DistilBertForQuestionAnswering", lambda: transformers.DistilBertConfig(**DISTIL)),
 }
 """A name, the class of transformers, and its configuration."""
 
-OURS = {"bert": Shape(67, 35, 2, 5, 48, hidden_dim=52)}
-AUTO = {"bert": "BertForPreTraining"}
+AUTO = {
+    "bert": "BertForPreTraining",
+    "roberta": "RobertaForMaskedLM",
+    "xlm_roberta": "XLMRobertaForMaskedLM",
+    "albert": "AlbertForPreTraining",
+    "distilbert": "DistilBertForMaskedLM",
+}
 """Families that we make, and the class that reads what we save."""
+OURS = {name: Shape(67, 35, 2, 5, 48, hidden_dim=52) for name in AUTO}
 
 
 def saved_by_transformers(name: str, seed: int, directory: Path) -> torch.nn.Module:
@@ -51,12 +93,12 @@ def saved_by_transformers(name: str, seed: int, directory: Path) -> torch.nn.Mod
     return model
 
 
-def pair(seed: int, num_types: int) -> dict[str, torch.Tensor]:
+def pair(seed: int, num_types: int, padding: int) -> dict[str, torch.Tensor]:
     """Draw two rows of ids, the second padded at its end, with types where there are any."""
     ids, mask = draw_ids(seed, 2, 17), torch.ones(2, 17, dtype=torch.long)
     mask[1, 11:] = 0
-    found = {"input_ids": ids, "attention_mask": mask}
-    if num_types > 1:
+    found = {"input_ids": torch.where(mask > 0, ids, padding), "attention_mask": mask}
+    if num_types:
         found["token_type_ids"] = torch.randint(num_types, ids.shape, generator=torch.Generator().manual_seed(seed))
     return found
 
@@ -96,18 +138,19 @@ def real(batch: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
 def test_their_checkpoint_gives_the_same_numbers_here(name, seed, tmp_path):
     theirs = saved_by_transformers(name, seed, tmp_path)
     model = load_model(tmp_path)
-    batch = pair(seed, model.spec.num_types)
+    batch = pair(seed, model.spec.num_types, theirs.config.pad_token_id)
     with torch.no_grad():
         for found, expected in numbers(run(model, batch), theirs(**batch)):
             torch.testing.assert_close(real(batch, found), real(batch, expected), atol=1e-5, rtol=1e-5)
-    assert model.spec.token_ids == TokenIds(1, (2,), 0)
+    config = theirs.config
+    assert model.spec.token_ids == TokenIds(config.bos_token_id, (config.eos_token_id,), config.pad_token_id)
 
 
 @pytest.mark.parametrize("name", sorted(THEIRS))
 def test_gradients_equal_theirs(name, tmp_path):
     theirs = saved_by_transformers(name, 0, tmp_path)
     model = load_model(tmp_path)
-    batch = pair(0, model.spec.num_types)
+    batch = pair(0, model.spec.num_types, theirs.config.pad_token_id)
     found, expected = numbers(run(model, batch), theirs(**batch))[-1]
     weights = torch.randn(real(batch, found).shape, generator=torch.Generator().manual_seed(4))
     (our_gradient,) = torch.autograd.grad((real(batch, found) * weights).sum(), [model.token_embedding.weight])
@@ -126,7 +169,7 @@ def test_what_we_save_loads_there_without_a_word(name, tmp_path, warnings_of_tra
     assert {key: set(value) for key, value in report.items() if value} == {}
     assert warnings_of_transformers == []
     assert type(theirs).__name__ == theirs.config.architectures[0]
-    batch = pair(5, model.spec.num_types)
+    batch = pair(5, model.spec.num_types, theirs.config.pad_token_id)
     with torch.no_grad():
         for found, expected in numbers(run(model, batch), theirs(**batch)):
             torch.testing.assert_close(real(batch, found), real(batch, expected), atol=1e-5, rtol=1e-5)
@@ -150,3 +193,54 @@ def test_what_we_make_loads_there(name, tmp_path, warnings_of_transformers):
     _, report = getattr(transformers, AUTO[name]).from_pretrained(tmp_path, output_loading_info=True)
     assert {key: set(value) for key, value in report.items() if value} == {}
     assert warnings_of_transformers == []
+
+
+@pytest.mark.parametrize("name", [name for name, spec in PRESETS.items() if spec.family in AUTO and "sim" not in name])
+def test_presets_have_as_many_parameters_as_theirs(name):
+    published = FAMILIES[PRESETS[name].family].hf_from_spec(PRESETS[name])
+    config = transformers.AutoConfig.for_model(**published)
+    with torch.device("meta"):
+        theirs = getattr(transformers, published["architectures"][0])(config)
+    assert count_parameters(PRESETS[name]) == sum(parameter.numel() for parameter in theirs.parameters())
+
+
+def test_a_pooler_and_a_language_head_together_are_read_by_the_class_of_each(tmp_path, warnings_of_transformers):
+    model = build(replace(PRESETS["simbert-tiny"], vocab_size=67, max_seq_len=48), seed=3)
+    save_model(scrambled(model, 3), tmp_path)
+    bare, bare_report = transformers.AutoModel.from_pretrained(tmp_path, output_loading_info=True)
+    masked, masked_report = transformers.BertForMaskedLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not bare_report["missing_keys"] and not masked_report["missing_keys"]
+    assert {key.split(".")[0] for key in bare_report["unexpected_keys"]} == {"cls"}
+    assert {key.split(".")[1] for key in masked_report["unexpected_keys"]} == {"pooler"}
+    batch = pair(0, 2, 0)
+    with torch.no_grad():
+        ours = run(load_model(tmp_path), batch)
+        torch.testing.assert_close(ours.pooled, bare(**batch).pooler_output, atol=1e-5, rtol=1e-5)
+        expected = masked(**batch).logits
+    torch.testing.assert_close(real(batch, ours.logits), real(batch, expected), atol=1e-5, rtol=1e-5)
+
+
+def test_a_head_of_its_own_matrix_leaves_the_bias_that_they_do_not_use(tmp_path):
+    theirs = scrambled(transformers.BertForMaskedLM(transformers.BertConfig(**BERT, tie_word_embeddings=False)), 1)
+    theirs.save_pretrained(tmp_path)
+    model, batch = load_model(tmp_path), pair(0, 3, 0)
+    assert not model.spec.tied and "cls.predictions.bias" in theirs.state_dict()
+    with torch.no_grad():
+        found, expected = run(model, batch).logits, theirs(**batch).logits
+    torch.testing.assert_close(real(batch, found), real(batch, expected), atol=1e-5, rtol=1e-5)
+
+
+def test_a_crf_behind_labels_is_left_out_by_other_readers(tmp_path):
+    task = TaskSpec("token", 4, crf=True, label_names=("O", "B-PER", "I-PER", "B-LOC"))
+    spec = with_top(spec_for("bert", OURS["bert"]), Top(tasks=(task,)), None)
+    model = scrambled(build(spec, seed=3), 3)
+    save_model(model, tmp_path)
+    theirs, report = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"] and {key.split(".")[0] for key in report["unexpected_keys"]} == {"crf"}
+    assert theirs.config.id2label[1] == "B-PER"
+    batch, loaded = pair(0, 2, 0), load_model(tmp_path)
+    with torch.no_grad():
+        found, expected = run(loaded, batch).tasks["token"], theirs(**batch).logits
+    torch.testing.assert_close(real(batch, found), real(batch, expected), atol=1e-5, rtol=1e-5)
+    assert loaded.spec == spec
+    assert torch.equal(loaded.tasks["token"].crf.transitions, model.tasks["token"].crf.transitions)

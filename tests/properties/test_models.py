@@ -43,6 +43,8 @@ def models(draw: st.DrawFn, names: tuple[str, ...] = tuple(sorted(FAMILIES))) ->
     )
     if family not in DECODERS:
         shape = replace(shape, num_kv_heads=num_heads)
+    if family in ("rnn", "lstm", "gru"):  # a state has neither
+        shape = replace(shape, num_kv_heads=None, hidden_dim=None)
     if family == "gpt1":  # its layout knows nothing else
         shape = replace(shape, hidden_dim=None, tied=True)
     return build(spec_for(family, shape), seed=draw(st.integers(0, 99)))

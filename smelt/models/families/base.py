@@ -19,14 +19,16 @@ HfConfig = Mapping[str, Any]
 
 WITHOUT_EFFECT = (
     "architectures", "model_type", "_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
-    "auto_map", "initializer_*", "*dropout*", "*_pdrop", "output_*", "return_dict*", "*_token_id", "id2label",
-    "label2id", "is_decoder", "chunk_size_feed_forward", "problem_type", "_attn_implementation*",
-    "_experts_implementation*", "gradient_checkpointing", "router_aux_loss_coef", "summary_*",
-    "reorder_and_upcast_attn", "n_ctx",
+    "auto_map", "initializer_*", "init_std", "*layerdrop", "*dropout*", "*_pdrop", "output_*", "return_dict*",
+    "*_token_id", "id2label", "label2id", "is_decoder", "chunk_size_feed_forward", "problem_type",
+    "_attn_implementation*", "_experts_implementation*", "gradient_checkpointing", "router_aux_loss_coef", "summary_*",
+    "reorder_and_upcast_attn", "n_ctx", "tokenizer_class",
     # How old files ask for text to be sampled.
     "temperature", "top_k", "top_p", "typical_p", "do_sample", "*_length", "num_beam*", "*_penalty", "max_new_tokens",
     "num_return_sequences", "*no_repeat_ngram_size", "bad_words_ids", "prefix", "finetuning_task",
     "task_specific_params",
+    # Sizes of a pooler that only BERT's first program had.
+    "pooler_fc_size", "pooler_num_*", "pooler_size_per_head",
 )  # fmt: skip
 """Fields of config.json, as shell patterns, that do not change what the network computes."""
 
@@ -79,21 +81,25 @@ class Shape:
 class Init:
     """Say how new parameters are drawn: normal with these deviations; biases 0, norm weights 1.
 
-    `linear_std` None means torch's Linear default, uniform in +-1 / sqrt(fan in), biases too. `scale_residual`
-    divides the two projections that feed the residual stream by sqrt(2 L), so that its variance stays put with depth.
+    `linear_std` None means torch's Linear default, uniform in +-1 / sqrt(fan in), biases too; with `by_fan_in` it is
+    divided by sqrt(fan in). `scale_residual` divides the projections that feed the residual stream by sqrt(2 L), so
+    that its variance stays put with depth; `scale_queries` those of queries by sqrt(C), where attention does not.
     """
 
     embedding_std: float = 0.02
     position_std: float = 0.02
     linear_std: float | None = 0.02
     scale_residual: bool = True
+    by_fan_in: bool = False
+    scale_queries: bool = False
 
 
 @dataclass(frozen=True)
 class Family:
     """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out.
 
-    `own_code` is true of layouts whose published files all name code of their own, which the family stands for.
+    `own_code` is true of layouts whose published files all name code of their own, which the family stands for. Of
+    families with one model_type, one is told by a field that only its configurations have, the `mark`.
     """
 
     name: str
@@ -106,6 +112,7 @@ class Family:
     prefix: str = ""
     presets: Mapping[str, ModelSpec] = field(default_factory=dict)
     own_code: bool = False
+    mark: str | None = None
 
 
 def refuse_other(config: HfConfig, accepted: Mapping[str, tuple[Any, ...]], within: str = "") -> None:

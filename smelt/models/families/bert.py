@@ -2,8 +2,11 @@
 
 Tokens have a type (first or second sentence) and a learned position; the pooler reads a pair's vector off its first
 token. One layout holds the bare encoder and the heads for masked tokens, next sentences, texts, tokens and spans.
+UniLM is the same network, with more token types, under three masks (the model's `order`). SimBERT has a pooler for a
+text's vector and a language head that writes similar texts; as transformers has no class for both, its architecture is
+our own name, and AutoModel and BertForMaskedLM each read their part of such a file.
 
-Ref: BERT, arXiv:1810.04805.
+Ref: BERT, arXiv:1810.04805. Ref: UniLM, arXiv:1905.03197. Ref: SimBERT, github.com/ZhuiyiTechnology/simbert.
 """
 
 from dataclasses import replace
@@ -14,14 +17,15 @@ from smelt.models.families.encoder_layout import (
     ACTIVATIONS,
     UNSUPPORTED,
     Top,
-    encoder_layer,
+    encoder_rules,
+    encoder_spec,
     read_top,
     with_top,
     write_encoder,
     write_top,
 )
-from smelt.models.families.layout import named_rules, read_shape
-from smelt.models.weights import Ignore, Rules, Tie
+from smelt.models.families.layout import read_shape
+from smelt.models.weights import Rules
 from smelt.nn.spec import Activation, ModelSpec, NormSpec, TaskSpec, TransformSpec
 
 NEXT_SENTENCE = TaskSpec("next_sentence", 2, "pooled")
@@ -29,6 +33,7 @@ TOPS = {
     "BertForPreTraining": Top(True, True, (NEXT_SENTENCE,)),
     "BertForMaskedLM": Top(True),
     "BertModel": Top(False, True),
+    "SimBertForPreTraining": Top(True, True),
     "BertForNextSentencePrediction": Top(False, True, (NEXT_SENTENCE,)),
     "BertForSequenceClassification": Top(False, True, (TaskSpec("text", 2, "pooled"),)),
     "BertForTokenClassification": Top(False, False, (TaskSpec("token", 2),)),
@@ -58,8 +63,10 @@ OUTER = {
     "tasks.next_sentence.labels": "cls.seq_relationship",
     "tasks.text.labels": "classifier",
     "tasks.token.labels": "classifier",
+    "tasks.token.crf": "crf",
     "tasks.span.labels": "qa_outputs",
 }
+PRETRAINING = {"pooler": "bert.pooler.*", "head": "cls.predictions.*", "next_sentence": "cls.seq_relationship.*"}
 
 
 def make(
@@ -71,19 +78,8 @@ def make(
     num_types: int = 2,
 ) -> ModelSpec:
     """Make a spec of these sizes; F defaults to 4 D."""
-    norm, hidden_dim = NormSpec("layer", eps), shape.hidden_dim or 4 * shape.dim
-    layer = encoder_layer(shape.dim, shape.num_heads, hidden_dim, activation, norm)
-    spec = ModelSpec(
-        family="bert",
-        vocab_size=shape.vocab_size,
-        dim=shape.dim,
-        max_seq_len=shape.max_seq_len,
-        layers=(layer,) * shape.num_layers,
-        norm=None,
-        positions="learned",
-        embedding_norm=norm,
-        num_types=num_types,
-    )
+    norm = NormSpec("layer", eps)
+    spec = encoder_spec("bert", shape, activation, norm, num_types=num_types)
     return with_top(spec, top, TransformSpec(activation, norm), tied=shape.tied is not False)
 
 
@@ -106,12 +102,8 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
 
 
 def rules(spec: ModelSpec) -> Rules:
-    """List the weight rules of a spec; files of a head may carry the parts of pretraining, which it does not use."""
-    found = [Ignore("bert.embeddings.position_ids")]
-    found += [] if spec.pooler else [Ignore("bert.pooler.*")]
-    found += [] if any(task.name == "next_sentence" for task in spec.tasks) else [Ignore("cls.seq_relationship.*")]
-    tie = (Tie("cls.predictions.decoder.bias", "cls.predictions.bias"),) if spec.tied else ()
-    return (*named_rules(spec, NAMES, outer=OUTER), *tie, *found)
+    """List the weight rules of a spec."""
+    return encoder_rules(spec, NAMES, OUTER, PRETRAINING)
 
 
 BERT = Family(
@@ -127,5 +119,10 @@ BERT = Family(
         "bert-base-uncased": make(Shape(30_522, 768, 12, 12, 512)),
         "bert-base-chinese": make(Shape(21_128, 768, 12, 12, 512)),
         "bert-large-uncased": make(Shape(30_522, 1024, 24, 16, 512)),
+        "unilm-base": make(Shape(28_996, 768, 12, 12, 512), num_types=6),
+        "unilm-large": make(Shape(28_996, 1024, 24, 16, 512), num_types=6),
+        "simbert-base": make(Shape(13_685, 768, 12, 12, 512), top=TOPS["SimBertForPreTraining"]),
+        "simbert-small": make(Shape(13_685, 384, 6, 12, 512), top=TOPS["SimBertForPreTraining"]),
+        "simbert-tiny": make(Shape(13_685, 312, 4, 12, 512), top=TOPS["SimBertForPreTraining"]),
     },
 )

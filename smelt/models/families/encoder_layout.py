@@ -1,7 +1,9 @@
 """What encoder families write alike: their layers, and which heads a checkpoint has, by its architecture's name.
 
 config.json says in `architectures` what stands on the encoder: BertModel is bare, BertForMaskedLM predicts tokens,
-BertForTokenClassification labels them, and so on. A family gives a table from these names to what they have on top.
+BertForTokenClassification labels them, and so on. A family gives a table from these names to what they have on top. The
+names of labels are in `id2label`; a CRF behind labels of tokens is a field of ours, `use_crf`, which other readers
+leave out.
 """
 
 from collections.abc import Mapping
@@ -9,7 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from smelt.core.errors import CheckpointError
-from smelt.models.families.base import HfConfig, hf_from_token_ids
+from smelt.models.families.base import HfConfig, Shape, hf_from_token_ids
+from smelt.models.families.layout import named_rules
+from smelt.models.weights import Ignore, Rule, Rules, Tie
 from smelt.nn.spec import (
     Activation,
     AttentionSpec,
@@ -22,9 +26,23 @@ from smelt.nn.spec import (
 )
 
 ACTIVATIONS: dict[str, Activation] = {"gelu": "gelu", "gelu_new": "gelu_tanh", "relu": "relu"}
-UNSUPPORTED = {"position_embedding_type": ("absolute",), "is_decoder": (False,), "add_cross_attention": (False,)}
+UNSUPPORTED = {
+    "position_embedding_type": ("absolute",),
+    "is_decoder": (False,),
+    "add_cross_attention": (False,),
+    "directionality": ("bidi",),
+    "pooler_type": ("first_token_transform",),
+}
 FIXED = ("next_sentence", "sentence_order", "span")
 """Tasks whose number of labels, two, is no setting."""
+
+
+def hf_name(activation: Activation) -> str:
+    """Return the published name of an activation; raises CheckpointError where there is none."""
+    for name, ours in ACTIVATIONS.items():
+        if ours == activation:
+            return name
+    raise CheckpointError(f"no published encoder has {activation}", accepted=", ".join(ACTIVATIONS.values()))
 
 
 @dataclass(frozen=True)
@@ -39,10 +57,26 @@ class Top:
 Tops = Mapping[str, Top]
 
 
-def encoder_layer(dim: int, num_heads: int, hidden_dim: int, activation: Activation, norm: NormSpec) -> LayerSpec:
-    """Describe a layer of the first encoders: attention both ways, biases everywhere, norms behind the parts."""
-    attention = AttentionSpec(num_heads, num_heads, dim // num_heads, qkv_bias=True, output_bias=True, causal=False)
-    return LayerSpec(attention, FeedForwardSpec(hidden_dim, activation, bias=True), norm, "post")
+def encoder_spec(family: str, shape: Shape, activation: Activation, norm: NormSpec, *, num_types: int) -> ModelSpec:
+    """Describe one of the first encoders, with nothing on top; F defaults to 4 D.
+
+    Attention goes both ways, biases are everywhere, norms stand behind the parts and on the embedding.
+    """
+    heads = shape.num_heads
+    attention = AttentionSpec(heads, heads, shape.dim // heads, qkv_bias=True, output_bias=True, causal=False)
+    feed_forward = FeedForwardSpec(shape.hidden_dim or 4 * shape.dim, activation, bias=True)
+    return ModelSpec(
+        family=family,
+        vocab_size=shape.vocab_size,
+        dim=shape.dim,
+        max_seq_len=shape.max_seq_len,
+        layers=(LayerSpec(attention, feed_forward, norm, "post"),) * shape.num_layers,
+        norm=None,
+        positions="learned",
+        embedding_norm=norm,
+        num_types=num_types,
+        language_head=False,
+    )
 
 
 def with_top(spec: ModelSpec, top: Top, transform: TransformSpec | None, *, tied: bool = True) -> ModelSpec:
@@ -67,13 +101,28 @@ def read_top(config: HfConfig, tops: Tops, usual: str) -> Top:
     name = (config.get("architectures") or [usual])[0]
     if name not in tops:
         raise CheckpointError(f"config.json: architectures = [{name!r}] is not supported", accepted=", ".join(tops))
-    labels = config.get("id2label")
-    num_labels = len(labels) if labels else config.get("num_labels") or 2
-    tasks = tops[name].tasks
-    return replace(
-        tops[name],
-        tasks=tuple(task if task.name in FIXED else replace(task, num_labels=num_labels) for task in tasks),
-    )
+    return replace(tops[name], tasks=tuple(_read_labels(config, task) for task in tops[name].tasks))
+
+
+def _read_labels(config: HfConfig, task: TaskSpec) -> TaskSpec:
+    """Read the number of a task's labels and their names, and whether a CRF scores them."""
+    if task.name in FIXED:
+        return task
+    labels = {str(number): str(name) for number, name in (config.get("id2label") or {}).items()}
+    num_labels = len(labels) or config.get("num_labels") or 2
+    numbers = [str(number) for number in range(num_labels)]
+    if labels and set(labels) != set(numbers):
+        raise CheckpointError(
+            f"config.json: id2label has the numbers {sorted(labels)}", accepted=f"0 to {num_labels - 1}"
+        )
+    names = tuple(labels[number] for number in numbers) if labels else ()
+    is_named = names != _plain_names(num_labels)
+    crf = task.reads == "token" and bool(config.get("use_crf"))
+    return replace(task, num_labels=num_labels, label_names=names if is_named else (), crf=crf)
+
+
+def _plain_names(num_labels: int) -> tuple[str, ...]:
+    return tuple(f"LABEL_{number}" for number in range(num_labels))
 
 
 def write_top(spec: ModelSpec, tops: Tops) -> dict[str, Any]:
@@ -84,9 +133,11 @@ def write_top(spec: ModelSpec, tops: Tops) -> dict[str, Any]:
             continue
         found: dict[str, Any] = {"architectures": [name]}
         if top.tasks and top.tasks[0].name not in FIXED:
-            numbers = range(spec.tasks[0].num_labels)
-            found["id2label"] = {str(number): f"LABEL_{number}" for number in numbers}
-            found["label2id"] = {f"LABEL_{number}": number for number in numbers}
+            task = spec.tasks[0]
+            names = task.label_names or _plain_names(task.num_labels)
+            found["id2label"] = {str(number): name for number, name in enumerate(names)}
+            found["label2id"] = {name: number for number, name in enumerate(names)}
+            found |= {"use_crf": True} if task.crf else {}
         return found
     parts = ["a language head"] * spec.language_head + ["a pooler"] * spec.pooler + [task.name for task in spec.tasks]
     raise CheckpointError(f"no published encoder of this family has {parts} on top", accepted=", ".join(tops))
@@ -104,8 +155,25 @@ def write_encoder(spec: ModelSpec, model_type: str) -> dict[str, Any]:
         "intermediate_size": layer.dense.hidden_dim,
         "max_position_embeddings": spec.max_seq_len,
         "type_vocab_size": spec.num_types,
-        "hidden_act": next(name for name, ours in ACTIVATIONS.items() if ours == layer.dense.activation),
+        "hidden_act": hf_name(layer.dense.activation),
         "layer_norm_eps": layer.norm.eps,
         "tie_word_embeddings": spec.tied or not spec.language_head,
         **hf_from_token_ids(spec.token_ids),
     }
+
+
+def encoder_rules(
+    spec: ModelSpec, names: Mapping[str, str], outer: Mapping[str, str], pretraining: Mapping[str, str]
+) -> Rules:
+    """List the weight rules of a spec by tables of names, as `layout.named_rules` does.
+
+    Files may carry the parts of pretraining that their architecture does not use: `pretraining` gives the pattern of
+    each by our name of the part, and those are skipped.
+    """
+    found: list[Rule | Tie | Ignore] = [Ignore(f"{outer['position_embedding'].rpartition('.')[0]}.*_ids")]
+    alias, bias = f"{outer['head']}.bias", outer["tied_bias"]
+    if spec.language_head and alias != bias:
+        found.append(Tie(alias, bias) if spec.tied else Ignore(bias))
+    there = {"head": spec.language_head, "pooler": spec.pooler, **{task.name: True for task in spec.tasks}}
+    found += [Ignore(pattern) for part, pattern in pretraining.items() if not there.get(part)]
+    return (*named_rules(spec, names, outer=outer), *found)

@@ -6,6 +6,7 @@ by name.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from smelt.core.errors import CheckpointError
@@ -66,6 +67,14 @@ def write_config(spec: ModelSpec, model_type: str, architecture: str) -> dict[st
         "tie_word_embeddings": spec.tied,
         **hf_from_token_ids(spec.token_ids),
     }
+
+
+def with_decoder(encoder: ModelSpec, num_layers: int, **changes: Any) -> ModelSpec:
+    """Return a decoder that reads this encoder: its layers are causal, and have cross-attention between the parts."""
+    layer = encoder.layers[0]
+    own, cross = replace(layer.attention, causal=True), layer.attention
+    layers = (replace(layer, attention=own, cross=cross),) * num_layers
+    return replace(encoder, layers=layers, language_head=True, encoder=encoder, **changes)
 
 
 def read_rotary(
@@ -196,27 +205,32 @@ def named_rules(
     *,
     outer: Mapping[str, str] = OUTER,
     fused: Mapping[str, tuple[str, ...]] | None = None,
+    network: str = "",
 ) -> Rules:
     """List the rules of a spec whose parts have their own names in published files, by a table of parts.
 
     `outer` names what lies outside the layers and the layers themselves; `fused` names theirs that hold several of
-    ours, one below the other.
+    ours, one below the other. What no table names is left to the family. Of two networks, `network` is the one whose
+    rules are listed: "encoder." or "decoder.".
     """
     found: list[Rule | Tie | Ignore] = [Ignore("*rotary*.inv_freq")]
-    found += [Tie(f"{outer['head']}.weight", f"{outer['token_embedding']}.weight")] if spec.tied else []
+    if spec.tied and "head" in outer:
+        found.append(Tie(f"{outer['head']}.weight", f"{outer['token_embedding']}.weight"))
     whole = {part: (theirs, parts) for theirs, parts in (fused or {}).items() for part in parts}
-    rows = parameter_rows(spec)
-    for name in rows:
+    rows = {name: size for name, size in parameter_rows(spec).items() if name.startswith(network)}
+    for full in rows:
+        name = full.removeprefix(network)
         part, _, kind = name.rpartition(".")
         if not name.startswith("blocks."):
-            found.append(rename(f"{outer[part]}.{kind}" if part else outer[kind], name))
+            if (part or kind) in outer:
+                found.append(rename(f"{outer[part]}.{kind}" if part else outer[kind], full))
             continue
         _, index, inner = part.split(".", 2)
         theirs, parts = whole.get(inner, ("", ()))
         if inner in names:
-            found.append(rename(f"{outer['blocks']}.{index}.{names[inner]}.{kind}", name))
+            found.append(rename(f"{outer['blocks']}.{index}.{names[inner]}.{kind}", full))
         elif parts and inner == parts[0]:
-            ours = [f"blocks.{index}.{each}.{kind}" for each in parts]
+            ours = [f"{network}blocks.{index}.{each}.{kind}" for each in parts]
             found.append(split(f"{outer['blocks']}.{index}.{theirs}.{kind}", ours, [rows[each] for each in ours]))
     return tuple(found)
 

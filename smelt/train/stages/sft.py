@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from smelt.core.errors import ConfigError
 from smelt.core.log import say
 from smelt.data.formats import read_chats
 from smelt.data.order import split_documents
@@ -53,6 +54,9 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
     started = time.perf_counter()
     recipe, run = recipe_of_run(recipe, resume)
     model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len)
+    if model.spec.encoder is not None:
+        what = f"checkpoint={recipe.checkpoint} is an encoder-decoder, which learns pairs of source and target"
+        raise ConfigError(what, accepted="a decoder", fix="use it for seq2seq")
     template = ChatTemplate(tokenizer, named_template(recipe.template) if recipe.template else None)
     train, held_out = conversations(recipe)
     rows = pack(train, template, recipe, "training", tokenizer)
