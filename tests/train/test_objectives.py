@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from smelt.core.errors import CheckpointError, ConfigError
 from smelt.data.corruption.masked import Masking
-from smelt.data.corruption.rows import Draw, PairRows
+from smelt.data.corruption.rows import Draw, SentencePairRows
 from smelt.data.packing import MemoryStream, pack_stream
 from smelt.data.windows import cut_windows
 from smelt.models.build import build
@@ -41,10 +41,10 @@ def decoder(**changes: object) -> Network:
     return build(replace(spec_for("llama", Shape(50, 16, 3, 2, 16, tied=True)), **changes), seed=0)
 
 
-def pair_rows(is_order: bool = False) -> PairRows:
+def pair_rows(is_order: bool = False) -> SentencePairRows:
     masking = Masking(4, np.arange(50) < 5)
     windows = cut_windows(STREAM, 16, fixed=3, alone=True)
-    return PairRows(windows, masking, Draw(0), 16, 2, 3, 49, np.zeros(50, dtype=bool), is_order)
+    return SentencePairRows(windows, masking, Draw(0), 16, 2, 3, 49, np.zeros(50, dtype=bool), is_order)
 
 
 def test_terms_are_divided_by_their_own_weights() -> None:

@@ -118,7 +118,7 @@ class SpanRows:
 
 
 @dataclass(frozen=True)
-class PairRows:
+class SentencePairRows:
     """Give one pair of texts a row, masked, with its label; each window is a piece of max_seq_len - 3 tokens or less.
 
     With `is_order` the pair may be swapped, else its second part may come from another document.

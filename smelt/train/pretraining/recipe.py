@@ -121,6 +121,11 @@ def check_network(settings: ObjectiveRecipe, spec: ModelSpec) -> None:
             f"objective={settings.name} is for {needed}s, but {spec.family} models are {found}s: {REASONS[needed]}",
             accepted=", ".join(name for name, use in USES.items() if use.network == found),
         )
+    if spec.context is not None and settings.name in ("blank", "prefix"):
+        raise ConfigError(
+            f"objective={settings.name} sets positions and order, which {spec.family} models read off their own marks",
+            accepted="a decoder with one position a token",
+        )
     if needed == "encoder" and not spec.language_head:
         raise ConfigError("the encoder has no language head to fill in tokens with", accepted="one with that head")
     tasks = [task.name for task in spec.tasks]

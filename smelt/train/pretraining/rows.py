@@ -17,7 +17,7 @@ from smelt.data.corruption.example import Example, as_ids
 from smelt.data.corruption.fill_in_the_middle import Middle, fill_in_the_middle
 from smelt.data.corruption.masked import Masking, mask_tokens
 from smelt.data.corruption.prefix import prefix_and_rest
-from smelt.data.corruption.rows import Draw, PairRows, PieceRows, SpanRows
+from smelt.data.corruption.rows import Draw, PieceRows, SentencePairRows, SpanRows
 from smelt.data.corruption.similar import SimilarRows
 from smelt.data.corruption.span import SpanCorruption
 from smelt.data.corruption.unilm import Mixture, mixed_reading
@@ -146,7 +146,7 @@ def pair_rows(setup: Setup) -> MakeRows:
     """One masked pair a row, with its label."""
     _, class_id, separator_id = setup.ids("mask", "class", "separator")
     masking, sentence_ends = setup.masking(), ends_sentence(setup.tokenizer)
-    return lambda stream: PairRows(
+    return lambda stream: SentencePairRows(
         cut_windows(stream, setup.max_seq_len, fixed=3, alone=True),
         masking,
         setup.draw,

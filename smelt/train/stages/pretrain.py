@@ -10,22 +10,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
 from smelt.core.config import Config
-from smelt.core.errors import ConfigError, DataError
+from smelt.core.errors import ConfigError
 from smelt.core.log import say
-from smelt.data.formats import read_chats, read_text
+from smelt.data.formats import read_pairs, read_text
 from smelt.data.order import split_documents, split_tail
-from smelt.data.records import ChatRow
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.models.build import build
 from smelt.models.encoder_decoder import Network
 from smelt.models.families import Shape, preset, spec_for
-from smelt.nn.spec import ModelSpec
+from smelt.nn.spec import ModelSpec, TokenIds
 from smelt.tokenizers.base import SPECIAL
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.formats import load_tokenizer
@@ -138,32 +138,17 @@ def texts(recipe: PretrainRecipe, setup: Setup, folder: Path) -> tuple[Rows, Row
 
 
 def similar_texts(recipe: PretrainRecipe, setup: Setup, folder: Path) -> tuple[Rows, Rows | None, dict[str, object]]:
-    """Return the same of pairs of texts, which stay in memory: rows of a prompt and a completion.
-
-    Raises:
-        DataError: a row is not one text and another.
-    """
+    """Return the same of pairs of texts, which stay in memory: rows of a source and a target."""
     rows_of = similar_rows(setup)
-    pairs = [pair_of(row) for row in read_chats(recipe.data)]
+    pairs = [(row.source, row.target) for row in read_pairs(recipe.data)]
     if recipe.validation is not None:
-        held_out = [pair_of(row) for row in read_chats(recipe.validation)]
+        held_out = [(row.source, row.target) for row in read_pairs(recipe.validation)]
     else:
         mask = split_documents(len(pairs), recipe.validation_fraction, recipe.seed)
         held_out = [pair for pair, out in zip(pairs, mask, strict=True) if out]
         pairs = [pair for pair, out in zip(pairs, mask, strict=True) if not out]
     facts: dict[str, object] = {"pairs": len(pairs), "sources": source_fingerprints(recipe.data)}
     return rows_of(pairs), rows_of(held_out), facts
-
-
-def pair_of(row: ChatRow) -> tuple[str, str]:
-    """Return the two texts of a row.
-
-    Raises:
-        DataError: there are not two.
-    """
-    if len(row.messages) != 2:
-        raise DataError(f"{row.where}: {len(row.messages)} texts", accepted='{"prompt": TEXT, "completion": TEXT}')
-    return row.messages[0].content, row.messages[1].content
 
 
 def prompts(recipe: PretrainRecipe, model: Network, tokenizer: Pipeline) -> list[tuple[str, list[int]]]:
@@ -203,6 +188,11 @@ def starting_point(recipe: PretrainRecipe) -> tuple[Network, Pipeline]:
         return load_to_train(recipe.checkpoint, recipe.max_seq_len)
     tokenizer = open_tokenizer(recipe.tokenizer or "")
     spec = recipe.model.spec(vocab_size=tokenizer.vocab_size, max_seq_len=recipe.max_seq_len)
+    if spec.encoder is not None:
+        end = document_end(
+            tokenizer
+        )  # what a target begins with must stand in the checkpoint: generation reads it there
+        spec = replace(spec, token_ids=TokenIds(end, (end,), end, end))
     return build(spec, seed=recipe.seed), tokenizer
 
 
