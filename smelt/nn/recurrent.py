@@ -137,8 +137,8 @@ class LSTMFunction(torch.autograd.Function):
         x, (state, cell) = projected.contiguous(), (state.clone() for state in states)
         shape = (*x.shape[:2], weight.shape[1])
         gates, (hidden, *kept) = torch.empty_like(x), (x.new_empty(shape) for _ in range(4))
-        into = (x, weight.T.contiguous(), bias.contiguous(), starts, state, cell, gates, hidden, *kept)
-        _on_rows(kernels.lstm_forward, x.shape[1], *into)
+        into = (x, weight.T.contiguous(), bias.contiguous(), starts, state, cell)
+        _on_rows(kernels.lstm_forward, x.shape[1], *into, gates, hidden, *kept)
         ctx.starts = starts
         ctx.save_for_backward(gates, weight, *kept)
         return hidden, state, cell
