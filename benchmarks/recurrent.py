@@ -1,11 +1,11 @@
-"""Measure our recurrent layers beside torch's: seconds of a forward and backward pass, back to back in one process.
+"""Measure our recurrent layers beside torch's: a forward and backward pass, back to back in one process.
 
     OMP_NUM_THREADS=1 python benchmarks/recurrent.py
     OMP_NUM_THREADS=1 python benchmarks/recurrent.py --cells lstm --widths 650 --lengths 35 --rows 20
 
 Both have the same weights and read the same text in float32; outputs and gradients are compared first. They take turns,
-and the smallest of some runs of each counts. A ratio below 1 says that ours is faster. Torch's LSTM is oneDNN's on a
-processor, its RNN and GRU are its own loops.
+and the smallest of some runs of each counts, in seconds of the processor, which other programs hardly change. A ratio
+below 1 says that ours is faster. Torch's LSTM is oneDNN's on a processor, its RNN and GRU are its own loops.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def twins(cell: str, width: int) -> tuple[nn.Module, RecurrentLayer]:
 
 
 def run(layer: nn.Module, x: Tensor, gradient: Tensor) -> tuple[float, Tensor, Tensor]:
-    """Return the seconds of a forward and backward pass, the outputs and the gradient of x."""
+    """Return the processor's seconds of a forward and backward pass, the outputs and the gradient of x."""
     layer.zero_grad()
     x = x.clone().requires_grad_()
-    started = time.perf_counter()
+    started = time.process_time()
     out = layer(x)
     out = out[0] if isinstance(out, tuple) else out
     out.backward(gradient)
-    return time.perf_counter() - started, out.detach(), x.grad
+    return time.process_time() - started, out.detach(), x.grad
 
 
 def compare(cell: str, width: int, rows: int, length: int) -> tuple[float, float]:

@@ -108,9 +108,10 @@ class RNNFunction(torch.autograd.Function):
         ctx: Any, projected: Tensor, weight: Tensor, bias: Tensor, starts: NDArray[np.bool_], state: Tensor
     ) -> States:
         """Return outputs (T, B, H) and the last state."""
-        hidden, state = projected + bias, state.clone()
-        before = torch.empty_like(hidden)
-        _on_rows(kernels.rnn_forward, hidden.shape[1], hidden, weight.T.contiguous(), starts, state, before)
+        x, state = projected.contiguous(), state.clone()
+        hidden, before = torch.empty_like(x), torch.empty_like(x)
+        into = (x, weight.T.contiguous(), bias.contiguous(), starts, state, hidden, before)
+        _on_rows(kernels.rnn_forward, x.shape[1], *into)
         ctx.starts = starts
         ctx.save_for_backward(hidden, before, weight)
         return hidden, state
@@ -119,9 +120,10 @@ class RNNFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through time."""
         hidden, before, weight = ctx.saved_tensors
-        gates, grad_state = hidden.clone(), grads[1].clone()
-        _on_rows(kernels.rnn_backward, gates.shape[1], gates, weight, ctx.starts, grads[0].contiguous(), grad_state)
-        return gates, *_weight_gradients(gates, before), None, grad_state
+        gradient, grad_state = torch.empty_like(hidden), grads[1].clone()
+        into = (hidden, weight, ctx.starts, grads[0].contiguous(), gradient, grad_state)
+        _on_rows(kernels.rnn_backward, hidden.shape[1], *into)
+        return gradient, *_weight_gradients(gradient, before), None, grad_state
 
 
 class LSTMFunction(torch.autograd.Function):
@@ -132,10 +134,11 @@ class LSTMFunction(torch.autograd.Function):
         ctx: Any, projected: Tensor, weight: Tensor, bias: Tensor, starts: NDArray[np.bool_], *states: Tensor
     ) -> States:
         """Return outputs (T, B, H) and the last states."""
-        gates, (state, cell) = projected + bias, (state.clone() for state in states)
-        shape = (*gates.shape[:2], weight.shape[1])
-        hidden, *kept = (gates.new_empty(shape) for _ in range(4))
-        _on_rows(kernels.lstm_forward, shape[1], gates, weight.T.contiguous(), starts, state, cell, hidden, *kept)
+        x, (state, cell) = projected.contiguous(), (state.clone() for state in states)
+        shape = (*x.shape[:2], weight.shape[1])
+        gates, (hidden, *kept) = torch.empty_like(x), (x.new_empty(shape) for _ in range(4))
+        into = (x, weight.T.contiguous(), bias.contiguous(), starts, state, cell)
+        _on_rows(kernels.lstm_forward, x.shape[1], *into, gates, hidden, *kept)
         ctx.starts = starts
         ctx.save_for_backward(gates, weight, *kept)
         return hidden, state, cell
@@ -144,10 +147,11 @@ class LSTMFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through time."""
         gates, weight, before, cell_before, bounded = ctx.saved_tensors
-        gates, grad_state, grad_cell = gates.clone(), grads[1].clone(), grads[2].clone()
-        into = (gates, weight, ctx.starts, grads[0].contiguous(), cell_before, bounded, grad_state, grad_cell)
+        gradient, grad_state, grad_cell = torch.empty_like(gates), grads[1].clone(), grads[2].clone()
+        outputs = (gradient, grad_state, grad_cell)
+        into = (gates, weight, ctx.starts, grads[0].contiguous(), cell_before, bounded, *outputs)
         _on_rows(kernels.lstm_backward, gates.shape[1], *into)
-        return gates, *_weight_gradients(gates, before), None, grad_state, grad_cell
+        return gradient, *_weight_gradients(gradient, before), None, grad_state, grad_cell
 
 
 class GRUFunction(torch.autograd.Function):
@@ -158,11 +162,11 @@ class GRUFunction(torch.autograd.Function):
         ctx: Any, projected: Tensor, weight: Tensor, bias: Tensor, starts: NDArray[np.bool_], state: Tensor
     ) -> States:
         """Return outputs (T, B, H) and the last state."""
-        gates, state = projected.clone(memory_format=torch.contiguous_format), state.clone()
-        inner = torch.empty_like(gates)
-        hidden, before = (gates.new_empty(*gates.shape[:2], weight.shape[1]) for _ in range(2))
-        into = (gates, weight.T.contiguous(), starts, state, bias.contiguous(), hidden, before, inner)
-        _on_rows(kernels.gru_forward, gates.shape[1], *into)
+        x, state = projected.contiguous(), state.clone()
+        gates, inner = torch.empty_like(x), torch.empty_like(x)
+        hidden, before = (x.new_empty(*x.shape[:2], weight.shape[1]) for _ in range(2))
+        into = (x, weight.T.contiguous(), bias.contiguous(), starts, state, gates, hidden, before, inner)
+        _on_rows(kernels.gru_forward, x.shape[1], *into)
         ctx.starts = starts
         ctx.save_for_backward(gates, inner, before, weight)
         return hidden, state
@@ -171,10 +175,11 @@ class GRUFunction(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Go back through time."""
         gates, inner, before, weight = ctx.saved_tensors
-        gates, inner, grad_state = gates.clone(), inner.clone(), grads[1].clone()
-        into = (gates, weight, ctx.starts, grads[0].contiguous(), before, inner, grad_state)
+        gradient, grad_inner, grad_state = torch.empty_like(gates), torch.empty_like(inner), grads[1].clone()
+        outputs = (gradient, grad_inner, grad_state)
+        into = (gates, weight, ctx.starts, grads[0].contiguous(), before, inner, *outputs)
         _on_rows(kernels.gru_backward, gates.shape[1], *into)
-        return gates, *_weight_gradients(inner, before), None, grad_state
+        return gradient, *_weight_gradients(grad_inner, before), None, grad_state
 
 
 FUNCTIONS: dict[Cell, Any] = {"rnn": RNNFunction, "lstm": LSTMFunction, "gru": GRUFunction}

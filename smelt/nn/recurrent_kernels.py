@@ -4,8 +4,8 @@ A step is a small product of the states with the recurrent matrix and a few numb
 Python, and through a library that packs the matrix anew each time, they cost several times what they compute; here a
 whole text is one call. `add_product` keeps four rows and four inputs in registers, so that it reads the matrix once for
 four rows; the loops over units are plain, and the compiler makes vectors of them. Rows are independent, so threads take
-some rows each. All arrays are float32 and contiguous, time first; a gate array holds what the input gives to each gate
-and becomes what the gates are. A row whose text begins at a step, `starts` (T, B), forgets all before it.
+some rows each. All arrays are float32 and contiguous, time first; x is what the input gives to each gate, and a forward
+pass keeps what its backward pass needs. A row whose text begins at a step, `starts` (T, B), forgets all before it.
 
 Gates lie as in torch: LSTM i f g o, GRU r z n. Compiling takes some seconds a function, once on a machine.
 
@@ -112,12 +112,21 @@ def forget_gradient(gradient: Any, starts: Any, t: Any, b: Any) -> None:
 
 @_compile
 def rnn_forward(
-    gates: Floats, matrix: Floats, starts: Bools, state: Floats, before: Floats, first: int, last: int
+    x: Floats,
+    matrix: Floats,
+    bias: Floats,
+    starts: Bools,
+    state: Floats,
+    gates: Floats,
+    before: Floats,
+    first: int,
+    last: int,
 ) -> None:
-    """Run h = tanh(x + U h): `gates` (T, B, H) becomes h, `matrix` is U transposed (H, H), `state` (B, H) moves on."""
+    """Run h = tanh(x + U h + b) into `gates` (T, B, H); `matrix` is U transposed (H, H), `state` (B, H) moves on."""
     for t in range(gates.shape[0]):
         for b in range(first, last):
             take_state(before, state, starts, t, b)
+            gates[t, b] = x[t, b] + bias
         add_product(gates[t], before[t], matrix, first, last)
         for b in range(first, last):
             row = gates[t, b]
@@ -128,27 +137,37 @@ def rnn_forward(
 
 @_compile
 def rnn_backward(
-    gates: Floats, matrix: Floats, starts: Bools, grad_hidden: Floats, grad_state: Floats, first: int, last: int
+    gates: Floats,
+    matrix: Floats,
+    starts: Bools,
+    grad_hidden: Floats,
+    gradient: Floats,
+    grad_state: Floats,
+    first: int,
+    last: int,
 ) -> None:
-    """Turn `gates` into the gradient of the cell's input; `matrix` is U (H, H), `grad_state` (B, H) moves back."""
+    """Find the `gradient` (T, B, H) of the cell's input; `matrix` is U (H, H), `grad_state` (B, H) moves back."""
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(first, last):
-            row, grad, carried = gates[t, b], grad_hidden[t, b], grad_state[b]
+            gradient[t, b] = gates[t, b]
+            row, grad, carried = gradient[t, b], grad_hidden[t, b], grad_state[b]
             for j in range(row.size):
                 row[j] = (grad[j] + carried[j]) * (_float(1) - row[j] * row[j])
             carried[:] = _float(0)
-        add_product(grad_state, gates[t], matrix, first, last)
+        add_product(grad_state, gradient[t], matrix, first, last)
         for b in range(first, last):
             forget_gradient(grad_state, starts, t, b)
 
 
 @_compile
 def lstm_forward(
-    gates: Floats,
+    x: Floats,
     matrix: Floats,
+    bias: Floats,
     starts: Bools,
     state: Floats,
     cell: Floats,
+    gates: Floats,
     hidden: Floats,
     before: Floats,
     cell_before: Floats,
@@ -156,12 +175,13 @@ def lstm_forward(
     first: int,
     last: int,
 ) -> None:
-    """Run c = f c + i g, h = o tanh(c): `gates` (T, B, 4H), `matrix` (H, 4H); `bounded` becomes tanh(c)."""
+    """Run c = f c + i g, h = o tanh(c): x and `gates` (T, B, 4H), `matrix` (H, 4H); `bounded` becomes tanh(c)."""
     size = state.shape[1]
     for t in range(gates.shape[0]):
         for b in range(first, last):
             take_state(before, state, starts, t, b)
             take_state(cell_before, cell, starts, t, b)
+            gates[t, b] = x[t, b] + bias
         add_product(gates[t], before[t], matrix, first, last)
         for b in range(first, last):
             row = gates[t, b]
@@ -189,16 +209,18 @@ def lstm_backward(
     grad_hidden: Floats,
     cell_before: Floats,
     bounded: Floats,
+    gradient: Floats,
     grad_state: Floats,
     grad_cell: Floats,
     first: int,
     last: int,
 ) -> None:
-    """Turn `gates` into the gradient of the cell's input, `matrix` (4H, H); both gradients of states move back."""
+    """Find the `gradient` (T, B, 4H) of the cell's input, `matrix` (4H, H); both gradients of states move back."""
     size = grad_state.shape[1]
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(first, last):
-            row, grad, old, bound = gates[t, b], grad_hidden[t, b], cell_before[t, b], bounded[t, b]
+            gradient[t, b] = gates[t, b]
+            row, grad, old, bound = gradient[t, b], grad_hidden[t, b], cell_before[t, b], bounded[t, b]
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
             carried, carried_cell = grad_state[b], grad_cell[b]
             for j in range(size):
@@ -216,7 +238,7 @@ def lstm_backward(
                 f[j] = passed * old[j] * (_float(1) - f[j])
                 carried_cell[j] = passed
             carried[:] = _float(0)
-        add_product(grad_state, gates[t], matrix, first, last)
+        add_product(grad_state, gradient[t], matrix, first, last)
         for b in range(first, last):
             forget_gradient(grad_state, starts, t, b)
             forget_gradient(grad_cell, starts, t, b)
@@ -224,20 +246,21 @@ def lstm_backward(
 
 @_compile
 def gru_forward(
-    gates: Floats,
+    x: Floats,
     matrix: Floats,
+    bias: Floats,
     starts: Bools,
     state: Floats,
-    bias: Floats,
+    gates: Floats,
     hidden: Floats,
     before: Floats,
     inner: Floats,
     first: int,
     last: int,
 ) -> None:
-    """Run n = tanh(x + r (U h + b)), h = (1 - z) n + z h: `gates` (T, B, 3H), `matrix` (H, 3H).
+    """Run n = tanh(x + r (U h + b)), h = (1 - z) n + z h: x and `gates` (T, B, 3H), `matrix` (H, 3H).
 
-    `bias` (3H,) is that of the recurrent product; `inner` (T, B, 3H) becomes U h + b.
+    `inner` (T, B, 3H) becomes U h + b.
     """
     size = state.shape[1]
     for t in range(gates.shape[0]):
@@ -246,11 +269,11 @@ def gru_forward(
             inner[t, b] = bias
         add_product(inner[t], before[t], matrix, first, last)
         for b in range(first, last):
-            row, product, old, out = gates[t, b], inner[t, b], before[t, b], hidden[t, b]
+            given, row, product, old, out = x[t, b], gates[t, b], inner[t, b], before[t, b], hidden[t, b]
             for j in range(2 * size):
-                row[j] = sigmoid(row[j] + product[j])
+                row[j] = sigmoid(given[j] + product[j])
             for j in range(size):
-                row[2 * size + j] = tanh(row[2 * size + j] + row[j] * product[2 * size + j])
+                row[2 * size + j] = tanh(given[2 * size + j] + row[j] * product[2 * size + j])
             for j in range(size):
                 n = row[2 * size + j]
                 out[j] = n + row[size + j] * (old[j] - n)
@@ -265,15 +288,24 @@ def gru_backward(
     grad_hidden: Floats,
     before: Floats,
     inner: Floats,
+    gradient: Floats,
+    grad_inner: Floats,
     grad_state: Floats,
     first: int,
     last: int,
 ) -> None:
-    """Turn `gates` into the gradient of the cell's input and `inner` into that of the product; `matrix` (3H, H)."""
+    """Find the gradients (T, B, 3H) of the cell's input and of the product; `matrix` (3H, H)."""
     size = grad_state.shape[1]
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(first, last):
-            row, product, grad, old, carried = gates[t, b], inner[t, b], grad_hidden[t, b], before[t, b], grad_state[b]
+            gradient[t, b], grad_inner[t, b] = gates[t, b], inner[t, b]
+            row, product, grad, old, carried = (
+                gradient[t, b],
+                grad_inner[t, b],
+                grad_hidden[t, b],
+                before[t, b],
+                grad_state[b],
+            )
             r, z, n, inside = row[:size], row[size : 2 * size], row[2 * size :], product[2 * size :]
             for j in range(size):
                 carried[j] += grad[j]
@@ -287,6 +319,6 @@ def gru_backward(
                 inside[j] = n[j] * r[j]
                 r[j] = from_r
             product[: 2 * size] = row[: 2 * size]
-        add_product(grad_state, inner[t], matrix, first, last)
+        add_product(grad_state, grad_inner[t], matrix, first, last)
         for b in range(first, last):
             forget_gradient(grad_state, starts, t, b)

@@ -151,15 +151,16 @@ def test_a_state_that_is_no_number_stays_none():
 
 def test_sigmoid_and_tanh_are_exact_to_a_rounding_or_two():
     x = np.concatenate([np.linspace(-100, 100, 20_001), [np.inf, -np.inf, 0.0]]).astype(np.float32)
-    found = x[:, None, None].copy()
-    none, state, before = np.zeros((0, 0), np.bool_), np.zeros((1, 1), np.float32), np.zeros_like(found)
-    kernels.rnn_forward(found, np.zeros((1, 1), np.float32), none, state, before, 0, 1)
+    given, none = x[:, None, None].copy(), np.zeros((0, 0), np.bool_)
+    found, zero = np.zeros_like(given), np.zeros((1, 1), np.float32)
+    kernels.rnn_forward(given, zero, zero[0], none, zero.copy(), found, np.zeros_like(given), 0, 1)
     assert np.abs(found[:, 0, 0] - np.tanh(x.astype(np.float64))).max() < 2e-7
     gates = np.zeros((len(x), 1, 4), np.float32)
     gates[:, 0, 0], gates[:, 0, 2] = x, 20.0  # the input gate alone lets a 1 through, behind a forget gate of 0
     gates[:, 0, 1], gates[:, 0, 3] = -100.0, 100.0
     rows = [np.zeros((len(x), 1, 1), np.float32) for _ in range(4)]
     states = [np.zeros((1, 1), np.float32) for _ in range(2)]
-    kernels.lstm_forward(gates, np.zeros((1, 4), np.float32), none, *states, *rows, 0, 1)
+    matrix, bias, found = np.zeros((1, 4), np.float32), np.zeros(4, np.float32), np.zeros_like(gates)
+    kernels.lstm_forward(gates, matrix, bias, none, *states, found, *rows, 0, 1)
     with np.errstate(over="ignore"):
-        assert np.abs(gates[:, 0, 0] - 1 / (1 + np.exp(-x.astype(np.float64)))).max() < 2e-7
+        assert np.abs(found[:, 0, 0] - 1 / (1 + np.exp(-x.astype(np.float64)))).max() < 2e-7
