@@ -6,7 +6,7 @@
 A network of TinyLlama's shape with random bf16 weights is saved by `save_model` in shards of 500 MB. Then, in turn:
 `read` reads the files in pieces of 16 MB; `smelt` loads them as stored; `transformers` does. Both then read one number
 of every page of every weight. `smelt fp32` loads as fp32, which copies. `sealed` is `smelt.load` with the SHA-256 of
-every byte. Times are the medians of five processes, taken after imports; memory is what a load adds: the most of this
+every byte. Times are the medians of three processes, taken after imports; memory is what a load adds: the most of this
 process's own (anonymous) pages, and at its end those and the file's pages that it has mapped. "From disk" drops the
 files from the page cache first. Last, saving again: seconds, and the most memory beside the model.
 """
@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 PIECE_BYTES = 16 * 2**20
-RUNS = 5
+RUNS = 3
 
 
 def read_files(folder: Path) -> None:

@@ -24,6 +24,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {  # extra -> modules, what the
     "report": (("matplotlib",), "plots of loss and learning rate in report.md"),
     "interop": (("transformers", "tokenizers", "tiktoken"), "the tests against reference implementations"),
     "dev": (("pytest", "hypothesis", "ruff", "mypy"), "the project's own tests and checks"),
+    "hub": (("huggingface_hub",), "checkpoints by their Hugging Face id"),
     "serve": (("fastapi", "uvicorn", "sqlalchemy"), "the HTTP server (planned)"),
     "scale": (("ray",), "data pipelines on many cores and machines (planned)"),
     "data": (("trafilatura", "py3langid", "zstandard"), "web pages, language detection, zstd files (planned)"),

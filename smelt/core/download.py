@@ -50,7 +50,7 @@ def download(text: str) -> Path:
             name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=list(UNWANTED)
         )
     except Exception as error:  # the package's versions raise errors of three HTTP libraries and their own
-        reason = f"{type(error).__name__}: {error}".split("\n")[0][:200]
+        reason = f"{type(error).__name__}: {error}".split("\n")[0].split(". ")[0]
         raise CheckpointError(
             f"{text}: no such directory, and downloading it failed ({reason})",
             accepted="a local directory, or the id of a repository that can be reached",

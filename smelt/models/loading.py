@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import reduce
 from typing import Literal, TypeVar
 
 import torch
@@ -56,7 +57,9 @@ def choose_places(stored: Mapping[str, torch.dtype], dtypes: Dtypes, devices: De
     found = {}
     for name, kept in stored.items():
         dtype = dtype_of[name]
-        found[name] = Place(kept if isinstance(dtype, str) else dtype, _device(device_of[name]))
+        if not isinstance(dtype, torch.dtype) and dtype != "auto":
+            raise UsageError(f"no dtype {dtype!r}", accepted='"auto", or a type such as torch.bfloat16')
+        found[name] = Place(kept if dtype == "auto" else dtype, _device(device_of[name]))
     for place in dict.fromkeys(found.values()):
         _check_machine(place)
     return found
@@ -110,7 +113,8 @@ def stored_dtypes(rules: Iterable[Rule], shards: Shards) -> dict[str, torch.dtyp
             if not shards.dtypes[name].is_floating_point:
                 kind = str(shards.dtypes[name]).removeprefix("torch.")
                 raise CheckpointError(f"{name} is stored as {kind}", accepted="weights that are not quantized")
-        found |= dict.fromkeys(rule.ours, shards.dtypes[rule.theirs[0]])
+        widest = reduce(torch.promote_types, (shards.dtypes[name] for name in rule.theirs))
+        found |= dict.fromkeys(rule.ours, widest)
     return found
 
 

@@ -204,6 +204,7 @@ def test_devices_by_name(tmp_path):
         ),
         ({"device": {"*": "cpu", "head": "cpu"}}, "the device map's pattern 'head' matches no parameter. Did you mean"),
         ({"device": "gpu"}, "no device 'gpu'\naccepted: cpu, cuda"),
+        ({"dtype": "bfloat16"}, "no dtype 'bfloat16'\naccepted: \"auto\", or a type such as torch.bfloat16"),
         ({"dtype": torch.int8}, "parameters of type int8\naccepted: float32, bfloat16, float16"),
         ({"dtype": torch.float8_e4m3fn}, "this machine lacks float8_e4m3fn on cpu ("),
     ],
