@@ -34,7 +34,9 @@ def examples(draw, max_length=12):
 def unpack(packed):
     """Read (ids, labels) of every segment back out of packed rows, checking that segments are runs 1, 2, ..., 0."""
     found = []
-    for ids, labels, segments, positions in zip(packed.ids, packed.labels, packed.segments, packed.positions, strict=True):
+    for ids, labels, segments, positions in zip(
+        packed.ids, packed.labels, packed.segments, packed.positions, strict=True
+    ):
         runs = [segment for at, segment in enumerate(segments) if at == 0 or segments[at - 1] != segment]
         assert runs == [*range(1, max(segments) + 1), *([0] if segments[-1] == 0 else [])]
         assert not ids[segments == 0].any() and (labels[segments == 0] == IGNORED).all()
