@@ -77,8 +77,9 @@ def seen_blocks(spec: BlocksSpec, num_blocks: int, causal: bool) -> tuple[tuple[
     return tuple(found)
 
 
+@functools.lru_cache(maxsize=16)
 def block_table(spec: BlocksSpec, num_slots: int, causal: bool, device: torch.device) -> Tensor:
-    """Tell which of n blocks of so many slots sees which: (n, n)."""
+    """Tell which of n blocks of so many slots sees which: (n, n), kept for the tiles to come and not to be written."""
     num_blocks = -(-num_slots // spec.size)
     table = torch.zeros(num_blocks, num_blocks, dtype=torch.bool)
     for own, seen in enumerate(seen_blocks(spec, num_blocks, causal)):
