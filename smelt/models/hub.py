@@ -163,10 +163,11 @@ def publish(
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    start = model.spec.token_ids.decoder_start
-    token_ids = TokenIds(end_of_text, stops, end_of_text, start) if stops else None
-    save_model(model, directory, token_ids=token_ids)
     spec = model.spec
+    # Where learned positions begin later, the layout counts them from the padding id on.
+    padding = spec.position_offset - 1 if spec.position_offset else end_of_text
+    token_ids = TokenIds(end_of_text, stops, padding, spec.token_ids.decoder_start) if stops else None
+    save_model(model, directory, token_ids=token_ids)
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
 
