@@ -164,6 +164,8 @@ def publish(
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
     start = model.spec.token_ids.decoder_start
+    if model.spec.encoder is not None and start is None:
+        start = end_of_text  # as a new one was trained
     token_ids = TokenIds(end_of_text, stops, end_of_text, start) if stops else None
     save_model(model, directory, token_ids=token_ids)
     spec = model.spec
