@@ -28,7 +28,7 @@ from smelt.train.stages.seq2seq import Seq2SeqRecipe, seq2seq, source_ids
 
 Pair = tuple[str, str]
 FAMILIES = ("t5", "transformer2017")
-STEPS = {"strings": 600, "sums": 480}
+STEPS = {"strings": 960, "sums": 480}
 NUM_HELD_OUT = 1000
 NUM_ON_THE_WAY = 200  # sources that a checkpoint on the way answers
 BATCH_ROWS, ROW_TOKENS = 32, 64

@@ -166,7 +166,10 @@ def publish(
     spec = model.spec
     # Where learned positions begin later, the layout counts them from the padding id on.
     padding = spec.position_offset - 1 if spec.position_offset else end_of_text
-    token_ids = TokenIds(end_of_text, stops, padding, spec.token_ids.decoder_start) if stops else None
+    start = spec.token_ids.decoder_start
+    if spec.encoder is not None and start is None:
+        start = end_of_text  # as a new one was trained
+    token_ids = TokenIds(end_of_text, stops, padding, start) if stops else None
     save_model(model, directory, token_ids=token_ids)
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
     _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})

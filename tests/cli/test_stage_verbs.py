@@ -10,6 +10,7 @@ import pytest
 from smelt.cli.common import recipe_keys, recipe_of, type_name
 from smelt.core.errors import ConfigError, UsageError
 from smelt.train.stages.pretrain import PretrainRecipe
+from smelt.train.stages.seq2seq import Seq2SeqRecipe
 from smelt.train.stages.sft import SftRecipe
 
 from .conftest import TINY, Smelt
@@ -25,7 +26,9 @@ def words(text_file: Path, tmp_path: Path) -> list[str]:
     return [f"data={text_file}", f"out={tmp_path / 'runs'}", "name=a", "steps=3", *TINY]
 
 
-@pytest.mark.parametrize(("verb", "kind"), [("pretrain", PretrainRecipe), ("sft", SftRecipe)])
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("pretrain", PretrainRecipe), ("sft", SftRecipe), ("seq2seq", Seq2SeqRecipe)]
+)
 def test_help_lists_every_key_of_the_recipe(smelt: Smelt, verb: str, kind: type) -> None:
     shown = smelt(verb, "--help").out
     keys = dict(recipe_keys(kind))

@@ -1,5 +1,7 @@
 """Two networks: what they share, what they refuse, how a cache keeps a source, how a vocabulary changes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,8 +9,10 @@ from smelt.core.errors import UsageError
 from smelt.models.build import build
 from smelt.models.encoder_decoder import EncoderDecoder
 from smelt.models.families import Shape, preset, spec_for
+from smelt.models.hub import load, save
 from smelt.models.resize import resize_embeddings
 from smelt.nn.cache import KVCache
+from smelt.nn.spec import TokenIds
 
 from .conftest import scrambled
 
@@ -85,6 +89,16 @@ def test_a_new_vocabulary_is_that_of_both(model):
         found = model(torch.tensor([[2, 4]]), source=torch.tensor([[3, 1]])).logits
     torch.testing.assert_close(found, expected)
     assert model.spec.encoder.vocab_size == model.encoder.spec.vocab_size == model.spec.vocab_size == 31
+
+
+def test_a_new_one_is_saved_with_the_end_of_text_as_first_token(byte_tokenizer, tmp_path):
+    model = build(spec_for("t5", Shape(259, 20, 1, 2, 40)), seed=1)
+    save(model, byte_tokenizer, tmp_path / "new")
+    end = byte_tokenizer.special["<|endoftext|>"]
+    assert load(tmp_path / "new")[0].spec.token_ids == TokenIds(end, (end,), end, end)
+    model.spec = replace(model.spec, token_ids=TokenIds(decoder_start=7))
+    save(model, byte_tokenizer, tmp_path / "told")
+    assert load(tmp_path / "told")[0].spec.token_ids.decoder_start == 7
 
 
 def test_a_preset_is_resized_on_both_sides():
