@@ -1,5 +1,7 @@
 """Weight rules: each kind by hand, both directions, and a misfit that names what is wrong."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -114,3 +116,14 @@ def test_older_endings_are_taken_where_the_file_has_them():
     rules = (rename("a.norm.weight", "a"), rename("b.norm.weight", "b"), rename("norm.weights", "c"), Ignore("x"))
     found = with_endings(rules, {"norm.weight": "norm.gamma"}, ["a.norm.gamma", "b.norm.weight", "b.norm.gamma"])
     assert found == (rename("a.norm.gamma", "a"), *rules[1:])
+
+
+def test_groups_of_rows_are_parted_and_joined():
+    # Two heads of two rows: query, key and value of the first head, then those of the second.
+    fused = torch.tensor([[1], [2], [11], [12], [21], [22], [3], [4], [13], [14], [23], [24]]).float()
+    rules = (replace(split("qkv", ("q", "k", "v"), (4, 4, 4)), groups=2),)
+    parameters = {name: torch.zeros(4, 1) for name in "qkv"}
+    import_weights(rules, {"qkv": (12, 1)}, {"qkv": fused}.__getitem__, parameters, "here")
+    assert parameters["q"].flatten().tolist() == [1, 2, 3, 4]
+    assert parameters["k"].flatten().tolist() == [11, 12, 13, 14]
+    assert torch.equal(dict(export_weights(rules, parameters))["qkv"], fused)
