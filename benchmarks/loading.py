@@ -5,7 +5,7 @@
 
 A network of TinyLlama's shape with random bf16 weights is saved by `save_model` in shards of 500 MB. Then, in turn:
 `read` reads the files in pieces of 16 MB; `smelt` loads them as stored; `transformers` does. Both then read one number
-of every page of every weight. `smelt fp32` loads as fp32, which copies. `sealed` is `smelt.load` with the SHA-256 of
+of every page of every weight. With `fp32` they load as fp32, which copies. `sealed` is `smelt.load` with the SHA-256 of
 every byte. Times are the medians of three processes, taken after imports; memory is what a load adds: the most of this
 process's own (anonymous) pages, and at its end those and the file's pages that it has mapped. "From disk" drops the
 files from the page cache first. Last, saving again: seconds, and the most memory beside the model.
@@ -82,11 +82,12 @@ def loader(kind: str, folder: Path) -> Callable[[], object]:
     import smelt
     from smelt.models.hub import load_model
 
-    if kind == "transformers":
+    if kind.startswith("transformers"):
         from transformers import AutoModelForCausalLM
         from transformers.models.llama import modeling_llama  # noqa: F401
 
-        return lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+        dtype = torch.float32 if kind.endswith("fp32") else torch.bfloat16
+        return lambda: AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     return {
         "read": lambda: read_files(folder),
         "smelt": lambda: load_model(folder, dtype=torch.bfloat16),
@@ -161,11 +162,11 @@ def table(folder: Path, kinds: list[str], *, cold: bool) -> None:
         for kind in kinds:
             taken[kind].append(run(kind, folder, cold=cold))
     title = "from disk" if cold else "warm"
-    print(f"\n{title:<14}{'seconds':>9}{'x read':>8}{'own peak / file':>17}{'memory / file':>15}")
+    print(f"\n{title:<18}{'seconds':>9}{'x read':>8}{'own peak / file':>17}{'memory / file':>15}")
     read = statistics.median(each["seconds"] for each in taken[kinds[0]])
     for kind, runs in taken.items():
         seconds, peak, end = (statistics.median(each[name] for each in runs) for name in ("seconds", "peak", "end"))
-        print(f"{kind:<14}{seconds:>9.3f}{seconds / read:>8.2f}{peak / size:>17.2f}{end / size:>15.2f}", flush=True)
+        print(f"{kind:<18}{seconds:>9.3f}{seconds / read:>8.2f}{peak / size:>17.2f}{end / size:>15.2f}", flush=True)
 
 
 def main() -> None:
@@ -188,7 +189,7 @@ def main() -> None:
         subprocess.run([*command, "--folder", str(folder)], check=True)
         size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
         print(f"{size / 1e9:.2f} GB in {len(list(folder.glob('*.safetensors')))} files")
-        table(folder, ["read", "smelt", "transformers", "smelt fp32", "sealed"], cold=False)
+        table(folder, ["read", "smelt", "transformers", "sealed", "smelt fp32", "transformers fp32"], cold=False)
         table(folder, ["read", "smelt", "transformers"], cold=True)
         saved = run("save", folder, cold=False)
         share = saved["peak"] / size
