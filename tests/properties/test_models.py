@@ -16,7 +16,8 @@ from smelt.nn.cache import KVCache
 
 MAX_TOKENS = 12
 TINY = Shape(8, 8, 1, 1, MAX_TOKENS)
-DECODERS = tuple(name for name in sorted(FAMILIES) if (spec := spec_for(name, TINY)).is_causal and spec.encoder is None)
+SPECS = {name: spec_for(name, TINY) for name in sorted(FAMILIES)}
+DECODERS = tuple(name for name, spec in SPECS.items() if spec.is_causal and not (spec.encoder or spec.context))
 
 
 @st.composite
@@ -41,7 +42,7 @@ def models(draw: st.DrawFn, names: tuple[str, ...] = tuple(sorted(FAMILIES))) ->
         hidden_dim=draw(st.integers(1, 20)),
         tied=draw(st.booleans()),
     )
-    if family not in DECODERS:
+    if family not in DECODERS or SPECS[family].layers[0].attention.latent is not None:
         shape = replace(shape, num_kv_heads=num_heads)
     if family == "gpt1":  # its layout knows nothing else
         shape = replace(shape, hidden_dim=None, tied=True)
