@@ -236,7 +236,7 @@ def layer_lines(layer: LayerSpec, dim: int) -> Iterator[str]:
         "post": "behind, on the stream",
         "sandwich": "before and behind",
         "parallel": "before both",
-        "scaled": f"before, handed on times {layer.residual_scale}",
+        "scaled": f"before, handed on times {layer.residual_scale or 1:.4g}",
     }
     yield f"{norm_words(layer.norm)} {names[layer.placement]}"
     yield f"attention: {attention_words(layer.attention)}"

@@ -43,6 +43,8 @@ def models(draw: st.DrawFn, names: tuple[str, ...] = tuple(sorted(FAMILIES))) ->
         hidden_dim=draw(st.integers(1, 20)),
         tied=draw(st.booleans()),
     )
+    if SPECS[family].layers and SPECS[family].layers[0].attention.latent is not None:
+        shape = replace(shape, num_kv_heads=num_heads)
     if family not in CAUSAL:
         shape = replace(shape, num_kv_heads=num_heads, vocab_size=shape.vocab_size + 2)  # two of them are marks
     if family == "transformer2017":

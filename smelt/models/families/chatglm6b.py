@@ -12,6 +12,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+from smelt.core.errors import CheckpointError
 from smelt.models.families.base import (
     Family,
     HfConfig,
@@ -60,7 +61,7 @@ OUTER = {
 def make(shape: Shape, *, eps: float = 1e-5, context: ContextSpec | None = None) -> ModelSpec:
     """Make a spec of these sizes; F defaults to 4 D, and the blanks and the beginning are the last three tokens."""
     last, size = shape.vocab_size - 1, shape.dim // shape.num_heads
-    context = context or ContextSpec(last, (last - 1, last - 2))
+    context = context or ContextSpec(last, (max(last - 1, 0), max(last - 2, 0)))
     attention = AttentionSpec(
         shape.num_heads, shape.num_kv_heads or shape.num_heads, size, RotarySpec(size, axes=2), True, True
     )
@@ -87,11 +88,18 @@ def spec_from_hf(config: HfConfig) -> ModelSpec:
     names = ("vocab_size", "hidden_size", "num_layers", "num_attention_heads", "max_sequence_length")
     vocab_size, dim, num_layers, num_heads, max_seq_len = require(config, *names)
     (hidden_dim,) = require(config, "inner_hidden_size")
-    begin, blank, mask = require(config, "bos_token_id", "gmask_token_id", "mask_token_id")
+    begin, blank, mask = (_token_id(config, name) for name in ("bos_token_id", "gmask_token_id", "mask_token_id"))
     tied = bool(config.get("tie_word_embeddings", True))
     shape = Shape(vocab_size, dim, num_layers, num_heads, max_seq_len, hidden_dim=hidden_dim, tied=tied)
     spec = make(shape, eps=config.get("layernorm_epsilon", 1e-5), context=ContextSpec(begin, (blank, mask)))
     return replace(spec, token_ids=replace(token_ids_from_hf(config), begin=config.get("begin_token_id", begin)))
+
+
+def _token_id(config: HfConfig, name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int) or not 0 <= value < config["vocab_size"]:
+        raise CheckpointError(f"config.json: {name} = {value!r}", accepted="the id of a token of the vocabulary")
+    return value
 
 
 def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:

@@ -49,7 +49,8 @@ def make(
     size, heads = shape.dim // shape.num_heads, shape.num_heads
     if attention is None:
         rotary = RotarySpec(max(2, size // 4 * 2), interleaved=True)
-        attention = AttentionSpec(heads, heads, size + rotary.dim, rotary, latent=LatentSpec(4 * size, size))
+        kv_heads = shape.num_kv_heads or heads
+        attention = AttentionSpec(heads, kv_heads, size + rotary.dim, rotary, latent=LatentSpec(4 * size, size))
     spec = llama.make(shape, eps=eps, token_ids=token_ids)
     dense = replace(spec.layers[0], attention=attention)
     layers = [dense] * shape.num_layers
