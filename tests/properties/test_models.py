@@ -53,6 +53,8 @@ def models(draw: st.DrawFn, names: tuple[str, ...] = tuple(sorted(FAMILIES))) ->
         shape = replace(shape, num_kv_heads=None, hidden_dim=None)
     if family == "gpt1":  # its layout knows nothing else
         shape = replace(shape, hidden_dim=None, tied=True)
+    if family == "transformer2017":
+        shape = replace(shape, tied=True)
     return build(spec_for(family, shape), seed=draw(st.integers(0, 99)))
 
 
