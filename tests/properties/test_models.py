@@ -47,8 +47,6 @@ def models(draw: st.DrawFn, names: tuple[str, ...] = tuple(sorted(FAMILIES))) ->
         shape = replace(shape, num_kv_heads=num_heads)
     if family not in CAUSAL:
         shape = replace(shape, num_kv_heads=num_heads, vocab_size=shape.vocab_size + 2)  # two of them are marks
-    if family == "transformer2017":
-        shape = replace(shape, tied=True)
     if family in ("rnn", "lstm", "gru"):  # a state has neither
         shape = replace(shape, num_kv_heads=None, hidden_dim=None)
     if family == "gpt1":  # its layout knows nothing else
