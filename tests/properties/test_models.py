@@ -13,12 +13,19 @@ from smelt.models.families import FAMILIES, Shape, spec_for
 from smelt.models.hub import load_model, save_model
 from smelt.models.weights import export_weights, import_weights
 from smelt.nn.cache import KVCache
+from smelt.nn.spec import AttentionSpec
 
 MAX_TOKENS = 12
 TINY = Shape(8, 8, 1, 1, MAX_TOKENS)
 SPECS = {name: spec_for(name, TINY) for name in sorted(FAMILIES)}
 DECODERS = tuple(name for name, spec in SPECS.items() if spec.is_causal and spec.encoder is None)
 CAUSAL = tuple(name for name in DECODERS if SPECS[name].context is None)  # no text is read both ways
+
+
+def turns_half(attention: AttentionSpec) -> bool:
+    """Tell whether rotary positions turn half a head, or each half by a position of its own."""
+    rotary = attention.rotary
+    return rotary is not None and (rotary.axes == 2 or rotary.dim < attention.head_dim)
 
 
 @st.composite
@@ -28,7 +35,7 @@ def models(draw: st.DrawFn, names: tuple[str, ...] = tuple(sorted(FAMILIES))) ->
     num_kv_heads, groups, half_head = draw(st.integers(1, 3)), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     if family.startswith("gpt"):
         groups = 1
-    if "glm" in family:  # half a head turns in pairs
+    if SPECS[family].layers and turns_half(SPECS[family].layers[0].attention):  # in pairs
         half_head *= 2
     if family == "gpt1":  # its stream is normalised, and a norm of two numbers tells their order alone
         half_head = 4
