@@ -25,6 +25,7 @@ from smelt.models.families.mistral import MISTRAL
 from smelt.models.families.mixtral import MIXTRAL
 from smelt.models.families.mt5 import MT5
 from smelt.models.families.novel import NOVEL
+from smelt.models.families.phi import PHI
 from smelt.models.families.qwen2 import QWEN2
 from smelt.models.families.qwen3 import QWEN3
 from smelt.models.families.qwen3_moe import QWEN3_MOE
@@ -38,7 +39,7 @@ __all__ = ["FAMILIES", "PRESETS", "Family", "Shape", "check_representable", "fam
 
 _TABLE = (
     GPT1, GPT2, GPT3, LLAMA, MISTRAL, MIXTRAL, QWEN2, QWEN3, QWEN3_MOE, CHATGLM, CHATGLM6B, GLM, GLM4, GEMMA, GEMMA2,
-    GEMMA3, DEEPSEEK_V2, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT, TRANSFORMER2017,
+    GEMMA3, DEEPSEEK_V2, PHI, NOVEL, RNN, LSTM, GRU, BERT, ROBERTA, XLM_ROBERTA, ALBERT, DISTILBERT, TRANSFORMER2017,
     T5, MT5,
 )  # fmt: skip
 FAMILIES: dict[str, Family] = {family.name: family for family in _TABLE}
