@@ -31,7 +31,7 @@ MARKS = (
     *SPECIAL, "[MASK]", "[CLS]", "[SEP]", "[sMASK]", "[gMASK]", "<sop>", "<eop>", "<|fim_prefix|>", "<|fim_middle|>",
     "<|fim_suffix|>", *(f"<extra_id_{number}>" for number in range(40)),
 )  # fmt: skip
-VOCABULARY, CONTEXT, ROWS, NUM_DOCUMENTS = 1024, 64, 16, 50
+VOCABULARY, CONTEXT, ROWS, NUM_DOCUMENTS = 1024, 64, 16, 200
 USUAL = {"decoder": "causal", "encoder": "masked", "encoder-decoder": "span"}
 OTHERS = (
     ("llama", "future_tokens"), ("llama", "prefix"), ("llama", "blank"), ("llama", "fill_in_the_middle"),
