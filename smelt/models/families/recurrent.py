@@ -100,7 +100,7 @@ def _family(cell: Cell, sizes: dict[str, int]) -> Family:
         spec_from_hf=partial(spec_from_hf, cell),
         hf_from_spec=hf_from_spec,
         rules=rules,
-        init=Init(embedding_std=0.1, linear_std=None, scale_residual=False),
+        init=Init(embedding_std=0.5, linear_std=None, scale_residual=False),
         presets={name: made(Shape(10_000, width, 2, 1, 1024)) for name, width in sizes.items()},
     )
 
