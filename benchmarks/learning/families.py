@@ -1,6 +1,6 @@
 """Train every family for 200 steps on real text and draw the curves: masked, causal, spans and the other objectives.
 
-    python benchmarks/learning_curves.py --text FOLDER --plot docs/learning-curves.png
+    python benchmarks/learning/families.py --text FOLDER --plot docs/learning-families.png
 
 Each run is `smelt pretrain` with two small layers and the family's usual parts, on one thread: the same text, tokens
 and steps for all of one objective, so that curves of one panel compare. Runs of another panel predict something else,
@@ -105,8 +105,9 @@ def draw(curves: dict[tuple[str, str], list[float]], entropy: float, path: str) 
         axis.axhline(entropy, color="gray", linestyle="--", linewidth=1)
         axis.set_title({"causal": "next token", "masked": "masked tokens", "span": "spans"}.get(panel, panel))
         axis.set_xlabel("step (mean of ten)")
+        axis.set_ylim(entropy - 1.7, entropy + 1.7)  # one family begins far above, and comes down within 100 steps
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, ncol=2 if len(chosen) > 12 else 1)
+        axis.legend(fontsize=7, ncol=3 if len(chosen) > 12 else 1, loc="upper right")
     axes[0].set_ylabel("loss (nats a predicted token)")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
