@@ -119,7 +119,7 @@ def find_spec(name: str) -> tuple[ModelSpec, dict[str, Any]]:
     if not os.path.exists(name) and not is_id(name):
         raise UsageError(
             f"no checkpoint and no preset '{name}'.{nearest(name, PRESETS)}",
-            accepted=f"a directory, or {', '.join(sorted(PRESETS))}",
+            accepted="a directory, or what `smelt info --presets` lists",
         )
     directory = checkpoint_at(name)
     lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}

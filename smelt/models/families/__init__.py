@@ -65,7 +65,7 @@ def family_for(model_type: str, fields: Iterable[str] = ()) -> Family:
 def preset(name: str, *, vocab_size: int | None = None, max_seq_len: int | None = None) -> ModelSpec:
     """Return a preset's spec, resized when asked; raises UsageError with the nearest name."""
     if name not in PRESETS:
-        raise UsageError(f"no preset {name!r}.{nearest(name, PRESETS)}", accepted=", ".join(sorted(PRESETS)))
+        raise UsageError(f"no preset {name!r}.{nearest(name, PRESETS)}", accepted="what `smelt info --presets` lists")
     return PRESETS[name].resized(vocab_size=vocab_size, max_seq_len=max_seq_len)
 
 
