@@ -8,6 +8,7 @@
 WordPiece and Unigram learn from the distinct words and how often each occurs, so that much memory is needed and no
 more. Words repeat, and what stands between two spaces repeats too: those chunks are counted first, and each distinct
 one is normalized and cut once, for every 16 MB of text. "the cat. the end" -> 2 the, 1 cat., 1 end -> cat | .
+For WordPiece a Chinese character is a word whatever stands beside it: those are counted before all else.
 
 A Unigram token never joins letters with other characters (`unigram_train`), so its words may be cut there without any
 change of what is learned. That matters where no spaces are written: a page of Chinese is one word otherwise.
@@ -18,9 +19,10 @@ Ref: arXiv:1508.07909 (BPE), arXiv:1810.04805 (BERT), arXiv:1808.06226 (Sentence
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, get_args
 
+import numpy as np
 import regex
 
 from smelt.core.errors import TokenizerError, nearest
@@ -30,7 +32,7 @@ from smelt.tokenizers.bert import BertPreTokenizer
 from smelt.tokenizers.bpe_train import Progress, train_bpe
 from smelt.tokenizers.bytelevel import lone_surrogate
 from smelt.tokenizers.decoders import MetaspaceDecoder, WordPieceDecoder
-from smelt.tokenizers.normalize import NFKC, BertNormalizer
+from smelt.tokenizers.normalize import CHINESE_BLOCKS, NFKC, BertNormalizer
 from smelt.tokenizers.pipeline import Pipeline, Template
 from smelt.tokenizers.pretokenize import PATTERNS, split
 from smelt.tokenizers.splitters import SPACE_MARK, Metaspace
@@ -50,6 +52,7 @@ BYTE_CHARACTERS, BYTE_SCORE = "<>x0123456789ABCDEF", -1000.0
 SCORE_DECIMALS = 9  # more may be read as another number: not every reader of JSON rounds correctly
 CHARACTERS_AT_ONCE = 1 << 24
 CHUNKS_AT_ONCE = 1 << 12
+CHINESE_AT_ONCE = 1 << 20  # characters
 
 _RUNS = regex.compile(rf"{SPACE_MARK}?(?:\p{{L}}[\p{{L}}\p{{M}}]*|[^\p{{L}}{SPACE_MARK}]+)|{SPACE_MARK}")
 
@@ -117,7 +120,9 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, special: Sequence[str], on
 
     _check_special(special, words_of)
     controls = tuple(dict.fromkeys([*BERT_SPECIAL, *special]))
-    tokens = train_wordpiece(_counted(texts, words_of), vocab_size, special=controls, on_progress=on_progress)
+    chinese: Counter[str] = Counter()
+    counts = _some(count_words(_without_chinese(texts, chinese), words_of) + chinese)
+    tokens = train_wordpiece(counts, vocab_size, special=controls, on_progress=on_progress)
     return Pipeline(
         WordPiece(tokens, unk_token=UNKNOWN),
         normalizers=[normalizer],
@@ -137,7 +142,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str], on_p
 
     _check_special([*fixed, *special], None)
     _check_special(special, words_of)
-    counts = _counted(texts, words_of)
+    counts = _some(count_words(texts, words_of))
     counts.update(BYTE_CHARACTERS)
 
     def show(left: int, to_drop: int) -> None:
@@ -169,8 +174,7 @@ def _unigram(texts: Iterable[str], vocab_size: int, special: Sequence[str], on_p
     )
 
 
-def _counted(texts: Iterable[str], words_of: Words) -> Counter[str]:
-    counts = count_words(texts, words_of)
+def _some(counts: Counter[str]) -> Counter[str]:
     if not counts:
         raise TokenizerError("no text to train a tokenizer on", fix="check that the files are not empty")
     return counts
@@ -218,3 +222,38 @@ def count_words(texts: Iterable[str], words_of: Words) -> Counter[str]:
             characters = 0
     settle()
     return counts
+
+
+def _without_chinese(texts: Iterable[str], counts: Counter[str]) -> Iterator[str]:
+    """Count the Chinese characters; yield the texts, joined by spaces, with a space in place of each run of them.
+
+    Those that decompose stay: they are other characters once they are normalized.
+    """
+    chinese = np.zeros(0x110000, bool)
+    for block in CHINESE_BLOCKS[:-2]:
+        chinese[block.start : block.stop] = True
+    for batch in _batches(texts):
+        try:
+            codes = np.frombuffer(" ".join(batch).encode("utf-32-le"), np.uint32)
+        except UnicodeEncodeError:
+            yield from batch  # whoever counts their words says which text is at fault
+            continue
+        found = chinese[codes]
+        times = np.bincount(codes[found])
+        counts.update({chr(code): int(times[code]) for code in np.flatnonzero(times)})
+        begins = found & ~np.append(False, found[:-1])
+        yield np.where(found, ord(" "), codes)[begins | ~found].astype("<u4").tobytes().decode("utf-32-le")
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Gather texts until they have a million characters."""
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text)
+        if characters >= CHINESE_AT_ONCE:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
