@@ -87,12 +87,13 @@ def test_memory_that_was_freed_is_kept_for_the_next_tensor() -> None:
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("not glibc")
     runtime.keep_freed_memory()
-    for _ in range(3):
-        torch.ones(2**20)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        torch.ones(2**20)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 20 * 512
+    for num_entries in (2**20, 2**24):  # 4 MB; and 64 MB, more than the threshold of mapping can be raised to
+        for _ in range(3):
+            torch.ones(num_entries)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            torch.ones(num_entries)
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 20 * 512
 
 
 def test_compiler_is_looked_up_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
