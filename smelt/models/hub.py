@@ -99,8 +99,7 @@ def load_model(directory: Path | str, *, dtype: Dtypes = torch.float32, device: 
         CheckpointError: anything is missing, corrupt, pickled, unknown or misfitting.
         UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
-    spec, rules, shards = _open(Path(directory))
-    model = blank(spec, device="meta")
+    model, rules, shards = _open(Path(directory))
     stored = stored_dtypes(mapped(rules), shards)
     fill(model, rules, shards, choose_places(stored, dtype, device))
     return model
@@ -121,8 +120,8 @@ def load_partial(
         UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
     directory = Path(directory)
-    stored_spec, rules, shards = _open(directory)
-    report = compare(stored_spec, spec, str(directory))
+    stored_model, rules, shards = _open(directory)
+    report = compare(stored_model.spec, spec, str(directory))
     model = blank(spec, device="meta")
     stored = stored_dtypes(mapped(rules), shards)
     usual = max(stored.values(), key=list(stored.values()).count)
@@ -261,14 +260,14 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
     return family, spec
 
 
-def _open(directory: Path) -> tuple[ModelSpec, Rules, Shards]:
-    """Return what is in a checkpoint and how to read it, after checking names, shapes and ties against its config."""
+def _open(directory: Path) -> tuple[Network, Rules, Shards]:
+    """Return a checkpoint's network without memory and how to fill it, with names, shapes and ties checked."""
     family, spec = _read_config(directory)
     shards = Shards(directory)
-    rules = _as_published(family, spec, shards)
-    check_shapes(rules, shards.shapes, dict(blank(spec, device="meta").named_parameters()), str(directory))
+    rules, model = _as_published(family, spec, shards), blank(spec, device="meta")
+    check_shapes(rules, shards.shapes, dict(model.named_parameters()), str(directory))
     check_ties(rules, shards.shapes, shards.read, str(directory))
-    return spec, rules, shards
+    return model, rules, shards
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:
