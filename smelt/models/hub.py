@@ -86,6 +86,14 @@ def load_spec(directory: Path | str) -> ModelSpec:
     return _read_config(Path(directory))[1]
 
 
+def check_weights(directory: Path | str) -> int:
+    """Check that the tensors of a checkpoint are those that its config.json asks for, and return how many there are.
+
+    Only the files' headers are read. Raises CheckpointError that lists the missing, unexpected or misshapen ones.
+    """
+    return len(_fitting(Path(directory))[2].shapes)
+
+
 def load_model(directory: Path | str, *, dtype: Dtypes = torch.float32, device: Devices = "cpu") -> Network:
     """Load a model from config.json and single or sharded safetensors.
 
@@ -262,11 +270,17 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
 
 def _open(directory: Path) -> tuple[Network, Rules, Shards]:
     """Return a checkpoint's network without memory and how to fill it, with names, shapes and ties checked."""
+    model, rules, shards = _fitting(directory)
+    check_ties(rules, shards.shapes, shards.read, str(directory))
+    return model, rules, shards
+
+
+def _fitting(directory: Path) -> tuple[Network, Rules, Shards]:
+    """Return the same with names and shapes checked, which reads no numbers."""
     family, spec = _read_config(directory)
     shards = Shards(directory)
     rules, model = _as_published(family, spec, shards), blank(spec, device="meta")
     check_shapes(rules, shards.shapes, dict(model.named_parameters()), str(directory))
-    check_ties(rules, shards.shapes, shards.read, str(directory))
     return model, rules, shards
 
 
