@@ -4,7 +4,7 @@ config.json says what the network is, safetensors hold its weights, generation_c
 tokenizer files how text becomes ids, smelt.json where all of it came from. Nothing here runs code from a checkpoint,
 and a setting that we could not honour is refused by name instead of being ignored. Everything is checked against the
 configuration before memory is allocated; then parameters that are stored as they are needed are mapped from the file,
-and the others copied, one at a time.
+and the others copied, two at a time.
 """
 
 import json
@@ -209,7 +209,7 @@ def load(
     Args:
         path: a checkpoint, a run (its newest checkpoint), or the id of a public repository: "org/name", "org/name@v1".
         dtype, device: as `load_model` takes them.
-        verify: compare every byte of a checkpoint of ours with its manifest, which takes about a second a gigabyte.
+        verify: compare every byte of a checkpoint of ours with its manifest, which takes a second a gigabyte and core.
 
     Raises:
         CheckpointError: a file is damaged, the two do not belong together, or the repository cannot be reached.
