@@ -177,11 +177,14 @@ def open_checkpoint(path: str) -> tuple[Path, Network, Pipeline]:
 
 
 def open_tokenizer(path: str) -> Pipeline:
-    """Load a tokenizer from a file, a directory that holds one, a checkpoint, a run directory or a published id."""
+    """Load a tokenizer from a file, a directory that holds one, a checkpoint, a run or a published id, or "bytes"."""
     from smelt.core.download import is_id
     from smelt.core.storage import checkpoint_at
+    from smelt.tokenizers.bpe_train import byte_tokenizer
     from smelt.tokenizers.formats import has_tokenizer, load_tokenizer
 
+    if path == "bytes":
+        return byte_tokenizer()
     directory = Path(path)
     if (directory.is_dir() and not has_tokenizer(directory)) or (not directory.exists() and is_id(path)):
         directory = checkpoint_at(directory)

@@ -22,8 +22,8 @@ from smelt.core.log import printable, say
 from smelt.data.formats import Summary, Typed, scan_rows, summarize, texts_of
 from smelt.data.records import ChatRow, TextRow
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
-from smelt.tokenizers.base import END_OF_TEXT, SPECIAL
-from smelt.tokenizers.bpe_train import train_bpe
+from smelt.tokenizers.base import END_OF_TEXT
+from smelt.tokenizers.bpe_train import byte_tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
 
@@ -58,7 +58,7 @@ def inspect(
     show_summary(source, summary)
     if lengths:
         print(f"lengths  {', '.join(f'{name} {value:,}' for name, value in lengths.items())} {unit}")
-    show_examples(source, found or train_bpe([], vocab_size=256 + len(SPECIAL)))
+    show_examples(source, found or byte_tokenizer())
 
 
 def inspect_shards(source: str, as_json: bool) -> None:

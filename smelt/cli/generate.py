@@ -1,8 +1,8 @@
 """`smelt generate`: continue a prompt with a model, in one piece or as it is written.
 
 A prompt begins as documents began in training, unless `--chat` makes it a question to an assistant; an encoder-decoder
-reads it whole, as a source, and writes the target. The text alone goes to stdout, so that it can be piped on; `--json`
-has the ids too.
+reads it whole, as a source, and writes the target; ChatGLM-6B reads it as a context, which `[gMASK]<sop>` ends. The
+text alone goes to stdout, so that it can be piped on; `--json` has the ids too.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from smelt.tokenizers.pipeline import Pipeline
 
 app = make_app()
+BLANK = "[gMASK]"
 
 
 @app.command()
@@ -96,7 +97,11 @@ def for_screen(text: str) -> str:
 
 
 def prompt_ids(model: Network, tokenizer: Pipeline, text: str, chat: bool) -> list[int]:
-    """Return the ids a model continues: a question to an assistant, the beginning of a document, or a whole source."""
+    """Return the ids a model continues: a question to an assistant, the beginning of a document, or a whole source.
+
+    A model that answers a context fills the blank behind it, where its tokenizer has one: trained on texts alone it
+    knows none.
+    """
     from smelt.data.records import Message
     from smelt.tokenizers.base import END_OF_TEXT
     from smelt.tokenizers.chat import ChatTemplate
@@ -106,6 +111,8 @@ def prompt_ids(model: Network, tokenizer: Pipeline, text: str, chat: bool) -> li
         return ChatTemplate(tokenizer).render([Message("user", text)], add_reply=True)[0]
     if model.spec.encoder is not None:
         return seq2seq.source_ids(tokenizer, text, model.spec.token_ids)
+    if (context := model.spec.context) is not None and BLANK in tokenizer.spelling[context.blank_ids[0] :][:1]:
+        return [*tokenizer.encode(text), context.blank_ids[0], context.begin_id]
     return pretrain.prompt_ids(tokenizer, text) if END_OF_TEXT in tokenizer.special else tokenizer.encode(text)
 
 

@@ -1,7 +1,7 @@
 """`smelt info`: what a checkpoint or a preset is made of: layers, parameters with their shapes, totals.
 
-Read from config.json alone, without loading a weight: parameters are counted on torch's meta device, so a preset of any
-size costs milliseconds and no memory.
+Nothing is loaded: parameters are counted on torch's meta device, so a preset of any size costs milliseconds and no
+memory; of a checkpoint's weights the headers are read, to say which tensors are missing or unexpected.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def info(
         counts = {"parameters": total, "trainable_parameters": total, "layers": spec.num_layers}
         counts |= {"active_parameters": count_active(spec), "cache_bytes_per_token": cache_bytes(spec)}
         work = {"forward_flops_per_token": forward_flops(spec, spec.max_seq_len)}
-        print_json({"family": spec.family, **counts, **work, "spec": asdict(spec), "lineage": lineage})
+        shown = {"spec": asdict(spec), "weights": weights_of(model), "lineage": lineage}
+        print_json({"family": spec.family, **counts, **work, **shown})
         return
     for line in summary(model, spec, total):
         print(line)
@@ -64,6 +65,8 @@ def info(
     print_table(("parameter", "shape", "numbers"), rows, numeric=("numbers",))
     print(f"\n{total:,} parameters, all trainable · {4 * total / 1e6:,.1f} MB in float32")
     for line in costs(spec, total):
+        print(line)
+    for line in weight_lines(weights_of(model)):
         print(line)
     if lineage:
         print(f"made by {lineage.get('stage', '?')}, step {lineage.get('step', '?')}, see smelt.json")
@@ -84,6 +87,34 @@ def costs(spec: ModelSpec, total: int) -> Iterator[str]:
     kept = f"{cache:,} bytes of cache {token}" if spec.layers else f"{state_bytes(spec):,} bytes a text of state"
     yield f"to serve in 16 bits: {gigabytes(2 * total)}, and {kept}"
     yield f"to train with AdamW in float32: {gigabytes(STATE_BYTES * total)}, and what the backward pass needs"
+
+
+def weights_of(name: str) -> dict[str, Any] | None:
+    """Return how many tensors a checkpoint holds, or why they do not fit its config.json; None for a preset."""
+    from smelt.core.errors import CheckpointError
+    from smelt.core.storage import checkpoint_at
+    from smelt.models.families import PRESETS
+    from smelt.models.hub import check_weights
+
+    if name in PRESETS and not os.path.exists(name):
+        return None
+    directory = checkpoint_at(name)
+    try:
+        return {"tensors": check_weights(directory), "fault": ""}
+    except CheckpointError as error:
+        return {"tensors": None, "fault": error.what.removeprefix(f"{directory}: ")}
+
+
+def weight_lines(weights: dict[str, Any] | None) -> Iterator[str]:
+    """Yield whether a checkpoint's tensors are those that it needs, each list of others on a line of its own."""
+    if weights is None:
+        return
+    if not weights["fault"]:
+        yield f"weights: {weights['tensors']:,} tensors, exactly those that config.json asks for"
+        return
+    what, *listings = weights["fault"].replace("the model: ", "the model; ").split("; ")
+    yield f"weights: {what}"
+    yield from (f"  {listing}" for listing in listings)
 
 
 def list_presets(as_json: bool) -> None:

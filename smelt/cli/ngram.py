@@ -51,7 +51,7 @@ def train(
     from smelt.models.ngram import NgramModel
 
     refuse_other(out)
-    found = named_tokenizer(tokenizer)
+    found = open_tokenizer(tokenizer)
     started = time.perf_counter()
     say("encoding and counting")
     start = np.array(start_ids(found), np.int32)
@@ -132,14 +132,6 @@ def documents(specs: list[str]) -> Iterator[str]:
     from smelt.data.formats import read_text
 
     return (row.text for spec in specs for row in read_text(spec))
-
-
-def named_tokenizer(name: str) -> Pipeline:
-    """Return the tokenizer of that name: a path, or `bytes`."""
-    from smelt.tokenizers.base import SPECIAL
-    from smelt.tokenizers.bpe_train import train_bpe
-
-    return train_bpe([], vocab_size=256 + len(SPECIAL)) if name == BYTES else open_tokenizer(name)
 
 
 def refuse_other(out: Path) -> None:

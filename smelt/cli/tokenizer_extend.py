@@ -38,7 +38,7 @@ class Change:
 
 
 def extend(
-    source: Annotated[str, typer.Argument(metavar="TOKENIZER", help="A tokenizer, a checkpoint or a run.")],
+    source: Annotated[str, typer.Argument(metavar="TOKENIZER", help='A tokenizer, "bytes", a checkpoint or a run.')],
     texts: Texts = None,
     add_special: Special = None,
     add: Literal = None,
@@ -98,8 +98,10 @@ def checkpoint_of(source: str) -> Path | None:
     from smelt.core.errors import CheckpointError
     from smelt.core.storage import checkpoint_at
 
+    if source == "bytes" or Path(source).is_file():
+        return None
     try:
-        return None if Path(source).is_file() else checkpoint_at(source)
+        return checkpoint_at(source)
     except CheckpointError:
         return None
 
@@ -148,7 +150,7 @@ def save_bare(tokenizer: Pipeline, source: Path, out: Path) -> None:
     """Save a tokenizer as its source was saved."""
     from smelt.tokenizers.formats import save_tokenizer
 
-    save_tokenizer(tokenizer, out, **settings_of(source if source.is_dir() else source.parent, tokenizer))
+    save_tokenizer(tokenizer, out, **settings_of(source.parent if source.is_file() else source, tokenizer))
 
 
 def settings_of(folder: Path, tokenizer: Pipeline) -> dict[str, Any]:

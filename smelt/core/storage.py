@@ -5,7 +5,7 @@ SHA-256 and size of each file is written last, the directory is renamed into pla
 A kill at any instant leaves the old state or the new one, never a mixture; what was left over is a `.tmp-`
 directory that nobody reads. An old directory and its successor swap names in one system call; where the file
 system has none there are two renames, and `recover_directory` mends a kill between them.
-Verification costs one read of the files (about 1 GB/s).
+Verification costs one read of the files (about 1 GB/s a processor, one file each).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -39,6 +40,12 @@ def sha256_file(path: Path | str) -> str:
     """Return the SHA-256 of a file in hexadecimal, read in pieces."""
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_files(paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of each file, of as many at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases Python's lock
+        return list(pool.map(sha256_file, paths))
 
 
 def fsync_path(path: Path) -> None:
@@ -177,13 +184,15 @@ def recover_directory(final: Path) -> None:
 
 def seal(directory: Path) -> None:
     """Fsync every file of a directory, then write its manifest last."""
-    files: dict[str, dict[str, object]] = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and path != directory / MANIFEST:
+    everything = [path for path in sorted(directory.rglob("*")) if path != directory / MANIFEST]
+    paths = [path for path in everything if path.is_file()]
+    for path in everything:
+        if path.is_file() or path.is_dir():
             fsync_path(path)
-            files[path.relative_to(directory).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-        elif path.is_dir():
-            fsync_path(path)
+    files: dict[str, dict[str, object]] = {
+        path.relative_to(directory).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+        for path, digest in zip(paths, sha256_files(paths), strict=True)
+    }
     atomic_write_text(directory / MANIFEST, manifest_text(files))
     fsync_path(directory)
 
@@ -220,12 +229,14 @@ def verify_directory(directory: Path | str) -> None:
             raise CheckpointError(
                 f"{directory}: '{name}' has {size:,} bytes, its manifest says {entry['bytes']:,}", fix=fix
             )
-        if sha256_file(directory / name) != entry["sha256"]:
-            raise CheckpointError(f"{directory}: the content of '{name}' does not match its SHA-256", fix=fix)
     if unknown := sorted(present - set(expected)):
         raise CheckpointError(
             f"{directory}: '{unknown[0]}' is not in the manifest", fix="move foreign files out of the checkpoint"
         )
+    digests = sha256_files([directory / name for name in expected])
+    for (name, entry), digest in zip(expected.items(), digests, strict=True):
+        if digest != entry["sha256"]:
+            raise CheckpointError(f"{directory}: the content of '{name}' does not match its SHA-256", fix=fix)
 
 
 def read_manifest(directory: Path) -> dict[str, dict[str, object]]:

@@ -123,4 +123,6 @@ def make_network(spec: ModelSpec) -> Network:
 def meta_network(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Network:
     """Build the network of a spec on the meta device: names and shapes, no memory."""
     with torch.device("meta"), Undrawn():
-        return make_network(spec).to(dtype)
+        network = make_network(spec)
+        as_made = all(parameter.dtype == dtype for parameter in network.parameters())
+        return network if as_made else network.to(dtype)  # which takes as long as making it

@@ -4,7 +4,7 @@ config.json says what the network is, safetensors hold its weights, generation_c
 tokenizer files how text becomes ids, smelt.json where all of it came from. Nothing here runs code from a checkpoint,
 and a setting that we could not honour is refused by name instead of being ignored. Everything is checked against the
 configuration before memory is allocated; then parameters that are stored as they are needed are mapped from the file,
-and the others copied, one at a time.
+and the others copied, two at a time.
 """
 
 import json
@@ -86,6 +86,14 @@ def load_spec(directory: Path | str) -> ModelSpec:
     return _read_config(Path(directory))[1]
 
 
+def check_weights(directory: Path | str) -> int:
+    """Check that the tensors of a checkpoint are those that its config.json asks for, and return how many there are.
+
+    Only the files' headers are read. Raises CheckpointError that lists the missing, unexpected or misshapen ones.
+    """
+    return len(_fitting(Path(directory))[2].shapes)
+
+
 def load_model(directory: Path | str, *, dtype: Dtypes = torch.float32, device: Devices = "cpu") -> Network:
     """Load a model from config.json and single or sharded safetensors.
 
@@ -99,8 +107,7 @@ def load_model(directory: Path | str, *, dtype: Dtypes = torch.float32, device: 
         CheckpointError: anything is missing, corrupt, pickled, unknown or misfitting.
         UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
-    spec, rules, shards = _open(Path(directory))
-    model = blank(spec, device="meta")
+    model, rules, shards = _open(Path(directory))
     stored = stored_dtypes(mapped(rules), shards)
     fill(model, rules, shards, choose_places(stored, dtype, device))
     return model
@@ -121,8 +128,8 @@ def load_partial(
         UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
     directory = Path(directory)
-    stored_spec, rules, shards = _open(directory)
-    report = compare(stored_spec, spec, str(directory))
+    stored_model, rules, shards = _open(directory)
+    report = compare(stored_model.spec, spec, str(directory))
     model = blank(spec, device="meta")
     stored = stored_dtypes(mapped(rules), shards)
     usual = max(stored.values(), key=list(stored.values()).count)
@@ -202,7 +209,7 @@ def load(
     Args:
         path: a checkpoint, a run (its newest checkpoint), or the id of a public repository: "org/name", "org/name@v1".
         dtype, device: as `load_model` takes them.
-        verify: compare every byte of a checkpoint of ours with its manifest, which takes about a second a gigabyte.
+        verify: compare every byte of a checkpoint of ours with its manifest, which takes a second a gigabyte and core.
 
     Raises:
         CheckpointError: a file is damaged, the two do not belong together, or the repository cannot be reached.
@@ -261,14 +268,20 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
     return family, spec
 
 
-def _open(directory: Path) -> tuple[ModelSpec, Rules, Shards]:
-    """Return what is in a checkpoint and how to read it, after checking names, shapes and ties against its config."""
+def _open(directory: Path) -> tuple[Network, Rules, Shards]:
+    """Return a checkpoint's network without memory and how to fill it, with names, shapes and ties checked."""
+    model, rules, shards = _fitting(directory)
+    check_ties(rules, shards.shapes, shards.read, str(directory))
+    return model, rules, shards
+
+
+def _fitting(directory: Path) -> tuple[Network, Rules, Shards]:
+    """Return the same with names and shapes checked, which reads no numbers."""
     family, spec = _read_config(directory)
     shards = Shards(directory)
-    rules = _as_published(family, spec, shards)
-    check_shapes(rules, shards.shapes, dict(blank(spec, device="meta").named_parameters()), str(directory))
-    check_ties(rules, shards.shapes, shards.read, str(directory))
-    return spec, rules, shards
+    rules, model = _as_published(family, spec, shards), blank(spec, device="meta")
+    check_shapes(rules, shards.shapes, dict(model.named_parameters()), str(directory))
+    return model, rules, shards
 
 
 def _as_published(family: Family, spec: ModelSpec, shards: Shards) -> Rules:

@@ -1,17 +1,21 @@
 """The tensors of a checkpoint directory, in one safetensors file or many, mapped into memory instead of read.
 
-A mapped tensor costs nothing until it is touched, and then the system shows its pages of the file without a copy. The
-mapping is private: what is written to a tensor stays in this process. safetensors checks each header against the
-file's size before anything is allocated, and cannot run code; pickled weights can, so they are never opened. A file in
-use may be replaced or deleted, as our own saving does, but not rewritten in place: the tensors would change under the
-model, and a shorter file would end the process (SIGBUS).
+A mapped tensor costs nothing until it is touched, and then the system shows its pages of the file without a copy. Those
+that the page cache holds already are shown at once, where the system can: it takes less than page by page. The mapping
+is private: what is written to a tensor stays in this process. safetensors checks each header against the file's size
+before anything is allocated, and cannot run code; pickled weights can, so they are never opened. A file in use may be
+replaced or deleted, as our own saving does, but not rewritten in place: the tensors would change under the model, and a
+shorter file would end the process (SIGBUS).
 
 Ref: github.com/huggingface/safetensors, "Format".
 """
 
+import errno
 import json
 import math
 import mmap
+import os
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +29,7 @@ from smelt.core.errors import CheckpointError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+MADV_POPULATE_READ = 22  # of Linux, 5.14 and later; Python has no name for it yet
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
     "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
@@ -47,13 +52,17 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Stored:
-    """Say where a tensor lies: its file's mapping, type, shape, and the bytes from `start` to `stop`."""
+    """Say where a tensor lies: its file's mapping, type, shape, and the bytes from `start` to `stop`.
+
+    `is_cached` says whether its first byte was in the page cache when the file was mapped.
+    """
 
     mapping: mmap.mmap
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int
     stop: int
+    is_cached: bool
 
 
 class Shards:
@@ -92,9 +101,9 @@ class Shards:
         return numbers.view(stored.shape)
 
     def release(self, keys: Iterable[str], kept: Iterable[Tensor] = ()) -> None:
-        """Give the pages of tensors back to the system, but for those that one of `kept` lies in.
+        """Give the pages of tensors back to the system, and show those that one of `kept` lies in, if it has them.
 
-        Until then they count as this process's memory. What was written to such a tensor is lost.
+        Until then they count as this process's memory. What was written to a tensor that is given back is lost.
         """
         if not hasattr(mmap, "MADV_DONTNEED"):  # Windows, which takes such pages back when it needs them
             return
@@ -103,8 +112,35 @@ class Shards:
             stored = self._stored[key]
             first = -(-stored.start // mmap.PAGESIZE) * mmap.PAGESIZE  # pages that are shared with a neighbour stay
             num_bytes = stored.stop // mmap.PAGESIZE * mmap.PAGESIZE - first
-            if num_bytes > 0 and self.read(key).untyped_storage().data_ptr() not in in_use:
+            if num_bytes <= 0:
+                continue
+            if self.read(key).untyped_storage().data_ptr() not in in_use:
                 stored.mapping.madvise(mmap.MADV_DONTNEED, first, num_bytes)
+            elif stored.is_cached:
+                show(stored.mapping, first, num_bytes)
+
+
+def show(mapping: mmap.mmap, start: int, num_bytes: int) -> bool:
+    """Show whole pages of a mapped file now; False where that waits until they are touched (before Linux 5.14)."""
+    try:
+        mapping.madvise(MADV_POPULATE_READ, start, num_bytes)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    return True
+
+
+def in_page_cache(descriptor: int, offset: int) -> bool:
+    """Tell whether a byte of a file can be read without waiting for the disk; False where the system cannot tell."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+            raise
+        return False
 
 
 def _map_file(path: Path) -> dict[str, Stored]:
@@ -115,17 +151,18 @@ def _map_file(path: Path) -> dict[str, Stored]:
         with path.open("rb") as file:
             start = 8 + int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(start - 8))
+            header.pop("__metadata__", None)
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            cached = {key: in_page_cache(file.fileno(), start + header[key]["data_offsets"][0]) for key in header}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         text = f"{path} is not a readable safetensors file ({error})"
         raise CheckpointError(text, fix="copy or download it again") from error
-    header.pop("__metadata__", None)
     if odd := sorted({entry["dtype"] for entry in header.values()} - set(DTYPES)):
         raise CheckpointError(f"{path} holds numbers of type {odd[0]}", accepted=", ".join(DTYPES))
     found = {}
     for key, entry in header.items():
-        first, last = entry["data_offsets"]
-        found[key] = Stored(mapping, DTYPES[entry["dtype"]], tuple(entry["shape"]), start + first, start + last)
+        first, last = (start + offset for offset in entry["data_offsets"])
+        found[key] = Stored(mapping, DTYPES[entry["dtype"]], tuple(entry["shape"]), first, last, cached[key])
     return found
 
 

@@ -35,6 +35,11 @@ MIN_FREQUENCY = 2
 Progress = Callable[[int, int], None]
 
 
+def byte_tokenizer() -> Pipeline:
+    """Return the tokenizer called "bytes": a token for each byte, and the special ones."""
+    return train_bpe([], vocab_size=256 + len(SPECIAL))
+
+
 def train_bpe(
     texts: Iterable[str],
     *,

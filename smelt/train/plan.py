@@ -1,8 +1,9 @@
 """What a run will cost, said before it starts: parameters, tokens, FLOPs, memory, time.
 
-Memory is estimated from shapes alone: fp32 weights, gradients and optimizer state, the activations that the
-backward pass needs, and one chunk of logits. A run that would take more than 90 % of the free memory is
-refused together with the smallest change that fits, because a killed process explains nothing.
+Memory is estimated from shapes alone: fp32 weights, gradients and optimizer state, also of an objective's own heads,
+the weights of a teacher, the activations that the backward pass needs, and one chunk of logits. A run that would take
+more than 90 % of the free memory is refused together with the smallest change that fits, because a killed process
+explains nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError
@@ -19,6 +21,7 @@ from smelt.nn.attention import uses_products
 from smelt.nn.masks import uses_tiles
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
+from smelt.train.objectives.distillation import Distillation
 
 FLOAT_BYTES = 4
 MEMORY_LIMIT = 0.9  # share of the free memory that a run may take
@@ -57,13 +60,15 @@ def make_plan(
     gradient_checkpointing: bool,
     optimizer: str,
     dtype: torch.dtype,
+    objective: object = None,
 ) -> Plan:
-    """Estimate a run's cost from its shapes."""
+    """Estimate a run's cost from its shapes, and from the parameters that its objective holds."""
     spec = model.spec
     parameters = sum(parameter.numel() for parameter in model.parameters())
     state_copies = 4 if optimizer == "adamw" else 3.2  # weight, gradient, mean, square; Muon keeps no square
     activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing, dtype)
-    memory = BASE_BYTES + int(parameters * FLOAT_BYTES * state_copies) + activations
+    trained, frozen = held_by(objective)
+    memory = BASE_BYTES + int(((parameters + trained) * state_copies + frozen) * FLOAT_BYTES) + activations
     return Plan(
         parameters,
         tokens,
@@ -75,6 +80,16 @@ def make_plan(
         gradient_checkpointing,
         dtype,
     )
+
+
+def held_by(objective: object) -> tuple[int, int]:
+    """Return how many parameters an objective trains beside the model's, as heads, and how many it only uses."""
+    parts = (objective, objective.teacher if isinstance(objective, Distillation) else None)
+    trained, frozen = (
+        sum(parameter.numel() for parameter in part.parameters()) if isinstance(part, nn.Module) else 0
+        for part in parts
+    )
+    return trained, frozen
 
 
 def activation_bytes(

@@ -1,6 +1,7 @@
 """`smelt tokenizer extend`: tokens added, learned and left out, of a tokenizer and of a whole model."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,22 @@ def test_a_tokenizer_gets_all_at_once(smelt: Smelt, trained: Path, domain: Path,
     configs = [json.loads((folder / "tokenizer_config.json").read_text()) for folder in (trained, out)]
     for key in ("eos_token", "pad_token", "model_max_length", "chat_template"):
         assert configs[0][key] == configs[1][key]
+
+
+@pytest.mark.parametrize("origin", ["bytes", "tok"])
+def test_what_an_objective_advises_is_true(
+    origin: str, smelt: Smelt, trained: Path, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text("{")  # of whatever is worked on here
+    words = ["pretrain", "name=x", f"data={text_file}", "objective=span", "model.family=t5", "model.dim=16"]
+    words += ["model.num_layers=1", "max_seq_len=64", "batch_rows=2", "steps=1", "dtype=float32", "compile=no"]
+    refused = smelt(*words, f"tokenizer={origin}")
+    assert refused.code == 2 and "the tokenizer has no <extra_id_0>, " in refused.err
+    command = shlex.split(refused.err.splitlines()[-1].removeprefix("try: "))
+    assert command[:4] == ["smelt", "tokenizer", "extend", origin]
+    assert smelt(*command[1:]).code == 0
+    assert smelt(*words, "tokenizer=extended").code == 0
 
 
 def test_what_is_printed(smelt: Smelt, trained: Path, domain: Path, checkpoint: Path, tmp_path: Path) -> None:

@@ -8,8 +8,14 @@ import pytest
 
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
-from smelt.models.hub import load
+from smelt.models.build import build
+from smelt.models.families import Shape
+from smelt.models.families.chatglm6b import make
+from smelt.models.hub import load, save
+from smelt.nn.spec import ContextSpec
+from smelt.tokenizers.bpe_train import byte_tokenizer
 from smelt.tokenizers.chat import ChatTemplate
+from smelt.tokenizers.surgery import add_tokens
 
 from .conftest import Smelt
 
@@ -65,6 +71,19 @@ def test_chat_renders_the_prompt_as_a_question(smelt: Smelt, checkpoint: Path) -
     found = smelt("generate", checkpoint, "--prompt", "Hi", "--chat", *GREEDY, "--json").json
     template = ChatTemplate(load(checkpoint)[1])
     assert found["prompt_ids"] == template.render([{"role": "user", "content": "Hi"}], add_reply=True)[0]
+
+
+@pytest.mark.parametrize("marks", [("[gMASK]", "<sop>"), ("[a]", "[b]")])
+def test_a_context_ends_with_the_blank_that_the_tokenizer_has(
+    marks: tuple[str, str], smelt: Smelt, tmp_path: Path
+) -> None:
+    tokenizer = add_tokens(byte_tokenizer(), marks)
+    blank, begin = (tokenizer.special[mark] for mark in marks)
+    spec = make(Shape(tokenizer.vocab_size + 3, 16, 1, 2, 64), context=ContextSpec(begin, (blank, blank)))
+    save(build(spec, seed=1), tokenizer, tmp_path / "model")
+    found = smelt("generate", tmp_path / "model", "--prompt", "Once", *GREEDY, "--json").json["prompt_ids"]
+    text, end = tokenizer.encode("Once"), tokenizer.special["<|endoftext|>"]
+    assert found == ([*text, blank, begin] if marks[0] == "[gMASK]" else [end, *text])
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
 from smelt.models.build import count_parameters
 from smelt.models.families import PRESETS
 
@@ -30,6 +32,27 @@ def test_a_checkpoint_layer_by_layer(smelt: Smelt, checkpoint: Path) -> None:
     listed = [int(row[-1].replace(",", "")) for row in rows if row and row[0].endswith((".weight", ".bias"))]
     assert sum(listed) == values["parameters"] == values["trainable_parameters"]
     assert "blocks.1.attention.key.weight" in smelt("info", checkpoint, "--full").out
+
+
+def test_tensors_that_are_missing_or_unexpected_are_listed(smelt: Smelt, checkpoint: Path, tmp_path: Path) -> None:
+    shown = smelt("info", checkpoint).out.splitlines()
+    assert shown[-2].endswith(" tensors, exactly those that config.json asks for")
+    assert smelt("info", checkpoint, "--json").json["weights"]["fault"] == ""
+    for name in ("config.json", "smelt.json"):
+        (tmp_path / name).write_bytes((checkpoint / name).read_bytes())
+    assert smelt("info", tmp_path).out.splitlines()[-2] == f"weights: {tmp_path} has no model.safetensors"
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["score.weight"] = tensors.pop("model.norm.weight")
+    save_file(tensors, tmp_path / "model.safetensors")
+    shown = smelt("info", tmp_path)
+    assert shown.code == 0
+    assert shown.out.splitlines()[-4:-1] == [
+        "weights: its tensors do not fit the model",
+        "  1 missing: model.norm.weight (near 'score.weight')",
+        "  1 unexpected: score.weight (near 'model.norm.weight')",
+    ]
+    assert smelt("info", tmp_path, "--json").json["weights"]["tensors"] is None
+    assert smelt("info", "novel-140m", "--json").json["weights"] is None
 
 
 def test_presets_are_listed_with_their_sizes(smelt: Smelt) -> None:

@@ -1,8 +1,11 @@
 """Mapped parameters: no copy where none is needed, the file never changes, and types and devices by name."""
 
 import copy
+import gc
 import json
+import mmap
 import os
+import sys
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from smelt.core.errors import CheckpointError, UsageError
+from smelt.models import shards as shards_module
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load_model, load_weights_into, save_model
@@ -30,6 +34,17 @@ def mapped_bytes(directory) -> list[tuple[int, int]]:
     with open("/proc/self/maps") as maps:
         rows = [line.split() for line in maps if str(directory) in line]
     return [tuple(int(end, 16) for end in row[0].split("-")) for row in rows]
+
+
+def resident_bytes(directory) -> int:
+    """Return how much of the files of a directory counts as this process's memory."""
+    with open("/proc/self/smaps") as maps:
+        lines = iter(maps)
+        return 1024 * sum(
+            int(next(each for each in lines if each.startswith("Rss:")).split()[1])
+            for line in lines
+            if str(directory) in line
+        )
 
 
 def is_mapped(tensor, directory) -> bool:
@@ -140,21 +155,41 @@ def test_released_pages_leave_memory_and_come_back(tmp_path):
     save_file({"a": tensor, "b": tensor + 1}, tmp_path / "model.safetensors")
     shards = Shards(tmp_path)
 
-    def resident() -> int:
-        with open("/proc/self/smaps") as maps:
-            lines = iter(maps)
-            return sum(
-                int(next(each for each in lines if each.startswith("Rss:")).split()[1])
-                for line in lines
-                if str(tmp_path) in line
-            )
-
     a, b = shards.read("a"), shards.read("b")
     a.sum(), b.sum()
-    assert resident() >= 8192
+    assert resident_bytes(tmp_path) >= 2**23
     shards.release(("a", "b"), [b.view(1024, 1024)])
-    assert 4096 <= resident() <= 4096 + 64
+    assert 2**22 <= resident_bytes(tmp_path) <= 2**22 + 2**16
     assert torch.equal(a, tensor)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems show pages when they are touched")
+def test_what_the_page_cache_holds_is_shown_at_once_and_the_rest_is_not(monkeypatch, tmp_path):
+    model = build(spec_for("llama", Shape(4096, 256, 1, 4, 32)), seed=3)
+    save_model(model, tmp_path)
+    path = tmp_path / "model.safetensors"
+    with path.open("rb") as file:
+        if not shards_module.in_page_cache(file.fileno(), 2**20):
+            pytest.skip("this file system does not say what is in memory")
+        assert not shards_module.in_page_cache(file.fileno(), 2**40)
+    loaded = load_model(tmp_path)
+    assert resident_bytes(tmp_path) > 0.9 * path.stat().st_size
+    assert torch.equal(loaded.head_weight, model.head_weight)
+    del loaded
+    gc.collect()
+    monkeypatch.setattr(shards_module, "in_page_cache", lambda descriptor, offset: False)
+    loaded = load_model(tmp_path)
+    assert resident_bytes(tmp_path) < 0.1 * path.stat().st_size
+    assert torch.equal(loaded.head_weight, model.head_weight)
+
+
+def test_a_system_without_the_advice_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(shards_module, "MADV_POPULATE_READ", 9999)
+    save_model(wide(), tmp_path)
+    with (tmp_path / "model.safetensors").open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    assert not shards_module.show(mapping, 0, mmap.PAGESIZE)
+    assert torch.equal(load_model(tmp_path).head_weight, wide().head_weight)
 
 
 def test_loading_into_a_model_keeps_its_own_memory(tmp_path):

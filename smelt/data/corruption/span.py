@@ -63,7 +63,7 @@ class SpanCorruption:
             raise ConfigError(
                 f"{num_tokens} tokens make {needed} spans, but the tokenizer has {len(self.sentinels)} sentinels",
                 accepted="a sentinel for every span",
-                fix="raise mean_span_tokens, lower max_seq_len, or add sentinels with `smelt tokenizer extend`",
+                fix="raise mean_span_tokens, or lower max_seq_len",
             )
         return num_tokens
 

@@ -6,6 +6,7 @@ all of them, before a token is read.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,7 @@ from smelt.train.sources import Rows
 
 MakeRows = Callable[[TokenStream], Rows]
 
+SHOWN = 5  # missing tokens that a message names one by one
 NUM_SENTINELS = 1000  # more than any row is cut into
 MIDDLE_SLOTS = 8  # four marks, the end token before the text, and what encoding the parts apart may add
 
@@ -85,13 +87,12 @@ class Setup:
 
     def lacks(self, missing: Sequence[str]) -> ConfigError:
         """Return the error for special tokens that are not there."""
-        words = " ".join(f'--add-special "{token}"' for token in missing[:4])
-        more = f" and so on to {missing[-1]}" if len(missing) > 4 else ""
-        names = ", ".join(missing if len(missing) <= 4 else [*missing[:2], "..", missing[-1]])
+        names = ", ".join(missing if len(missing) <= SHOWN else [*missing[:2], "..", missing[-1]])
+        words = " ".join(f'--add-special "{token}"' for token in missing)
         return ConfigError(
             f"the tokenizer has no {names}, which objective={self.settings.name} needs",
             accepted="a tokenizer with these special tokens",
-            fix=f"smelt tokenizer extend {self.origin} {words}{more}",
+            fix=f"smelt tokenizer extend {shlex.quote(self.origin)} {words} --out extended",
         )
 
     def masking(self) -> Masking:

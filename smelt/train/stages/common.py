@@ -200,6 +200,7 @@ def resolve(job: Job, state: TrainState) -> Any:
         gradient_checkpointing=recipe.gradient_checkpointing,
         optimizer=recipe.optimizer.name,
         dtype=dtype,
+        objective=job.objective,
     )
     refuse_what_does_not_fit(make_plan(job.model, tokens=0, **plan_for), job.model.spec)
     seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)

@@ -26,8 +26,7 @@ from smelt.models.build import build
 from smelt.models.encoder_decoder import Network
 from smelt.models.families import Shape, preset, spec_for
 from smelt.nn.spec import ModelSpec, TokenIds
-from smelt.tokenizers.base import SPECIAL
-from smelt.tokenizers.bpe_train import train_bpe
+from smelt.tokenizers.bpe_train import byte_tokenizer
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.pretraining.loss import make_objective
@@ -199,7 +198,7 @@ def starting_point(recipe: PretrainRecipe) -> tuple[Network, Pipeline]:
 def open_tokenizer(name: str) -> Pipeline:
     """Return the tokenizer of a path, or the built-in one with a token a byte."""
     if name == "bytes":
-        return train_bpe([], vocab_size=256 + len(SPECIAL))
+        return byte_tokenizer()
     return load_tokenizer(name)
 
 

@@ -78,7 +78,10 @@ def test_num_tokens_is_the_most_that_fits(source_length: int) -> None:
 
 
 def test_too_few_sentinels_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"568 tokens make 28 spans, .* has 3 sentinels\n.*\ntry: .*extend"):
+    with pytest.raises(
+        ConfigError,
+        match=r"568 tokens make 28 spans, .* has 3 sentinels\n.*\ntry: raise mean_span_",
+    ):
         SpanCorruption((9, 8, 7), 1).num_tokens_for(512)
     with pytest.raises(ConfigError, match="in rows of 2 tokens"):
         CORRUPTION.num_tokens_for(2)
