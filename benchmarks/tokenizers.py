@@ -403,6 +403,10 @@ def main() -> None:
     if arguments.part != "threads" and not arguments.part.startswith("_"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
         os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
+    if "train" in arguments.part or arguments.part == "threads":
+        from smelt.core.runtime import keep_freed_memory
+
+        keep_freed_memory()  # for all libraries alike, as `smelt tokenizer train` does
     parts[arguments.part](arguments)
 
 

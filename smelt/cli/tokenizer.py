@@ -62,12 +62,14 @@ def train(
 
     Example: smelt tokenizer train books/ --vocab-size 4096 --out tokenizer
     """
+    from smelt.core.runtime import keep_freed_memory
     from smelt.tokenizers.base import SPECIAL
     from smelt.tokenizers.chat import ChatTemplate
     from smelt.tokenizers.formats import save_tokenizer
     from smelt.tokenizers.training import check_algorithm, train_tokenizer
 
     check_algorithm(algorithm)
+    keep_freed_memory()
     if pattern is not None and algorithm != "bpe":
         raise UsageError(f"--pattern {pattern} with --algorithm {algorithm}", accepted="a pattern with bpe only")
     refuse_checkpoint(out)
