@@ -25,7 +25,7 @@ from smelt.models.shards import Shards
 from smelt.models.weights import Rule, Rules, mapped, read_rules
 
 SMALL_BYTES = 2**20
-WORKERS = 2  # one converts while the other waits for memory; more gain nothing
+WORKERS = 2  # one converts while the other waits for memory; each holds a tensor
 
 Dtype = torch.dtype | Literal["auto"]
 Device = torch.device | str
