@@ -1,8 +1,10 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
@@ -32,6 +34,7 @@ def gradients(model: Transformer, loss: Tensor) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("family", "tied"), [("llama", True), ("llama", False), ("novel", False)])
 def test_chunked_equals_reference(monkeypatch: pytest.MonkeyPatch, family: str, tied: bool, masked: bool) -> None:
     monkeypatch.setattr(cross_entropy, "CHUNK_ROWS", 7)  # chunks that do not divide the rows
+    monkeypatch.setattr(cross_entropy, "CACHED_ENTRIES", 150)  # three rows, which do not divide a chunk
     model = build(spec_for(family, Shape(50, 16, 2, 2, 32, tied=tied)), seed=0)
     batch = batch_of(50, masked=masked)
     expected = reference(model, batch)
@@ -57,7 +60,35 @@ def test_weight_counts_supervised_tokens() -> None:
     assert TokenCrossEntropy().weight(batch) == 2
 
 
-def test_no_gradient_is_made_without_need() -> None:
+def test_no_gradient_is_made_without_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Tensor | None] = []
+
+    def spied(*arguments: Any) -> tuple[Tensor, Tensor | None]:
+        loss, gradient = original(*arguments)
+        made.append(gradient)
+        return loss, gradient
+
+    original = cross_entropy._loss_and_gradient
+    monkeypatch.setattr(cross_entropy, "_loss_and_gradient", spied)
+    weight = torch.randn(11, 8, requires_grad=True)
     with torch.no_grad():
-        loss = cross_entropy.cross_entropy_sum(torch.randn(4, 8), torch.randn(11, 8), None, torch.arange(4))
-    assert not loss.requires_grad
+        loss = cross_entropy.cross_entropy_sum(torch.randn(4, 8), weight, None, torch.arange(4))
+    assert not loss.requires_grad and made == [None]
+    assert cross_entropy.cross_entropy_sum(torch.randn(4, 8), weight, None, torch.arange(4)).requires_grad
+    assert made[1] is not None
+
+
+def test_gradients_are_scaled_once_alone() -> None:
+    weight = torch.randn(11, 8, requires_grad=True)
+    loss = cross_entropy.cross_entropy_sum(torch.randn(4, 8), weight, None, torch.arange(4)) / 4
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_bias_has_the_gradient_of_the_plain_formula() -> None:
+    hidden, weight, bias = torch.randn(9, 8), torch.randn(11, 8), torch.randn(11, requires_grad=True)
+    found = cross_entropy.cross_entropy_sum(hidden, weight, bias, torch.arange(9))
+    expected = functional.cross_entropy(functional.linear(hidden, weight, bias), torch.arange(9), reduction="sum")
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, bias)[0] for loss in (found, expected)))

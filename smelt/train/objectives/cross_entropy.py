@@ -1,8 +1,8 @@
 """Next-token cross-entropy over the supervised positions, without ever holding all logits.
 
 `(N, V)` logits are the largest tensor of a small model's step. Only rows that have a label are projected, in
-chunks, and each chunk's gradient is made while its logits are still in the cache; the backward pass merely
-scales what the forward pass found. `reference` beside it is the obvious version that a test compares with.
+chunks, and a few rows of logits at a time become their gradient, in place and while they are in the cache; the backward
+pass merely scales what the forward pass found. `reference` beside it is the obvious version that a test compares with.
 Ref: the idea of making the gradient in the forward pass, arXiv:2410.10989, section 3.2.
 """
 
@@ -20,9 +20,10 @@ from smelt.nn.spec import MoESpec
 from smelt.train.objectives.routing import load_balance, z_loss
 from smelt.train.sources import TokenBatch
 
-CHUNK_ROWS = (
-    1024  # 1,024 rows of 8k fp32 logits are 32 MB: small enough for the last-level cache, large enough for matmul
-)
+CHUNK_ROWS = 1024
+"""Rows a product: enough of them, since the matrix's gradient, as large as the matrix, is added to once a chunk."""
+CACHED_ENTRIES = 2**21
+"""Logits that are worked on at once: 8 MB in fp32, which stay in the cache from one operation to the next."""
 
 
 class ChunkedCrossEntropy(torch.autograd.Function):
@@ -37,48 +38,62 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         labels: Tensor,
         dtype: torch.dtype,
         softcap: float | None,
+        with_gradient: bool,
     ) -> Tensor:
         """Return the summed loss for `hidden (N, D)`, `weight (V, D)`, `bias (V,)`, `labels (N,)`."""
-        needs_gradient = any(ctx.needs_input_grad)
         low_weight = weight.to(dtype)
         wide = torch.promote_types(dtype, torch.float32)  # softmax and its sums never run in a narrow type
         total = torch.zeros((), dtype=wide, device=hidden.device)
-        grad_hidden = torch.empty_like(hidden) if needs_gradient else None
-        grad_weight = torch.zeros_like(weight) if needs_gradient else None
-        grad_bias = torch.zeros_like(bias) if needs_gradient and bias is not None else None
+        grad_hidden = torch.empty_like(hidden) if with_gradient else None
+        grad_weight = torch.zeros_like(weight) if with_gradient else None
+        grad_bias = torch.zeros_like(bias) if with_gradient and bias is not None else None
         for start in range(0, hidden.size(0), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             low_hidden = hidden[rows].to(dtype)
-            logits = functional.linear(low_hidden, low_weight).to(wide)  # (chunk, V)
-            if bias is not None:
-                logits += bias
-            bounded = None if softcap is None else torch.tanh(logits / softcap)
-            if softcap is not None and bounded is not None:
-                logits = softcap * bounded
-            target = labels[rows].unsqueeze(1)
-            log_probabilities = logits.log_softmax(dim=-1)  # one pass, where logsumexp would take four
-            total -= log_probabilities.gather(1, target).sum()
+            logits = functional.linear(low_hidden, low_weight)  # (chunk, V)
+            few = max(1, CACHED_ENTRIES // weight.size(0))
+            for part, target in zip(logits.split(few), labels[rows].unsqueeze(1).split(few), strict=True):
+                loss, gradient = _loss_and_gradient(part.to(wide), target, bias, softcap, with_gradient)
+                total += loss
+                if gradient is not None:
+                    part.copy_(gradient)
+                if gradient is not None and grad_bias is not None:
+                    grad_bias += gradient.sum(dim=0)
             if grad_hidden is None or grad_weight is None:
                 continue
-            grad_logits = log_probabilities.exp_()  # softmax, in place
-            grad_logits.scatter_add_(1, target, grad_logits.new_full(target.shape, -1.0))
-            if bounded is not None:
-                grad_logits *= 1 - bounded.square()
-            if grad_bias is not None:
-                grad_bias += grad_logits.sum(dim=0)
-            low_grad = grad_logits.to(dtype)
-            grad_hidden[rows] = low_grad @ low_weight
+            grad_hidden[rows] = logits @ low_weight
             if dtype == grad_weight.dtype:
-                grad_weight.addmm_(low_grad.T, low_hidden)
+                grad_weight.addmm_(logits.T, low_hidden)
             else:
-                grad_weight += low_grad.T @ low_hidden
+                grad_weight += logits.T @ low_hidden
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         return total
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradients that the forward pass made."""
-        return (*(None if saved is None else saved * grad_outputs[0] for saved in ctx.saved_tensors), None, None, None)
+        """Scale the gradients that the forward pass made, in place: a second backward pass is an error of torch's."""
+        scaled = (None if saved is None else saved.mul_(grad_outputs[0]) for saved in ctx.saved_tensors)
+        return (*scaled, None, None, None, None)
+
+
+def _loss_and_gradient(
+    logits: Tensor, target: Tensor, bias: Tensor | None, softcap: float | None, with_gradient: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the summed loss of what the matrix gives (n, V), labels (n, 1), and its gradient (n, V) if wanted."""
+    if bias is not None:
+        logits = logits + bias
+    bounded = None if softcap is None else torch.tanh(logits / softcap)
+    if softcap is not None and bounded is not None:
+        logits = softcap * bounded
+    log_probabilities = logits.log_softmax(dim=-1)  # one pass, where logsumexp would take four
+    loss = -log_probabilities.gather(1, target).sum()
+    if not with_gradient:
+        return loss, None
+    gradient = log_probabilities.exp_()  # softmax, in place
+    gradient.scatter_add_(1, target, gradient.new_full(target.shape, -1.0))
+    if bounded is not None:
+        gradient *= 1 - bounded.square()
+    return loss, gradient
 
 
 def cross_entropy_sum(
@@ -91,8 +106,12 @@ def cross_entropy_sum(
         hidden, labels = hidden.index_select(0, rows), labels.index_select(0, rows)
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+    leaves = [x for x in (hidden, weight, bias) if x is not None]
+    with_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in leaves)
     with torch.autocast(kind, enabled=False):
-        total = ChunkedCrossEntropy.apply(hidden, weight, bias, labels, dtype, softcap)  # type: ignore[no-untyped-call]
+        total = ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden, weight, bias, labels, dtype, softcap, with_gradient
+        )
     return total  # type: ignore[no-any-return]
 
 
