@@ -4,8 +4,8 @@
 
 The book is cut into a head to train on, a part to choose with and a tail to report. All models read the same tokens, a
 BPE of the head. The Transformer (llama family) sets the number of parameters; each recurrent width is the one that
-comes nearest. Every network has its own learning rate, the better of two in short runs; the n-gram its own order. All
-go through `smelt pretrain` with AdamW in float32, see rows of the same length, and are scored by the same windows.
+comes nearest. Every network has its own optimizer and learning rate, the best of four pairs in short runs; the n-gram
+its own order. All go through `smelt pretrain` in float32, see the same rows, and are scored by the same windows.
 Writes a figure of the curves and prints the table of docs/architectures.md; about ten minutes on one free core.
 """
 
@@ -15,6 +15,7 @@ import argparse
 import math
 import tempfile
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -32,12 +33,15 @@ from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.run import RunDirectory
 from smelt.train.stages.pretrain import PretrainRecipe, pretrain
 
-NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "llama": "Transformer"}
-VOCAB_SIZE, MAX_SEQ_LEN, BATCH_ROWS = 1024, 128, 4
+Choice = tuple[str, float]  # an optimizer and its learning rate
+
+NAMES = {"llama": "Transformer", "lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+VOCAB_SIZE, MAX_SEQ_LEN, BATCH_ROWS = 1024, 256, 4
 DIM, NUM_LAYERS, NUM_HEADS = 96, 4, 4  # of the Transformer
 RECURRENT_LAYERS = 2
+OPTIMIZERS = ("adamw", "muon")
 LEARNING_RATES = (3e-3, 1e-2)
-SHORT = 0.1  # of the steps, to choose a learning rate
+SHORT = 0.1  # of the steps, to choose an optimizer and a learning rate
 ORDERS = range(3, 10)
 HELD_OUT = 0.05  # of the book, twice
 
@@ -90,7 +94,7 @@ def shape_of(family: str, target: int) -> Shape:
     return min(shapes, key=lambda shape: abs(count_parameters(spec_for(family, shape)) - target))
 
 
-def train(book: Book, family: str, shape: Shape, rate: float, steps: int, name: str) -> tuple[PretrainRecipe, float]:
+def train(book: Book, family: str, shape: Shape, chosen: Choice, steps: int, name: str) -> tuple[PretrainRecipe, float]:
     """Train a network; return its recipe and its tokens a second."""
     model = {"family": family, "dim": shape.dim, "num_layers": shape.num_layers, "num_heads": shape.num_heads}
     recipe = PretrainRecipe.model_validate(
@@ -104,7 +108,7 @@ def train(book: Book, family: str, shape: Shape, rate: float, steps: int, name: 
             "steps": steps,
             "max_seq_len": MAX_SEQ_LEN,
             "batch_rows": BATCH_ROWS,
-            "optimizer": {"name": "adamw", "learning_rate": rate, "schedule": "cosine"},
+            "optimizer": {"name": chosen[0], "learning_rate": chosen[1], "schedule": "cosine"},
             "dtype": "float32",
             "compile": "no",
             "validate_every": max(1, steps // 16),
@@ -120,20 +124,28 @@ def losses(recipe: PretrainRecipe) -> list[tuple[int, float]]:
     return [(event["step"], event["loss"]) for event in events if event["event"] == "validation"]
 
 
+def text_of(chosen: Choice) -> str:
+    """Return an optimizer and its rate in words."""
+    return f"{chosen[0]} {chosen[1]:g}"
+
+
 def network_row(book: Book, family: str, target: int, steps: int) -> Row:
-    """Choose a learning rate, train, score."""
+    """Choose an optimizer and a learning rate, train, score."""
     shape, short = shape_of(family, target), round(SHORT * steps)
-    tried = [train(book, family, shape, rate, short, f"{family}-{rate:g}")[0] for rate in LEARNING_RATES]
-    found = {recipe.optimizer.learning_rate: losses(recipe)[-1][1] for recipe in tried}
-    rate = min(found, key=lambda each: found[each])
-    print(f"{family}: after {short} steps", {f"{each:g}": round(loss, 3) for each, loss in found.items()}, flush=True)
-    recipe, speed = train(book, family, shape, rate, steps, family)
+    found: dict[Choice, float] = {}
+    for name, rate in product(OPTIMIZERS, LEARNING_RATES):
+        recipe, _ = train(book, family, shape, (name, rate), short, f"{family}-{name}-{rate:g}")
+        found[name, rate] = losses(recipe)[-1][1]
+    best = min(found, key=lambda each: found[each])
+    print(f"{family}: after {short} steps", {text_of(each): round(loss, 3) for each, loss in found.items()}, flush=True)
+    recipe, speed = train(book, family, shape, best, steps, family)
     model, tokenizer = load(Path(recipe.out) / recipe.name)
     bits = bits_per_byte(model, tokenizer, [book.parts["test"]]).bits_per_byte
     per_token = book.num_tokens("choose") / len(book.parts["choose"].encode()) / math.log(2)
     curve = [(step * BATCH_ROWS * MAX_SEQ_LEN, loss * per_token) for step, loss in losses(recipe)]
     size = f"{shape.num_layers} x {shape.dim}"
-    return Row(NAMES[family], size, count_parameters(model.spec), f"rate {rate:g}", bits, curve, speed)
+    print(f"{family}: {bits:.4f}", curve, flush=True)
+    return Row(NAMES[family], size, count_parameters(model.spec), text_of(best), bits, curve, speed)
 
 
 def ngram_row(book: Book) -> Row:

@@ -1,7 +1,7 @@
 """From a model and a recipe to optimizers: who is decayed, who is orthogonalized, at what rate.
 
-Matrices inside blocks go to Muon (when it is chosen) or to AdamW with weight decay; embeddings and the head to
-AdamW; vectors (norms, biases) to AdamW without decay. Every parameter lands in exactly one group.
+Matrices inside blocks and recurrent layers go to Muon (when it is chosen) or to AdamW with weight decay; embeddings
+and the head to AdamW; vectors (norms, biases) to AdamW without decay. Every parameter lands in exactly one group.
 """
 
 from __future__ import annotations
@@ -18,12 +18,15 @@ from smelt.core.errors import TrainingError
 from smelt.optim.muon import Muon
 from smelt.optim.schedules import SCHEDULES
 
+LAYERS = {"blocks", "recurrent"}
+"""What a model calls the lists of its layers."""
+
 
 class OptimizerRecipe(Config):
     """How the weights move."""
 
     name: Literal["adamw", "muon"] = "muon"
-    """muon: orthogonalized momentum for the matrices of the blocks, AdamW for the rest. adamw: AdamW for all."""
+    """muon: orthogonalized momentum for the matrices of the layers, AdamW for the rest. adamw: AdamW for all."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
@@ -49,30 +52,32 @@ def build_optimizers(
 ) -> list[torch.optim.Optimizer]:
     """Return the optimizers that together own every trainable parameter once; `dtype` is that of matrix products.
 
-    `model.blocks` says which matrices are inside blocks.
+    `model.blocks` and `model.recurrent` say which matrices are inside layers.
 
     Raises:
         TrainingError: every parameter is frozen.
     """
-    inside_blocks = {id(parameter) for name, parameter in model.named_parameters() if "blocks" in name.split(".")}
+    inside_layers = {
+        id(parameter) for name, parameter in model.named_parameters() if not LAYERS.isdisjoint(name.split("."))
+    }
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-    block_matrices = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) in inside_blocks]
-    tables = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) not in inside_blocks]
+    layer_matrices = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) in inside_layers]
+    tables = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) not in inside_layers]
     if not trainable:
         raise TrainingError("every parameter of the model is frozen, so there is nothing to train")
-    decayed = tables if recipe.name == "muon" else tables + block_matrices
+    decayed = tables if recipe.name == "muon" else tables + layer_matrices
     candidates = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
     optimizers: list[torch.optim.Optimizer] = []
-    if groups := [group for group in candidates if group["params"]]:  # empty where only matrices of blocks are trained
+    if groups := [group for group in candidates if group["params"]]:  # empty where only matrices of layers are trained
         betas = (recipe.beta1, recipe.beta2)
         optimizers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True))
-    if recipe.name == "muon" and block_matrices:
+    if recipe.name == "muon" and layer_matrices:
         rate, decay = recipe.learning_rate, recipe.weight_decay
-        optimizers.append(Muon(block_matrices, learning_rate=rate, weight_decay=decay, dtype=dtype))
+        optimizers.append(Muon(layer_matrices, learning_rate=rate, weight_decay=decay, dtype=dtype))
     return optimizers
 
 

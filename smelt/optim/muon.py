@@ -1,4 +1,4 @@
-"""Muon: momentum whose direction is orthogonalized, for the matrices of the blocks.
+"""Muon: momentum whose direction is orthogonalized, for the matrices of the layers.
 
 The momentum M = U S V^T is replaced by about U V^T, found with five Newton-Schulz steps that need matrix
 products only. All singular directions then move at one speed, which on small budgets reaches a given loss in fewer

@@ -4,6 +4,8 @@ from torch import nn
 
 from smelt.core.config import load_recipe
 from smelt.core.errors import ConfigError, TrainingError
+from smelt.models.build import build
+from smelt.models.families import Shape, spec_for
 from smelt.optim.build import OptimizerRecipe, build_optimizers, learning_rate_at, set_learning_rate
 from smelt.optim.muon import Muon
 
@@ -42,6 +44,16 @@ def test_muon_takes_the_matrices_of_the_blocks() -> None:
         ("AdamW", 0.3, {"embedding.weight"}),
         ("AdamW", 0.0, VECTORS),
         ("Muon", 0.3, MATRICES),
+    ]
+
+
+def test_muon_takes_the_matrices_of_recurrent_layers() -> None:
+    model = build(spec_for("lstm", Shape(7, 4, 1, 1, 8, tied=True)), seed=0)
+    layer = "recurrent.0."
+    assert groups_of(model, OptimizerRecipe(name="muon")) == [
+        ("AdamW", 0.1, {"token_embedding.weight"}),
+        ("AdamW", 0.0, {layer + "input.bias", layer + "bias", "tied_bias"}),
+        ("Muon", 0.1, {layer + "input.weight", layer + "weight"}),
     ]
 
 
