@@ -6,7 +6,7 @@ The book is cut into a head to train on, a part to choose with and a tail to rep
 BPE of the head. The Transformer (llama family) sets the number of parameters; each recurrent width is the one that
 comes nearest. Every network has its own optimizer and learning rate, the best of four pairs in short runs; the n-gram
 its own order. All go through `smelt pretrain` in float32, see the same rows, and are scored by the same windows.
-Writes a figure of the curves and prints the table of docs/architectures.md; about ten minutes on one free core.
+Writes a figure of the curves and prints the table of docs/architectures.md; about 15 minutes on one free core.
 """
 
 from __future__ import annotations
@@ -178,7 +178,7 @@ def main() -> None:
     """Train, score, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("book", type=Path, help="a text of about a megabyte")
-    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--epochs", type=float, default=5.0)
     parser.add_argument("--figure", type=Path, default=Path("docs/architectures.png"))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
