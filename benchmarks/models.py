@@ -181,7 +181,8 @@ def run_all(arguments: argparse.Namespace, model: str) -> None:
             command += ["--implementation", implementation]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                print(f"{library} failed: {done.stderr.strip().splitlines()[-1]}")
+                why = done.stderr.strip() or f"ended by signal {-done.returncode}"
+                print(f"{library} failed: {why.splitlines()[-1]}")
                 continue
             found[library, implementation].append(json.loads(done.stdout.splitlines()[-1]))
     how = f"{arguments.dtype}, {'compiled' if arguments.compiled else 'eager'}, {arguments.rows} x {arguments.tokens}"
