@@ -92,14 +92,15 @@ class BPE:
 
     def _products(self) -> list[int]:
         """Return what each merge makes."""
-        found = [self.id_of.get(self.tokens[left] + self.tokens[right], -1) for left, right in self.merges]
-        for number, product in enumerate(found):
-            if product < 0 or product in self.hidden:
-                joined = b"".join(self.tokens[part] for part in self.merges[number])
-                if product < 0:
-                    raise TokenizerError(f"merge {number} makes {joined!r}, which is not in the vocabulary")
-                what = f"merge {number} makes the special token {joined!r}, so plain text could produce it"
-                raise TokenizerError(what)
+        tokens, id_of = self.tokens, self.id_of
+        found = [id_of.get(tokens[left] + tokens[right], -1) for left, right in self.merges]
+        if wrong := ({-1} | self.hidden).intersection(found):
+            number = next(number for number, product in enumerate(found) if product in wrong)
+            joined = b"".join(tokens[part] for part in self.merges[number])
+            if found[number] == -1:
+                raise TokenizerError(f"merge {number} makes {joined!r}, which is not in the vocabulary")
+            what = f"merge {number} makes the special token {joined!r}, so plain text could produce it"
+            raise TokenizerError(what)
         return found
 
     def _byte_id(self, byte: int) -> int | None:

@@ -9,6 +9,8 @@ Ref: Language Models are Unsupervised Multitask Learners (GPT-2), section 2.2.
 
 from __future__ import annotations
 
+import codecs
+
 from smelt.core.errors import TokenizerError
 
 # The bytes whose Latin-1 character is visible: no controls, no spaces, no soft hyphen (0xAD).
@@ -18,12 +20,13 @@ _HIDDEN = tuple(byte for byte in range(256) if byte not in _VISIBLE)
 # BYTE_ORDER[id] is the byte that id 0..255 stands for: visible characters first, as their code points are smaller.
 BYTE_ORDER = (*_VISIBLE, *_HIDDEN)
 BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _VISIBLE} | {byte: chr(0x100 + n) for n, byte in enumerate(_HIDDEN)}
+_CHARACTERS = "".join(BYTE_TO_CHARACTER[byte] for byte in range(256))
 CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
 
 
 def to_visible(data: bytes) -> str:
     """Write bytes as visible characters: b" the" -> "\\u0120the"."""
-    return data.decode("latin-1").translate(BYTE_TO_CHARACTER)
+    return codecs.charmap_decode(data, "strict", _CHARACTERS)[0]
 
 
 def from_visible(text: str) -> bytes:

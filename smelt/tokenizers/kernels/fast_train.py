@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,7 @@ from smelt.tokenizers.kernels.unicode import character_classes
 BATCH_BYTES = 4 << 20
 MERGES_AT_ONCE = 512
 # From so many words on a merge is worth dividing between threads.
-LARGE_LIST = 192
+LARGE_LIST = 32
 
 
 class WordCounts:
@@ -187,18 +187,20 @@ class _Learner:
         # All pairs of bytes have room. About as many come to be as there are words: a table that need not grow saves
         # moving them all.
         rows = max(1 << 17, 1 << (max(table.used for table in counts) + 4 * self.total).bit_length() + 1)
-        self.pairs, self.queue = aligned_zeros(4 * rows), empty_queue(rows)
+        self.pairs = aligned_zeros(4 * rows)
+        self.queues = [empty_queue(rows), empty_queue(rows)]
         sizes, starts, pair_counts = self._lay_out(counts, symbols, threads)
-        self.state[PAIRS] = enter_pairs(256, pair_counts, starts, sizes, self.pairs, self.queue, least)
+        self.state[PAIRS] = enter_pairs(256, pair_counts, starts, sizes, self.pairs, self.queues[0], least)
         self.state[LISTS] = sizes.sum()
         self.merges = np.empty(2 * num_merges, np.uint32)
-        # What each thread sums by neighbour in a merge, and its log of new pairs; the others' orders.
+        # Of each thread: what it sums by neighbour in a merge, its log of new pairs, its orders.
         self.sides = np.zeros((threads, 8 * self.total), np.uint64)
         self.touched = np.zeros((threads, 2 * (self.total + 2)), np.uint32)
         self.logs = np.empty((threads, 1 << 20), np.uint32)
-        self.desks = np.zeros((threads - 1, DESK), np.uint64)
+        self.desks = np.zeros((threads, DESK), np.uint64)
         # Compiles where an error is raised: `learn` would wait forever for a helper that never came.
-        assist(self.words, self.lists, self.logs[0], self.sides[0], self.touched[0], np.full(DESK, STOP_WORK))
+        self.desks[:, JOB] = STOP_WORK
+        assist(0, *self._arrays())
 
     @property
     def num_merges(self) -> int:
@@ -251,19 +253,21 @@ class _Learner:
         self.desks[:] = 0
         helpers: list[Future[None]] = []
         try:
-            for log, sides, touched, desk in zip(
-                self.logs[1:], self.sides[1:], self.touched[1:], self.desks, strict=True
-            ):
-                helpers.append(self.pool.submit(assist, self.words, self.lists, log, sides, touched, desk))
-            outcome: int = learn(
-                self.words, self.pairs, self.lists, self.queue, self.logs, self.sides, self.touched, self.desks,
-                self.state, self.merges, 256, until, self.least, LARGE_LIST,
-            )  # fmt: skip
+            for thread in range(1, len(self.desks)):
+                helpers.append(self.pool.submit(assist, thread, *self._arrays()))
+            outcome: int = learn(self.merges, 256, until, LARGE_LIST, *self._arrays())
         finally:
             self.desks[:, JOB] = STOP_WORK
             for helper in helpers:
                 helper.result()
         return outcome
+
+    def _arrays(self) -> tuple[Any, ...]:
+        """Return what `learn` and `assist` work on."""
+        return (
+            self.words, self.pairs, self.lists, *self.queues, self.logs, self.sides, self.touched, self.desks,
+            self.state, self.least,
+        )  # fmt: skip
 
     def _make_room(self, room: int) -> None:
         """Make the arrays large enough for a merge that reads so many symbols."""
@@ -272,7 +276,7 @@ class _Learner:
             self.logs = np.empty((len(self.logs), 8 * room), np.uint32)
         if int(self.state[LISTS]) + 2 * room > len(self.lists):
             self.lists = _larger(self.lists, 2 * len(self.lists) + 2 * room)
-        self.queue = with_room(self.queue, new_pairs)
+        self.queues = [with_room(queue, new_pairs) for queue in self.queues]
         if 8 * (int(self.state[PAIRS]) + new_pairs) > len(self.pairs):
             larger = aligned_zeros(2 * len(self.pairs))
             larger[:] = EMPTY

@@ -109,6 +109,28 @@ def store_release(typing: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
+def fetch_add(typing: Any, address: Any, value: Any) -> Any:
+    """Add to the uint64 at an address, to which other threads may add too; return what it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, values[1], "acq_rel")
+
+    return types.uint64(types.int64, types.uint64), generate
+
+
+@intrinsic
+def swap_if(typing: Any, address: Any, expected: Any, value: Any) -> Any:
+    """Write a uint64 at an address if the expected one is there, in one step; return whether it was."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], ir.IntType(64).as_pointer())
+        return builder.extract_value(builder.cmpxchg(pointer, values[1], values[2], "acq_rel", "acquire"), 1)
+
+    return types.boolean(types.int64, types.uint64, types.uint64), generate
+
+
+@intrinsic
 def pause(typing: Any) -> Any:
     """Leave the core's units to its other thread for a moment: what a loop that waits should do."""
 

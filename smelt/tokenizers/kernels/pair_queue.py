@@ -52,7 +52,17 @@ def room_left(queue: int) -> int:
 
 
 @inline
-def has_entry(queue: int) -> bool:
+def first_queue(one: int, other: int) -> int:
+    """Return that of two queues whose first entry goes first, or 0 if neither has one."""
+    if not _has_entry(other):
+        return one if _has_entry(one) else 0
+    if _has_entry(one) and _before(load_u64(one + 8 * HEAD), load_u64(one + 8 * HEAD + 8), other + 8 * HEAD):
+        return one
+    return other
+
+
+@inline
+def _has_entry(queue: int) -> bool:
     """Tell whether there is an entry; if so, one lies in the heap."""
     while load_u64(queue + _HEAPED) == _ZERO:
         if load_u64(queue + _WAITING) == _ZERO:
