@@ -57,7 +57,7 @@ def initialise(name: str, module: nn.Module, init: Init, num_layers: int, genera
         module.weight.fill_(1.0)
         module.bias.zero_()
     elif isinstance(module, MixtureOfExperts):
-        for kind in ("gate", "up", "down"):
+        for kind in ("gate_up", "down"):
             matrices: Tensor = getattr(module, kind)
             residual = init.scale_residual and kind == "down"
             matrices.normal_(0.0, _deviation(init, matrices.shape[-1], residual, num_layers), generator=generator)

@@ -260,10 +260,11 @@ def expert_rules(spec: ModelSpec, pattern: str, names: Mapping[str, str]) -> Ite
     and {name}; `names` are theirs for our gate, up and down."""
     for layer, given in enumerate(spec.layers):
         if isinstance(given.feed_forward, MoESpec):
-            for ours, theirs in names.items():
+            for ours, kinds in {"gate_up": ("gate", "up"), "down": ("down",)}.items():
                 parts = [
-                    pattern.format(layer=layer, expert=expert, name=theirs)
+                    pattern.format(layer=layer, expert=expert, name=names[kind])
                     for expert in range(given.feed_forward.num_experts)
+                    for kind in kinds
                 ]
                 yield stack(parts, f"blocks.{layer}.feed_forward.{ours}")
 
