@@ -42,12 +42,12 @@ class MixtureOfExperts(nn.Module):
         order = chosen.flatten().argsort(stable=True)  # places (token, choice) by expert: (N k,)
         ends = torch.bincount(chosen.flatten(), minlength=self.spec.num_experts).cumsum(0).to(torch.int32)
         owners = order // self.spec.experts_per_token
-        rows: Tensor = _Spread.apply(tokens, owners)  # type: ignore[no-untyped-call]
+        rows: Tensor = spread(tokens, owners)
         gate, up = _grouped(rows, self.gate_up.unflatten(0, (-1, 2)).flatten(1, 2), ends).chunk(2, dim=-1)
         # The last product is linear: weighting what it is given costs less than weighting what it makes.
         hidden = self.activation(gate) * up * weights.flatten()[order, None].to(gate.dtype)
         found = _grouped(hidden, self.down, ends)
-        out: Tensor = _Collect.apply(found.to(tokens.dtype), owners, len(tokens))  # type: ignore[no-untyped-call]
+        out: Tensor = collect(found.to(tokens.dtype), owners, len(tokens))
         return self._with_shared(tokens, out).view_as(x), scores.view(*x.shape[:-1], -1)
 
     def forward_reference(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,39 +83,6 @@ def _matrices(num_experts: int, num_rows: int, num_columns: int) -> nn.Parameter
     """Make stacked matrices (E, rows, columns), drawn as torch's Linear draws one."""
     bound = 1 / math.sqrt(num_columns)
     return nn.Parameter(torch.empty(num_experts, num_rows, num_columns).uniform_(-bound, bound))
-
-
-# The two are each other's gradient. Torch's gradient of an index goes from row to row on one core, which took a tenth
-# of a training pass.
-class _Spread(torch.autograd.Function):
-    """Copy each token to its places: (N, D), (N k,) -> (N k, D)."""
-
-    @staticmethod
-    def forward(ctx: Any, tokens: Tensor, owners: Tensor) -> Tensor:
-        ctx.save_for_backward(owners)
-        ctx.num_tokens = len(tokens)
-        return tokens[owners]
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _sum_by_owner(grad, ctx.saved_tensors[0], ctx.num_tokens), None
-
-
-class _Collect(torch.autograd.Function):
-    """Sum what was found at each token's places: (N k, D), (N k,) -> (N, D)."""
-
-    @staticmethod
-    def forward(ctx: Any, found: Tensor, owners: Tensor, num_tokens: int) -> Tensor:
-        ctx.save_for_backward(owners)
-        return _sum_by_owner(found, owners, num_tokens)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return grad[ctx.saved_tensors[0]], None, None
-
-
-def _sum_by_owner(found: Tensor, owners: Tensor, num_tokens: int) -> Tensor:
-    return found.new_zeros(num_tokens, found.shape[1]).index_add_(0, owners, found)
 
 
 def _grouped(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
@@ -167,3 +134,44 @@ def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
 
 
 grouped_product.register_autograd(_gradients, setup_context=_keep)
+
+
+# These two are each other's gradient. Torch's own gradient of an index goes from row to row on one core, and compiled
+# sums by owner are atomic additions.
+@torch.library.custom_op("smelt::spread", mutates_args=())
+def spread(tokens: Tensor, owners: Tensor) -> Tensor:
+    """Copy each token to its places: (N, D), (N k,) -> (N k, D)."""
+    return tokens[owners]
+
+
+@torch.library.custom_op("smelt::collect", mutates_args=())
+def collect(found: Tensor, owners: Tensor, num_tokens: int) -> Tensor:
+    """Sum what was found at each token's places: (N k, D), (N k,) -> (N, D)."""
+    return found.new_zeros(num_tokens, found.shape[1]).index_add_(0, owners, found)
+
+
+@spread.register_fake
+def _(tokens: Tensor, owners: Tensor) -> Tensor:
+    return tokens.new_empty(owners.shape[0], tokens.shape[1])
+
+
+@collect.register_fake
+def _(found: Tensor, owners: Tensor, num_tokens: int) -> Tensor:
+    return found.new_empty(num_tokens, found.shape[1])
+
+
+def _keep_owners(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1])
+    ctx.num_tokens = inputs[0].shape[0]
+
+
+def _spread_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    return collect(grad, ctx.saved_tensors[0], ctx.num_tokens), None
+
+
+def _collect_gradients(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    return spread(grad, ctx.saved_tensors[0]), None, None
+
+
+spread.register_autograd(_spread_gradients, setup_context=_keep_owners)
+collect.register_autograd(_collect_gradients, setup_context=_keep_owners)
