@@ -1,8 +1,8 @@
 """A mixture of experts: many feed-forward networks of which every token takes a few, chosen by a router.
 
-Parameters grow with the experts, work only with those taken. Tokens are sorted by expert and all experts run in one
-grouped product a matrix: no loop over experts, no capacity, no token dropped. `forward_reference` is that loop, and a
-test proves both equal. The router works in fp32, where the order of close scores is stable; its scores are returned,
+Parameters grow with the experts, work only with those taken. Tokens are sorted by expert and all experts run in two
+grouped products: no loop over experts, no capacity, no token dropped. `forward_reference` is that loop, and a test
+proves both equal. The router works in fp32, where the order of close scores is stable; its scores are returned,
 because the losses that keep experts busy are an objective's business.
 
 Ref: Outrageously Large Neural Networks, arXiv:1701.06538. Ref: arXiv:2401.04088 (top-2, weights renormalised).
