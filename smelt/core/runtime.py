@@ -135,7 +135,7 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         trim_threshold, most_mapped = -1, -4  # <malloc.h>
         mallopt(most_mapped, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(trim_threshold, -1)  # never
 
 
 @contextmanager
