@@ -13,6 +13,7 @@ from smelt.tokenizers.bpe_train import MIN_FREQUENCY, count_words, learn_merges,
 from smelt.tokenizers.bytelevel import BYTE_ORDER
 from smelt.tokenizers.fast import bpe_kernel
 from smelt.tokenizers.kernels import fast_bpe, fast_train
+from smelt.tokenizers.kernels.ascii_words import BYTES_AT_ONCE
 from smelt.tokenizers.kernels.loads import padded
 from smelt.tokenizers.kernels.pair_queue import HEAD, empty_queue, with_room
 from smelt.tokenizers.kernels.scan import PATTERN_NUMBER, scan_words
@@ -27,12 +28,13 @@ PIECES = (
     "磨坊", "👩\u200d👧", "🇫🇷", "e\u0301", "\u3000", "゛な", "שלום", "नमस्ते", "\x00", "\x1c", "\x85", "〇", "Ⅻ", "ǅ",
     "ªº", "▁", "!\"",
 )  # fmt: skip
+CODE = "aBstlve''\"().,_  \t\n\n\r\x0b\x1c\x00\x7f0123é磨\u3000"
 texts = st.lists(st.one_of(st.text(max_size=6), st.sampled_from(PIECES)), max_size=12).map("".join)
 
 
 def scanned(text: str, pattern: str) -> list[str]:
     data = text.encode()
-    stops = np.empty(len(data) + 1, np.int64)
+    stops = np.empty(len(data) + 1 + BYTES_AT_ONCE, np.int64)
     count = scan_words(padded(data), len(data), character_classes(), PATTERN_NUMBER[pattern], stops)
     edges = [0, *stops[:count].tolist()]
     return [data[start:end].decode() for start, end in pairwise(edges)]
@@ -42,6 +44,13 @@ def scanned(text: str, pattern: str) -> list[str]:
 @settings(patient, max_examples=400)
 @given(text=texts)
 def test_scanning_cuts_as_the_expression_does(pattern: str, text: str) -> None:
+    assert scanned(text, pattern) == split(text, pattern)
+
+
+@pytest.mark.parametrize("pattern", sorted(PATTERNS))
+@settings(patient, max_examples=400)
+@given(text=st.text(alphabet=CODE, min_size=60, max_size=300))
+def test_scanning_ascii_across_the_64_bytes_seen_at_once(pattern: str, text: str) -> None:
     assert scanned(text, pattern) == split(text, pattern)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from smelt.tokenizers.kernels.ascii_words import BYTES_AT_ONCE
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import address, load_u8, load_u64, prefetch, store_u64, trailing_zeros
 from smelt.tokenizers.kernels.memo import WORD_BYTES, word_key
@@ -103,7 +104,7 @@ def count_words(
     while document < ends.size:
         end = text + ends[document]
         while place < end:
-            count = find_words(place, end, classes_at, pattern, stops_at, batch)
+            count = find_words(place, end, classes_at, pattern, stops_at, batch - BYTES_AT_ONCE)
             begin = place
             for number in range(count):  # most rows are far from the core: all of a batch are on their way at once
                 stop = np.int64(load_u64(stops_at + 8 * number))

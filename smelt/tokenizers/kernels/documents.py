@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from smelt.tokenizers.kernels.ascii_words import BYTES_AT_ONCE
 from smelt.tokenizers.kernels.bpe import MOST_MERGED, Array32, Array64, BpeTables, Places, encode_word, merge_word
 from smelt.tokenizers.kernels.clauses import CUTS_AT_ONCE, LONGEST_PIECE, encode_clause
 from smelt.tokenizers.kernels.jit import inline, kernel
@@ -122,7 +123,7 @@ def encode_documents(
             if long_taken > most_long:
                 forget_all(address(long_memo), long_memo.size)
                 long_taken = 0
-            count = find_words(place, end, classes_at, pattern, stops_at, batch)
+            count = find_words(place, end, classes_at, pattern, stops_at, batch - BYTES_AT_ONCE)
             missing = find_rows(place, stops_at, count, rows_at, missing_at, memo_at, memo_shift)
             if missing:
                 count, more, more_long, used = _fill(

@@ -194,6 +194,16 @@ def leading_zeros(typing: Any, value: Any) -> Any:
     return types.int64(types.uint64), generate
 
 
+@intrinsic
+def count_ones(typing: Any, value: Any) -> Any:
+    """Return the number of set bits of a uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ctpop(values[0])
+
+    return types.int64(types.uint64), generate
+
+
 def _byte_test(compare: Any) -> Any:
     def test(typing: Any, address: Any) -> Any:
         """Return a number whose bits say of which of the 64 bytes at an address something is true."""
@@ -209,9 +219,24 @@ def _byte_test(compare: Any) -> Any:
     return intrinsic(test)
 
 
+def _in_range(builder: Any, row: Any, first: Any, count: Any) -> Any:
+    return builder.icmp_unsigned("<", builder.sub(row, first), count)
+
+
 ascii_letters = _byte_test(
-    lambda builder, row, fill: builder.icmp_unsigned(
-        "<", builder.sub(builder.or_(row, fill(0x20)), fill(0x61)), fill(26)
+    lambda builder, row, fill: _in_range(builder, builder.or_(row, fill(0x20)), fill(0x61), fill(26))
+)
+ascii_digits = _byte_test(lambda builder, row, fill: _in_range(builder, row, fill(0x30), fill(10)))
+ascii_white = _byte_test(
+    lambda builder, row, fill: builder.or_(
+        _in_range(builder, row, fill(0x09), fill(5)), builder.icmp_unsigned("==", row, fill(0x20))
+    )
+)
+ascii_lines = _byte_test(
+    lambda builder, row, fill: builder.or_(
+        builder.icmp_unsigned("==", row, fill(0x0A)), builder.icmp_unsigned("==", row, fill(0x0D))
     )
 )
 spaces = _byte_test(lambda builder, row, fill: builder.icmp_unsigned("==", row, fill(0x20)))
+apostrophes = _byte_test(lambda builder, row, fill: builder.icmp_unsigned("==", row, fill(0x27)))
+beyond_ascii = _byte_test(lambda builder, row, fill: builder.icmp_signed("<", row, fill(0)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from smelt.tokenizers.kernels.ascii_words import BYTES_AT_ONCE, after_contraction, find_ascii_words
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import (
     address,
@@ -41,7 +42,7 @@ PATTERN_NUMBER = {
 }  # fmt: skip
 
 # A batch of words: enough that their rows of a table can be fetched together, few enough that they stay near the core.
-WORDS_AT_ONCE = 256
+WORDS_AT_ONCE = 256 + BYTES_AT_ONCE
 
 _HIGH = np.uint64(0x8080808080808080)
 _LOW = np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -131,28 +132,6 @@ def _after_letters(place: int, end: int, classes: int) -> int:
 
 
 @inline
-def _after_contraction(place: int, end: int, any_case: bool) -> int:
-    """Return where 's 't 'm 'd 'll 've 're ends, or `place` where there is none; U+017F is an s in any case."""
-    if place + 1 >= end or load_u8(place) != 0x27:
-        return place
-    first, second = load_u8(place + 1), load_u8(place + 2)
-    if any_case:
-        if first == 0xC5 and second == 0xBF and place + 2 < end:
-            return place + 3
-        first, second = first | 0x20, second | 0x20
-        if not (0x61 <= first <= 0x7A and load_u8(place + 1) < 0x80):
-            return place
-    if first == 0x73 or first == 0x74 or first == 0x6D or first == 0x64:
-        return place + 2
-    if place + 2 < end and (
-        (first == 0x6C and second == 0x6C and (not any_case or load_u8(place + 2) >= 0x40))
-        or ((first == 0x76 or first == 0x72) and second == 0x65 and (not any_case or load_u8(place + 2) >= 0x40))
-    ):
-        return place + 3
-    return place
-
-
-@inline
 def _after_numbers(place: int, end: int, classes: int, most: int) -> int:
     """Return where at most so many numerals end."""
     for _ in range(most):
@@ -187,7 +166,7 @@ def _after_space(place: int, end: int, classes: int, lines: bool) -> int:
 def _after_gpt2(place: int, end: int, classes: int) -> int:
     first = load_u8(place)
     if first == 0x27:
-        stop = _after_contraction(place, end, False)
+        stop = after_contraction(place, end, False)
         if stop > place:
             return stop
     start = place + 1 if first == 0x20 else place
@@ -218,7 +197,7 @@ def _after_rest(place: int, end: int, classes: int, slash: bool) -> int:
 def _after_gpt4(place: int, end: int, classes: int, most_numbers: int) -> int:
     """Also qwen2, with single numerals."""
     if load_u8(place) == 0x27:
-        stop = _after_contraction(place, end, True)
+        stop = after_contraction(place, end, True)
         if stop > place:
             return stop
     kind, size = _class_at(place, end, classes)
@@ -282,7 +261,7 @@ def _after_o200k(place: int, end: int, classes: int) -> int:
         elif -bare > place:
             stop = -bare
     if stop > 0:
-        return _after_contraction(stop, end, True)
+        return after_contraction(stop, end, True)
     if kind & NUMBER:
         return _after_numbers(place, end, classes, 3)
     return _after_rest(place, end, classes, True)
@@ -367,7 +346,7 @@ def _after_han(place: int, end: int, classes: int) -> int:
     if kind & HAN:
         return place + size
     if load_u8(place) == 0x27:
-        stop = _after_contraction(place, end, True)
+        stop = after_contraction(place, end, True)
         if stop > place:
             return stop
     start = place + 1 if load_u8(place) == 0x20 or load_u8(place) == 0x2D else place
@@ -449,9 +428,17 @@ def _plain_words(place: int, end: int, stops: int, most: int) -> tuple[int, int]
 
 @inline
 def find_words(place: int, end: int, classes: int, pattern: int, stops: int, most: int) -> int:
-    """Write the ends of up to `most` words at address `stops`; return how many."""
-    count, plain = 0, pattern != 3 and pattern < 7
+    """Write the ends of up to `most` words, and of up to `BYTES_AT_ONCE` behind them, at address `stops`; return how
+    many."""
+    count, plain = 0, pattern == 4 or pattern == 5
+    by_bits, most_numbers = pattern < 3 or pattern == 6, 0 if pattern == 0 else 1 if pattern == 2 else 3
     while place < end and count < most:
+        if by_bits and load_u8(place) < 0x80 and load_u8(place + 1) < 0x80:
+            more = find_ascii_words(place, end, stops + 8 * count, most_numbers)
+            if more:
+                count += more
+                place = np.int64(load_u64(stops + 8 * count - 8))
+                continue
         if plain and load_u8(place) == 0x20 and load_u8(place + 1) < 0x80:
             more, place = _plain_words(place, end, stops + 8 * count, most - count)
             count += more
@@ -467,9 +454,9 @@ def find_words(place: int, end: int, classes: int, pattern: int, stops: int, mos
 def scan_words(
     data: npt.NDArray[np.uint8], end: int, classes: npt.NDArray[np.uint16], pattern: int, stops: npt.NDArray[np.int64]
 ) -> int:
-    """Fill `stops` with the offsets at which words end, from the first on; return how many."""
+    """Fill `stops`, which has room for `BYTES_AT_ONCE` more, with the offsets at which words end; return how many."""
     text = address(data)
-    count = find_words(text, text + end, address(classes), pattern, address(stops), stops.size)
+    count = find_words(text, text + end, address(classes), pattern, address(stops), stops.size - BYTES_AT_ONCE)
     for number in range(count):
         stops[number] -= text
     return count
