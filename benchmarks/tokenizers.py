@@ -3,6 +3,7 @@
     python benchmarks/tokenizers.py encode      one long string and 8 kB documents: tiktoken, tokenizers, tokie
     python benchmarks/tokenizers.py train       100 MB, 32,768 tokens: rustbpe, tokenizers
     python benchmarks/tokenizers.py threads     how many times as fast two threads are as one, training and encoding
+    python benchmarks/tokenizers.py bandwidth   the share of memory bandwidth that finding words and encoding reach
     python benchmarks/tokenizers.py other       WordPiece and Unigram: tokenizers, sentencepiece
     python benchmarks/tokenizers.py memory      peak memory of training on 1 GB and of encoding it
     python benchmarks/tokenizers.py start       the first call in a new process
@@ -236,6 +237,38 @@ def threads(arguments: argparse.Namespace) -> None:
         print(f"{name:24} {one[1] * 1e3:8.1f} ms {two[1] * 1e3:8.1f} ms   quartiles {ratios}", flush=True)
 
 
+def bandwidth(arguments: argparse.Namespace) -> None:
+    """Set what finding words and encoding must move, text read and results written, beside copying memory."""
+    import numpy as np
+
+    from smelt.tokenizers.bpe_train import train_bpe
+    from smelt.tokenizers.kernels.ascii_words import BYTES_AT_ONCE
+    from smelt.tokenizers.kernels.loads import padded
+    from smelt.tokenizers.kernels.scan import PATTERN_NUMBER, scan_words
+    from smelt.tokenizers.kernels.unicode import character_classes
+
+    source, target = np.ones(1 << 28, np.uint8), np.zeros(1 << 28, np.uint8)
+    copied = 2 * source.size / alternate({"copy": lambda: np.copyto(target, source)})["copy"]
+    print(f"copying memory: {copied / 1e9:.1f} GB/s, read and written")
+    classes, pattern = character_classes(), PATTERN_NUMBER["gpt4"]
+    for name in ("books-en", "poetry-zh", "source"):
+        text = texts_of(name, arguments.megabytes)
+        data = text.encode()
+        array, stops = padded(data), np.empty(len(data) + 1 + BYTES_AT_ONCE, np.int64)
+        num_words = scan_words(array, len(data), classes, pattern, stops)
+        tokenizer = train_bpe([text], vocab_size=32768, special=())
+        documents = [text[start : start + DOCUMENT] for start in range(0, len(text), DOCUMENT)]
+        num_tokens = len(tokenizer.encode_to_array(documents, end_id=None)[0])
+        jobs: dict[str, tuple[Callable[[], Any], int]] = {
+            "find words": (lambda: scan_words(array, len(data), classes, pattern, stops), 8 * num_words),  # noqa: B023
+            "encode": (lambda: tokenizer.encode_to_array(documents, end_id=None), 4 * num_tokens),  # noqa: B023
+        }
+        for job, (call, written) in jobs.items():  # not in turn: each has the caches to itself, as in use
+            seconds = alternate({job: call}, runs=9)[job]
+            share = (len(data) + written) / seconds / copied
+            print(f"{name}: {job:10} {len(data) / seconds / 1e6:8.0f} MB/s of text, {share:6.1%} of copying")
+
+
 def train_tokenizers(texts: list[str], vocab_size: int, pattern: str) -> Any:
     """Train the same with Hugging Face tokenizers."""
     import tokenizers
@@ -393,7 +426,7 @@ def start(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run one part."""
-    parts = {part.__name__: part for part in (encode, train, threads, other, memory, start, _train, _encode)}
+    parts = {part.__name__: part for part in (encode, train, threads, bandwidth, other, memory, start, _train, _encode)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=parts)
     parser.add_argument("path", nargs="?")
