@@ -4,7 +4,8 @@ Reading order: `sampling` (logits to a token), `visible` (the text that may be s
 cache), `generate`, `beam`. The loop is also the oracle that faster engines are tested against.
 """
 
-from smelt.infer.generate import FinishReason, Generation, generate
+from smelt.infer.answer import FinishReason, Generation
+from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 
 __all__ = ["FinishReason", "Generation", "Sampling", "generate"]
