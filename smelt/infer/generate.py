@@ -43,15 +43,8 @@ def generate(
     its own; a prompt that fills it gets an empty answer. Raises UsageError for a prompt that is empty or longer than
     the context, for an encoder, which cannot go on, and for an encoder-decoder whose spec names no first token.
     """
-    if not model.spec.is_causal:
-        raise UsageError(
-            f"a {model.spec.family} model fills in masked tokens and has no next one",
-            accepted="a decoder, or an encoder-decoder",
-        )
-    if sampling.logprobs is not None:
-        raise UsageError("logprobs of the plain loop", accepted="logprobs=None here; an Engine gives them")
     vocab_size = min(tokenizer.vocab_size, model.spec.vocab_size)
-    check_biases(sampling, vocab_size)
+    _check(model.spec, sampling, vocab_size)
     sources = prompts if model.spec.encoder is not None else None
     if model.spec.encoder is not None:
         token_budgets(prompts, 0, model.spec.encoder.max_seq_len)  # refuses those that do not fit
@@ -88,6 +81,18 @@ def generate(
                 if push(index, token_id):
                     break
     return [answer.result() for answer in answers]
+
+
+def _check(spec: ModelSpec, sampling: Sampling, vocab_size: int) -> None:
+    """Raise UsageError for a model that cannot go on, and for what this loop does not give."""
+    if not spec.is_causal:
+        raise UsageError(
+            f"a {spec.family} model fills in masked tokens and has no next one",
+            accepted="a decoder, or an encoder-decoder",
+        )
+    if sampling.logprobs is not None:
+        raise UsageError("logprobs of the plain loop", accepted="logprobs=None here; an Engine gives them")
+    check_biases(sampling, vocab_size)
 
 
 def decoder_start(spec: ModelSpec) -> int:
