@@ -18,8 +18,8 @@ def kind_of(sampling: Sampling) -> Sampling:
     return replace(sampling, max_new_tokens=1, stop=(), seed=0, logprobs=None)
 
 
-def choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
-    """Return the next token of each request, given its row of logits (R, V)."""
+def choose(logits: Tensor, requests: Sequence[Request], ahead: int = 0) -> list[int]:
+    """Return the next token of each request, given its row of logits (R, V), or the one so many tokens ahead of it."""
     kinds: dict[Sampling, list[int]] = defaultdict(list)
     for row, request in enumerate(requests):
         kinds[request.kind].append(row)
@@ -28,7 +28,7 @@ def choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
         index = torch.tensor(rows, device=logits.device)
         numbers = past = None
         if not kind.greedy:
-            numbers = torch.stack([_number(requests[row]) for row in rows]).to(logits.device)
+            numbers = torch.stack([_number(requests[row], ahead) for row in rows]).to(logits.device)
         if kind.looks_back:
             pasts = [_past(requests[row]) for row in rows]
             past = Past(torch.cat([one.seen for one in pasts]), torch.cat([one.counts for one in pasts]))
@@ -40,9 +40,9 @@ def choose(logits: Tensor, requests: Sequence[Request]) -> list[int]:
     return chosen.tolist()
 
 
-def _number(request: Request) -> Tensor:
+def _number(request: Request, ahead: int) -> Tensor:
     assert request.numbers is not None, "a request that samples has its numbers"
-    return request.numbers[len(request.ids)]
+    return request.numbers[len(request.ids) + ahead]
 
 
 def _past(request: Request) -> Past:

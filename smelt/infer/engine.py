@@ -23,6 +23,7 @@ from smelt.core import runtime
 from smelt.core.errors import ResourceError, SmeltError, UsageError
 from smelt.infer.answer import Answer, Generation
 from smelt.infer.choose import choose, kind_of, log_probabilities
+from smelt.infer.drafts import Drafter
 from smelt.infer.generate import generate
 from smelt.infer.paged_cache import PagedCache, Pool, Row
 from smelt.infer.pages import Pages
@@ -39,7 +40,14 @@ from smelt.tokenizers.chat import ChatTemplate
 MEMORY_SHARE = 0.25  # of the free memory, for keys and values where nobody says how much
 ALIKE = 0.75  # prompts' pieces are read together where the shortest has this share of the longest's tokens
 
-Piece = tuple[Request, int]  # a request, and how many of its tokens to compute
+
+@dataclass(frozen=True)
+class Piece:
+    """So many tokens of a request to compute, and guesses of those that follow."""
+
+    request: Request
+    num_tokens: int
+    guesses: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Engine:
         tokenizer: turns its tokens into text.
         stop_ids: tokens that end any answer.
         settings: how much is done at once.
+        drafter: guesses tokens for those who decode; answers stay what they are.
 
     Raises:
         UsageError: a model whose answers need more than keys and values.
@@ -93,6 +102,7 @@ class Engine:
         *,
         stop_ids: Iterable[int] = (),
         settings: EngineSettings | None = None,
+        drafter: Drafter | None = None,
     ) -> None:
         check_spec(model.spec)
         settings = settings or EngineSettings()
@@ -105,6 +115,10 @@ class Engine:
         self.scheduler = Scheduler(
             Pages(num_pages, settings.page_tokens), settings.max_running, settings.prefill_tokens
         )
+        self.drafter = drafter
+        if drafter is not None:
+            drafter.attach(self.vocab_size, num_pages, settings.page_tokens)
+        self.num_guessed, self.num_accepted = 0, 0
         self._ids = itertools.count()
         self._full: list[Request] = []  # whose prompts leave no room for an answer
 
@@ -201,9 +215,8 @@ class Engine:
         full, self._full = self._full, []
         updates = [Update(request, (), "", (), None, request.finish_reason) for request in full]
         self.scheduler.admit()
-        decoding: list[Piece] = [(request, 1) for request in self.scheduler.decoding()]
-        batches = [decoding, *alike(self.scheduler.pieces())]
-        for batch in filter(None, batches):
+        batches = alike([*self._decoding(), *itertools.starmap(Piece, self.scheduler.pieces())])
+        for batch in batches:
             updates += self._compute(batch)
         return updates
 
@@ -227,31 +240,69 @@ class Engine:
         """Raise AssertionError unless pages, line and running requests fit together; for tests."""
         self.scheduler.check()
 
-    def _compute(self, batch: Sequence[Piece]) -> list[Update]:
-        """Run the model over pieces, and choose a token for each request whose text is complete."""
-        rows = [
-            Row(request.pages, request.num_computed, request.tokens[request.num_computed :][:count])
-            for request, count in batch
+    def _decoding(self) -> list[Piece]:
+        """Return the pieces of those who decode, each with guesses where there is room for them."""
+        requests = self.scheduler.decoding()
+        if self.drafter is None or not requests:
+            return [Piece(request, 1) for request in requests]
+        # Penalties depend on tokens that are not certain yet; and the last token of all needs no guess behind it.
+        left = [
+            0 if request.sampling.looks_back else request.answer.budget - len(request.ids) - 1 for request in requests
         ]
+        most = [
+            self.scheduler.room(request, min(self.drafter.num_tokens, count))
+            for request, count in zip(requests, left, strict=True)
+        ]
+        guesses = self.drafter.propose(requests, most)
+        self.num_guessed += sum(map(len, guesses))
+        return [Piece(request, 1, own) for request, own in zip(requests, guesses, strict=True)]
+
+    def _compute(self, batch: Sequence[Piece]) -> list[Update]:
+        """Run the model over pieces, and choose tokens for each request whose text is complete."""
+        rows = []
+        for piece in batch:
+            request, end = piece.request, piece.request.num_computed + piece.num_tokens
+            tokens = [*request.tokens[request.num_computed : end], *piece.guesses]
+            rows.append(Row(request.pages, request.num_computed, tokens))
         cache = PagedCache(self.model.spec, self.pool, rows)
         hidden = self.model(cache.ids, positions=cache.positions, cache=cache, project=False).hidden  # (B, T, D)
-        ready: list[int] = []
-        for number, (request, count) in enumerate(batch):
+        complete: list[tuple[Piece, Tensor]] = []
+        for number, piece in enumerate(batch):
+            request, last = piece.request, hidden[number, -piece.num_tokens - len(piece.guesses) :]
             if not request.is_heard:
-                self._hear(request, hidden[number, -count:])
-            self.scheduler.advance(request, count)
+                self._hear(request, last[: piece.num_tokens])
+            self.scheduler.advance(request, piece.num_tokens)
             if request.num_pending == 0:
-                ready.append(number)
-        if not ready:
-            return []
-        logits = self._project(hidden[ready, -1])  # (R, V)
+                complete.append((piece, last[piece.num_tokens - 1 :]))
+        return self._choose(complete) if complete else []
+
+    def _choose(self, complete: Sequence[tuple[Piece, Tensor]]) -> list[Update]:
+        """Choose the tokens behind complete texts, given the hidden states (1 + guesses, D) of each; guesses that are
+        not what is chosen are dropped, and all behind them."""
+        logits = self._project(torch.cat([hidden for _, hidden in complete]))
         if not bool(logits.isfinite().all()):
             raise SmeltError(
                 "the model's logits are not finite numbers", fix="use an earlier checkpoint; this one has diverged"
             )
-        requests = [batch[number][0] for number in ready]
-        chosen = choose(logits, requests)
-        return [self._take(*each) for each in zip(requests, chosen, logits, strict=True)]
+        firsts = [0, *itertools.accumulate(len(hidden) for _, hidden in complete)]
+        updates: dict[int, Update] = {}
+        working = list(range(len(complete)))
+        ahead = 0
+        while working:
+            requests = [complete[number][0].request for number in working]
+            own = logits[[firsts[number] + ahead for number in working]]
+            going_on = []
+            for number, token_id, row in zip(working, choose(own, requests), own, strict=True):
+                piece = complete[number][0]
+                update = self._take(piece.request, token_id, row)
+                updates[number] = joined(updates[number], update) if number in updates else update
+                if list(piece.guesses[ahead : ahead + 1]) == [token_id]:
+                    self.num_accepted += 1
+                    if update.finish_reason is None:
+                        self.scheduler.advance(piece.request, 1)
+                        going_on.append(number)
+            working, ahead = going_on, ahead + 1
+        return list(updates.values())
 
     def _project(self, hidden: Tensor) -> Tensor:
         return self.model.project(hidden)[:, : self.vocab_size].float()
@@ -296,11 +347,26 @@ def check_spec(spec: ModelSpec) -> None:
             )
 
 
+def joined(first: Update, then: Update) -> Update:
+    """Return what two updates of a request say together."""
+    return replace(
+        then,
+        ids=first.ids + then.ids,
+        text=first.text + then.text,
+        logprobs=first.logprobs + then.logprobs,
+        prompt_logprobs=first.prompt_logprobs,
+    )
+
+
 def alike(pieces: Iterable[Piece]) -> list[list[Piece]]:
     """Put pieces of about one length together, so that little of a batch is filled up."""
+
+    def length(piece: Piece) -> int:
+        return piece.num_tokens + len(piece.guesses)
+
     batches: list[list[Piece]] = []
-    for piece in sorted(pieces, key=lambda piece: -piece[1]):
-        if batches and piece[1] >= ALIKE * batches[-1][0][1]:
+    for piece in sorted(pieces, key=length, reverse=True):
+        if batches and length(piece) >= ALIKE * length(batches[-1][0]):
             batches[-1].append(piece)
         else:
             batches.append([piece])

@@ -44,6 +44,7 @@ class Request:
     num_named: int = 0
     last_name: bytes = b""
     num_found: int = 0
+    num_drafted: int = 0  # tokens in the cache of a draft model
     heard: list[TokenLogprobs | None] = field(default_factory=list)  # of the prompt, so far
 
     @property

@@ -47,7 +47,7 @@ class Scheduler:
                 return
             self.waiting.pop(0)
             request.pages = found + taken
-            request.num_computed = len(found) * self.pages.page_tokens
+            request.num_computed = request.num_drafted = len(found) * self.pages.page_tokens
             if not request.ids:
                 request.num_found = request.num_computed
             request.num_named, request.last_name = 0, b""
@@ -65,6 +65,12 @@ class Scheduler:
                 else:
                     request.pages += page
         return [request for request in self.running if request.num_pending == 1]
+
+    def room(self, request: Request, most: int) -> int:
+        """Take pages for up to so many tokens behind a request's text, if they are free; return how many have room."""
+        wanted = self.pages.count_for(len(request.tokens) + most) - len(request.pages)
+        request.pages += (self.pages.take(wanted) if wanted > 0 else None) or []
+        return min(most, len(request.pages) * self.pages.page_tokens - len(request.tokens))
 
     def pieces(self) -> Iterator[tuple[Request, int]]:
         """Yield the requests whose text is being read, with how many tokens of it to read in this step."""

@@ -8,7 +8,7 @@ import torch
 
 from smelt.core.errors import SmeltError, UsageError
 from smelt.infer import Sampling, generate
-from smelt.infer.engine import Engine, EngineSettings, QueueFull, alike
+from smelt.infer.engine import Engine, EngineSettings, Piece, QueueFull, alike
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.nn.spec import ModelSpec
@@ -21,9 +21,9 @@ LIVELY = Sampling(
 )  # fmt: skip
 
 
-def engine_of(model, tokenizer, **settings) -> Engine:
+def engine_of(model, tokenizer, drafter=None, **settings) -> Engine:
     chosen = {"max_running": 8, "page_tokens": 4, "cache_tokens": 400, "prefill_tokens": 16} | settings
-    return Engine(model, tokenizer, stop_ids=STOP, settings=EngineSettings(**chosen))
+    return Engine(model, tokenizer, stop_ids=STOP, settings=EngineSettings(**chosen), drafter=drafter)
 
 
 def run(engine):
@@ -258,4 +258,5 @@ def test_a_model_that_diverged_says_so(tokenizer):
 
 
 def test_pieces_of_one_length_are_read_together():
-    assert alike([("a", 10), ("b", 3), ("c", 8), ("d", 4)]) == [[("a", 10), ("c", 8)], [("d", 4), ("b", 3)]]
+    a, b, c, d = Piece(None, 10), Piece(None, 3), Piece(None, 5, [1, 2, 3]), Piece(None, 4)
+    assert alike([a, b, c, d]) == [[a, c], [d, b]]
