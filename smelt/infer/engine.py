@@ -266,34 +266,36 @@ class Engine:
             rows.append(Row(request.pages, request.num_computed, tokens))
         cache = PagedCache(self.model.spec, self.pool, rows)
         hidden = self.model(cache.ids, positions=cache.positions, cache=cache, project=False).hidden  # (B, T, D)
-        complete: list[tuple[Piece, Tensor]] = []
-        for number, piece in enumerate(batch):
-            request, last = piece.request, hidden[number, -piece.num_tokens - len(piece.guesses) :]
+        complete, last = [], []
+        for piece, states in zip(batch, hidden, strict=True):
+            request, states = piece.request, states[-piece.num_tokens - len(piece.guesses) :]
             if not request.is_heard:
-                self._hear(request, last[: piece.num_tokens])
+                self._hear(request, states[: piece.num_tokens])
             self.scheduler.advance(request, piece.num_tokens)
             if request.num_pending == 0:
-                complete.append((piece, last[piece.num_tokens - 1 :]))
-        return self._choose(complete) if complete else []
+                complete.append(piece)
+                last.append(states[piece.num_tokens - 1 :])
+        return self._choose(complete, self._project(torch.cat(last))) if complete else []
 
-    def _choose(self, complete: Sequence[tuple[Piece, Tensor]]) -> list[Update]:
-        """Choose the tokens behind complete texts, given the hidden states (1 + guesses, D) of each; guesses that are
-        not what is chosen are dropped, and all behind them."""
-        logits = self._project(torch.cat([hidden for _, hidden in complete]))
+    def _choose(self, pieces: Sequence[Piece], logits: Tensor) -> list[Update]:
+        """Choose the tokens behind complete texts, given the logits of each one's last token and guesses, (N, V).
+
+        A guess that is not what is chosen is dropped, and all behind it.
+        """
         if not bool(logits.isfinite().all()):
             raise SmeltError(
                 "the model's logits are not finite numbers", fix="use an earlier checkpoint; this one has diverged"
             )
-        firsts = [0, *itertools.accumulate(len(hidden) for _, hidden in complete)]
+        firsts = [0, *itertools.accumulate(1 + len(piece.guesses) for piece in pieces)]
         updates: dict[int, Update] = {}
-        working = list(range(len(complete)))
+        working = list(range(len(pieces)))
         ahead = 0
         while working:
-            requests = [complete[number][0].request for number in working]
+            requests = [pieces[number].request for number in working]
             own = logits[[firsts[number] + ahead for number in working]]
             going_on = []
             for number, token_id, row in zip(working, choose(own, requests), own, strict=True):
-                piece = complete[number][0]
+                piece = pieces[number]
                 update = self._take(piece.request, token_id, row)
                 updates[number] = joined(updates[number], update) if number in updates else update
                 if list(piece.guesses[ahead : ahead + 1]) == [token_id]:
