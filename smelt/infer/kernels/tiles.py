@@ -48,6 +48,7 @@ _ZERO_POINT = {INT8: 128, INT4: 8}
 _SCALE_BYTES = 32
 _ACTIVATION_BYTES = {FP32: 128, BF16: 128, INT8: 40, INT4: 40}  # of a group: fp32, or int8 with a scale and a sum
 _AHEAD_BYTES = 2048
+_STEPS = 4  # of the loop over floats in a group: code of a whole group takes four times as long to compile
 
 
 def activation_bytes(kind: int, num_groups: int) -> int:
@@ -94,13 +95,13 @@ class _Tile:
             )
             self.builder.call(function, [ahead, I32(0), I32(3), I32(1)])
 
-    def float_group(self, group: Any) -> None:
-        """Add a group of 32 columns of fp32 or bf16, two at a time."""
-        builder = self.builder
-        line = offset(builder, self.weights, builder.mul(group, I64(_QUANT_BYTES[self.kind])))
-        self.fetch(line, _QUANT_BYTES[self.kind])
-        inputs = [offset(builder, self.input_row(row), builder.mul(group, I64(128))) for row in range(self.rows)]
-        for pair in range(GROUP // 2):
+    def add_floats(self, step: Any) -> None:
+        """Add eight columns of fp32 or bf16, two at a time."""
+        builder, num_bytes = self.builder, _QUANT_BYTES[self.kind] // _STEPS
+        line = offset(builder, self.weights, builder.mul(step, I64(num_bytes)))
+        self.fetch(line, num_bytes)
+        inputs = [offset(builder, self.input_row(row), builder.mul(step, I64(128 // _STEPS))) for row in range(self.rows)]
+        for pair in range(GROUP // 2 // _STEPS):
             if self.kind == BF16:
                 both = load(builder, WORDS, offset(builder, line, 64 * pair))
                 columns = (
@@ -125,7 +126,7 @@ class _Tile:
             found += [builder.and_(both, low), builder.and_(builder.lshr(both, fill(WORDS, 4)), low)]
         return found
 
-    def byte_group(self, group: Any) -> None:
+    def add_bytes(self, group: Any) -> None:
         """Add a group of 32 columns of int8 or int4."""
         builder, size = self.builder, _QUANT_BYTES[self.kind]
         line = offset(builder, self.weights, builder.mul(group, I64(size)))
@@ -147,6 +148,14 @@ class _Tile:
                 counts = dot_bytes(builder, counts, columns, four, vnni=self.vnni)
             both = builder.fmul(scale, splat(builder, load(builder, F32, number)))
             self.grow(row, 0, builder.sitofp(counts, VECTOR), both)
+
+    def run(self) -> None:
+        """Add all groups, then write the sums."""
+        narrow = self.kind in _ZERO_POINT
+        steps = self.num_groups if narrow else self.builder.mul(self.num_groups, I64(_STEPS))
+        with cgutils.for_range(self.builder, steps) as loop:
+            (self.add_bytes if narrow else self.add_floats)(loop.index)
+        self.finish()
 
     def finish(self) -> None:
         """Write the sums, with the bias where there is one, over or on what is there."""
@@ -180,9 +189,7 @@ def make_tile(kind: int, rows: int, *, plain: bool = False) -> Callable[..., Non
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             emitted = _Tile(builder, kind, rows, has_vnni(context) and not plain, values)
-            with cgutils.for_range(builder, emitted.num_groups) as loop:
-                (emitted.byte_group if kind in _ZERO_POINT else emitted.float_group)(loop.index)
-            emitted.finish()
+            emitted.run()
             return context.get_dummy_value()
 
         return types.void(*(types.int64,) * 7), generate
