@@ -90,44 +90,9 @@ def _norm(cells: Any, row: int, out: int, size: int) -> None:
 
 
 @inline
-def _inputs(model: Any, cells: Any, source: int) -> int:
-    """Return where the product with a matrix finds its activations, which lie at `source` in fp32."""
-    return source if cells.kind <= BF16 else model.rounded
-
-
-@inline
-def _round(model: Any, request: Any, cells: Any, source: int) -> None:
-    """Round activations to what the matrix is multiplied with."""
-    if cells.kind > BF16:
-        for row in range(request.num_rows):
-            begin = source + row * cells.num_groups * GROUP_BYTES
-            round_row(begin, model.rounded + row * cells.input_bytes, cells.num_groups)
-
-
-@inline
-def _normed(model: Any, request: Any, cells: Any, matrix: Any) -> None:
-    """Norm the stream for a product."""
-    for row in range(request.num_rows):
-        out = model.normed + row * matrix.num_groups * GROUP_BYTES
-        _norm(cells, model.stream + row * model.stream_stride, out, model.dim)
-    _round(model, request, matrix, model.normed)
-
-
-@inline
-def _product(cells: Any, request: Any, inputs: int, out: int, out_stride: int, part: int, adds: int) -> None:
-    """Multiply one part of a matrix."""
-    matrix = Matrix(cells.kind, cells.weights, cells.bias, cells.num_groups, cells.block_bytes)
-    rows = Rows(request.num_rows, inputs, cells.input_bytes, out, out_stride)
-    first = part * cells.blocks_a_part
-    multiply(matrix, rows, first, min(first + cells.blocks_a_part, cells.num_blocks), adds)
-
-
-@inline
-def _feed(model: Any, layer: Any, request: Any, part: int) -> None:
-    """Make a part of the feed-forward's inner numbers."""
-    cells = layer.up
-    _product(cells, request, _inputs(model, cells, model.normed), model.pairs, model.pairs_stride, part, 0)
-    width = 1 + layer.gated
+def _activate_part(model: Any, layer: Any, request: Any, part: int) -> None:
+    """Put the inner numbers of the feed-forward that a part has made through the activation."""
+    width, cells = 1 + layer.gated, layer.up
     first = part * cells.blocks_a_part // width
     last = min(first + cells.blocks_a_part // width, cells.num_blocks // width)
     for row in range(request.num_rows):
@@ -188,53 +153,55 @@ def _mix(model: Any, layer: Any, rotary: Any, request: Any, part: int, scratch: 
 def _do_part(
     model: Any, layers: Records, rotaries: Records, request: Any, phase: int, number: int, part: int, thread: int
 ) -> None:
-    """Do one part of a job."""
-    if phase == HEAD:
-        inputs = _inputs(model, model.head, model.normed)
-        _product(model.head, request, inputs, model.logits, model.logits_stride, part, 0)
-        return
-    layer = layers[number]
-    if phase == QUERY_KEY_VALUE:
-        inputs = _inputs(model, layer.query_key_value, model.normed)
-        _product(layer.query_key_value, request, inputs, model.projected, model.projected_stride, part, 0)
-    elif phase == ATTEND:
+    """Do one part of a job.
+
+    There is one call of `multiply`, since each is a copy of all tiles to the compiler.
+    """
+    layer = layers[min(number, layers.size - 1)]
+    if phase == ATTEND:
         rotary = rotaries[max(layer.rotary, 0)]
         _mix(model, layer, rotary, request, part, model.scratch + thread * model.scratch_stride)
+        return
+    cells, source, out, stride, adds = model.head, model.normed, model.logits, model.logits_stride, 0
+    if phase == QUERY_KEY_VALUE:
+        cells, out, stride = layer.query_key_value, model.projected, model.projected_stride
     elif phase == OUTPUT:
-        inputs = _inputs(model, layer.output, model.mixed)
-        _product(layer.output, request, inputs, model.stream, model.stream_stride, part, 1)
+        cells, source, out, stride, adds = layer.output, model.mixed, model.stream, model.stream_stride, 1
     elif phase == UP:
-        _feed(model, layer, request, part)
-    else:
-        inputs = _inputs(model, layer.down, model.hidden)
-        _product(layer.down, request, inputs, model.stream, model.stream_stride, part, 1)
-
-
-@inline
-def _parts(cells: Any) -> int:
-    return (cells.num_blocks + cells.blocks_a_part - 1) // cells.blocks_a_part
+        cells, out, stride = layer.up, model.pairs, model.pairs_stride
+    elif phase == DOWN:
+        cells, source, out, stride, adds = layer.down, model.hidden, model.stream, model.stream_stride, 1
+    inputs = source if cells.kind <= BF16 else model.rounded
+    matrix = Matrix(cells.kind, cells.weights, cells.bias, cells.num_groups, cells.block_bytes)
+    rows = Rows(request.num_rows, inputs, cells.input_bytes, out, stride)
+    first = part * cells.blocks_a_part
+    multiply(matrix, rows, first, min(first + cells.blocks_a_part, cells.num_blocks), adds)
+    if phase == UP:
+        _activate_part(model, layer, request, part)
 
 
 @inline
 def _prepare(model: Any, layers: Records, request: Any, phase: int, number: int) -> int:
     """Make what the parts of a job read, and return how many there are."""
-    if phase == HEAD:
-        _normed(model, request, model.norm, model.head)
-        return _parts(model.head)
-    layer = layers[number]
-    if phase == QUERY_KEY_VALUE:
-        _normed(model, request, layer.attention_norm, layer.query_key_value)
-        return _parts(layer.query_key_value)
+    layer = layers[min(number, layers.size - 1)]
     if phase == ATTEND:
         return request.num_rows * layer.num_kv_heads
-    if phase == OUTPUT:
-        _round(model, request, layer.output, model.mixed)
-        return _parts(layer.output)
-    if phase == UP:
-        _normed(model, request, layer.feed_forward_norm, layer.up)
-        return _parts(layer.up)
-    _round(model, request, layer.down, model.hidden)
-    return _parts(layer.down)
+    cells, norms, source = model.head, model.norm, model.normed
+    if phase == QUERY_KEY_VALUE:
+        cells, norms = layer.query_key_value, layer.attention_norm
+    elif phase == OUTPUT:
+        cells, source = layer.output, model.mixed
+    elif phase == UP:
+        cells, norms = layer.up, layer.feed_forward_norm
+    elif phase == DOWN:
+        cells, source = layer.down, model.hidden
+    for row in range(request.num_rows):
+        begin = source + row * cells.num_groups * GROUP_BYTES
+        if source == model.normed:
+            _norm(norms, model.stream + row * model.stream_stride, begin, model.dim)
+        if cells.kind > BF16:
+            round_row(begin, model.rounded + row * cells.input_bytes, cells.num_groups)
+    return (cells.num_blocks + cells.blocks_a_part - 1) // cells.blocks_a_part
 
 
 @kernel
