@@ -41,6 +41,7 @@ class Prepared:
     def __init__(self, model: Transformer, weights: Weights, num_threads: int, max_rows: int) -> None:
         self._weights, self._num_threads, self._max_rows = weights, num_threads, max_rows
         self._kept: list[Any] = []
+        self.weight_bytes = 0
         spec = model.spec
         kinds = [layer.attention.rotary for layer in spec.layers if layer.attention.rotary is not None]
         self._rotary_kinds: list[RotarySpec] = list(dict.fromkeys(kinds))
@@ -71,6 +72,7 @@ class Prepared:
     def _write_matrix(self, cells: Any, parts: list[Linear], *, gated: bool = False) -> Packed:
         packed = pack(parts, self._weights, interleaved=gated)
         self._kept.append(packed)
+        self.weight_bytes += packed.blocks.nbytes
         width = 2 if gated else 1
         share = -(-packed.num_blocks // (self._num_threads * _PARTS_A_THREAD if self._num_threads > 1 else 1))
         for name, value in packed.matrix._asdict().items():
