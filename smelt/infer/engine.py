@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +24,9 @@ from smelt.core.errors import SmeltError, UsageError
 from smelt.infer.answer import Answer, Generation
 from smelt.infer.choose import choose, kind_of, log_probabilities
 from smelt.infer.drafts import Drafter
+from smelt.infer.fused import FusedDecoder
 from smelt.infer.generate import OnText, generate
-from smelt.infer.limits import EngineSettings, QueueFull, check_spec, count_pages, reason_against
+from smelt.infer.limits import EngineSettings, QueueFull, check_spec, count_pages, fused_step, reason_against
 from smelt.infer.paged_cache import PagedCache, Pool, Row
 from smelt.infer.pages import Pages
 from smelt.infer.requests import Request, Update
@@ -84,6 +86,7 @@ class Engine:
         self.scheduler = Scheduler(
             Pages(num_pages, settings.page_tokens), settings.max_running, settings.prefill_tokens
         )
+        self._fused = fused_step(model, self.pool, settings)
         self.drafter = drafter
         if drafter is not None:
             drafter.attach(self.vocab_size, num_pages, settings.page_tokens)
@@ -184,8 +187,12 @@ class Engine:
         full, self._full = self._full, []
         updates = [Update(request, (), "", (), None, request.finish_reason) for request in full]
         self.scheduler.admit()
-        batches = alike([*self._decoding(), *itertools.starmap(Piece, self.scheduler.pieces())])
-        for batch in batches:
+        decoding = self._decoding()
+        pieces = list(itertools.starmap(Piece, self.scheduler.pieces()))
+        if self._fused is not None and (single := [piece for piece in decoding if not piece.guesses]):
+            updates += self._decode(self._fused, single)
+            decoding = [piece for piece in decoding if piece.guesses]
+        for batch in alike([*decoding, *pieces]):
             updates += self._compute(batch)
         return updates
 
@@ -238,6 +245,20 @@ class Engine:
         guesses = self.drafter.propose(requests, most)
         self.num_guessed += sum(map(len, guesses))
         return [Piece(request, 1, own) for request, own in zip(requests, guesses, strict=True)]
+
+    def _decode(self, step: FusedDecoder, batch: Sequence[Piece]) -> list[Update]:
+        """Compute the one token that each piece has left, and choose the next."""
+        requests = [piece.request for piece in batch]
+        pages = np.zeros((len(batch), max(len(request.pages) for request in requests)), np.int64)
+        for row, request in zip(pages, requests, strict=True):
+            row[: len(request.pages)] = request.pages
+        positions = [request.num_computed for request in requests]
+        logits = step.decode([request.tokens[-1] for request in requests], positions, pages)
+        for request in requests:
+            if not request.is_heard:
+                self._hear(request, logits[:0])
+            self.scheduler.advance(request, 1)
+        return self._choose(batch, logits[:, : self.vocab_size])
 
     def _compute(self, batch: Sequence[Piece]) -> list[Update]:
         """Run the model over pieces, and choose tokens for each request whose text is complete."""

@@ -92,9 +92,7 @@ class Prepared:
         table = np.zeros((2, self._max_rows, kind.dim // 2), np.float32)
         self._kept.append(table)
         cells["half"], cells["factor"] = kind.dim // 2, attention_factor(kind.scaling)
-        cells["frequencies"] = self._floats(
-            scaled_frequencies(kind.dim, kind.theta, kind.scaling, torch.device("cpu"))
-        )
+        cells["frequencies"] = self._floats(scaled_frequencies(kind.dim, kind.theta, kind.scaling, torch.device("cpu")))
         cells["cosines"], cells["sines"] = table[0].ctypes.data, table[1].ctypes.data
         cells["table_stride"] = table.strides[1]
 

@@ -243,9 +243,22 @@ def test_models_that_need_more_than_keys_and_values_are_refused(tokenizer, name,
         Engine(model, tokenizer)
 
 
-def test_settings_are_checked():
+def test_settings_are_checked(tokenizer):
     with pytest.raises(UsageError, match="page_tokens: 0"):
         EngineSettings(page_tokens=0)
+    with pytest.raises(UsageError, match="weights: 'int3'\naccepted: fp32, bf16, int8, int4"):
+        EngineSettings(weights="int3")
+    with pytest.raises(UsageError, match="weights in int8 for this mixtral model: it has a mixture of experts"):
+        Engine(build(family("mixtral"), seed=1), tokenizer, settings=EngineSettings(weights="int8"))
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8", "int4"])
+def test_a_request_does_not_depend_on_who_else_decodes(model, tokenizer, weights):
+    prompts = prompts_of(9, 8)
+    together = engine_of(model, tokenizer, weights=weights).generate(prompts, LIVELY)
+    for row, prompt in enumerate(prompts):
+        own = dataclasses.replace(LIVELY, seed=LIVELY.seed + row)
+        assert engine_of(model, tokenizer, weights=weights).generate([prompt], own) == [together[row]]
 
 
 def test_text_is_told_as_it_is_written(model, tokenizer):
