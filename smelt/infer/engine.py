@@ -68,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Network,
         tokenizer: Tokenizer,
         *,
         stop_ids: Iterable[int] = (),
@@ -76,6 +76,7 @@ class Engine:
         drafter: Drafter | None = None,
     ) -> None:
         check_spec(model.spec)
+        assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         settings = settings or EngineSettings()
         self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
         self.stop_ids = frozenset(stop_ids)
@@ -99,8 +100,6 @@ class Engine:
         """Return the engine of a checkpoint, whose answers end where the checkpoint says, and at the end of a turn."""
         model, tokenizer = load(path)
         turns = ChatTemplate(tokenizer).stop_ids if tokenizer.chat_template is not None else ()
-        check_spec(model.spec)
-        assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         return cls(model, tokenizer, stop_ids=(*model.spec.token_ids.end, *turns), settings=settings)
 
     @property
@@ -366,7 +365,6 @@ Answers = Callable[[Sequence[Sequence[int]], Sampling, OnText | None], list[Gene
 def answers_of(model: Network, tokenizer: Tokenizer, stop_ids: Sequence[int], *, max_running: int = 1) -> Answers:
     """Return what answers prompts with any model: an engine, or the plain loop for a model that it does not know."""
     if reason_against(model.spec) is None:
-        assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         settings = EngineSettings(max_running=max_running)
         return Engine(model, tokenizer, stop_ids=stop_ids, settings=settings).generate
     return lambda prompts, sampling, on_text: generate(
