@@ -1,0 +1,135 @@
+"""A live server on loopback over a tiny model, with an engine that can be made slow, stopped or broken."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("fastapi")
+httpx = pytest.importorskip("httpx2")
+
+from smelt.infer.engine import Engine, EngineSettings, Update  # noqa: E402
+from smelt.models.build import build  # noqa: E402
+from smelt.models.families import Shape, spec_for  # noqa: E402
+from smelt.serve.prepare import Served  # noqa: E402
+from smelt.serve.run import Server, listen, make_server  # noqa: E402
+from smelt.tokenizers.bpe_train import train_bpe  # noqa: E402
+from smelt.tokenizers.chat import ChatTemplate  # noqa: E402
+
+CONTEXT = 160
+NAME = "tiny"
+ENGINE = EngineSettings(max_running=4, max_waiting=4, cache_tokens=2048)
+
+
+class Watched(Engine):
+    """An engine that takes its time or fails when a test says so."""
+
+    seconds = 0.0  # of a step
+    fault: Exception | None = None
+
+    def step(self) -> list[Update]:
+        time.sleep(Watched.seconds)
+        fault, Watched.fault = Watched.fault, None
+        if fault is not None:
+            raise fault
+        return super().step()
+
+
+@dataclass
+class Live:
+    """A running server."""
+
+    server: Server
+    url: str
+    thread: threading.Thread
+    engines: list[Engine] = field(default_factory=list)
+
+    @property
+    def engine(self) -> Engine:
+        return self.engines[-1]
+
+    def idle(self) -> bool:
+        """Tell whether nothing is under way, on either side."""
+        engine = self.engine
+        return not (self.server.engine.jobs or engine.has_work or engine.num_running or engine.num_waiting)
+
+    def post(self, path: str, **body: Any) -> Any:
+        return httpx.post(self.url + path, json=body, timeout=30)
+
+    def get(self, path: str, **headers: str) -> Any:
+        return httpx.get(self.url + path, headers=headers, timeout=30)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+    """Wait until something holds."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.005)
+    return condition()
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    return train_bpe(["a"], vocab_size=259)
+
+
+@pytest.fixture(scope="session")
+def model() -> Any:
+    shape = Shape(vocab_size=259, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=CONTEXT)
+    decoder = build(spec_for("llama", shape), seed=1)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            parameter *= 8 if parameter.ndim == 2 else 1  # else every prompt has the same dull answer
+    return decoder.eval()
+
+
+@pytest.fixture(scope="session")
+def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
+    """Return what starts a server; all are stopped at the end."""
+    running: list[Live] = []
+
+    def begin(*, wait: bool = True, before: Callable[[], None] = lambda: None, **settings: Any) -> Live:
+        engines: list[Engine] = []
+
+        def new_engine() -> Engine:
+            stops = ChatTemplate(tokenizer).stop_ids
+            engines.append(Watched(model, tokenizer, stop_ids=stops, settings=ENGINE))
+            return engines[-1]
+
+        def load() -> Served:
+            before()
+            template = ChatTemplate(tokenizer)
+            return Served(NAME, 1_700_000_000, tokenizer, template, tokenizer.vocab_size, CONTEXT, new_engine)
+
+        server = make_server(load, settings=ENGINE, **settings)
+        listening = listen("127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
+        thread.start()
+        running.append(Live(server, url, thread, engines))
+        assert eventually(lambda: server.started)
+        assert not wait or eventually(lambda: server.engine.state == "ready")
+        return running[-1]
+
+    yield begin
+    for live in running:
+        live.server.should_exit = True
+        live.thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def shared_live(start: Callable[..., Live]) -> Live:
+    return start()
+
+
+@pytest.fixture
+def live(shared_live: Live) -> Iterator[Live]:
+    """A server that many tests share; each leaves it idle and quick."""
+    yield shared_live
+    Watched.seconds, Watched.fault = 0.0, None
+    assert eventually(shared_live.idle)
