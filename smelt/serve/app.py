@@ -36,6 +36,7 @@ from smelt.serve.protocol import (
     unknown_fields,
 )
 from smelt.serve.streaming import EventStream, Gone, to_json, unless_gone
+from smelt.tokenizers.base import END_OF_TEXT
 
 if TYPE_CHECKING:
     from fastapi import Request, Response
@@ -102,7 +103,8 @@ class Api:
     async def tokenizer_info(self) -> Response:
         """Describe the tokenizer, as far as a client needs it to work with ids."""
         served = self.engine.served
-        named = {**(served.template.tokens if served.template else {}), **served.tokenizer.named_tokens}
+        begin = {"bos_token": END_OF_TEXT} if END_OF_TEXT in served.tokenizer.special else {}
+        named = {**begin, **(served.template.tokens if served.template else {}), **served.tokenizer.named_tokens}
         marks = {name: named.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
         jinja = served.template.jinja if served.template else None
         return answer({**marks, "vocab_size": served.vocab_size, "chat_template": jinja})

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+HEADER_BYTES = 16 << 10
 HASH = re.compile(r"[0-9a-f]{64}")
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -117,6 +118,8 @@ class Guard:
             await send(message)
 
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+                raise ApiError(431, f"the headers have more than {HEADER_BYTES:,} bytes")
             self.check_origin(headers)
             await self.app(scope, receive, send_more)
         except Gone:

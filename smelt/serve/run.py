@@ -19,7 +19,7 @@ from smelt.core.extras import need
 from smelt.core.log import say
 from smelt.infer.engine import EngineSettings
 from smelt.serve.app import make_app
-from smelt.serve.guard import Keys
+from smelt.serve.guard import HEADER_BYTES, Keys
 from smelt.serve.loop import EngineLoop
 from smelt.serve.prepare import Served
 
@@ -30,7 +30,6 @@ else:
     uvicorn = need("uvicorn", extra="serve")
     H11Protocol = need("uvicorn.protocols.http.h11_impl", extra="serve").H11Protocol
 
-HEADER_BYTES = 16 << 10
 HEADER_SECONDS = 20.0
 KEEP_ALIVE_SECONDS = 20
 IDLE_CONNECTIONS = 1024  # beyond the requests under way

@@ -1,6 +1,9 @@
 """A live server on loopback over a tiny model, with an engine that can be made slow, stopped or broken."""
 
 import asyncio
+import http.client
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +14,6 @@ import pytest
 import torch
 
 pytest.importorskip("fastapi")
-httpx = pytest.importorskip("httpx2")
 
 from smelt.infer.engine import Engine, EngineSettings, Update  # noqa: E402
 from smelt.models.build import build  # noqa: E402
@@ -58,11 +60,55 @@ class Live:
         engine = self.engine
         return not (self.server.engine.jobs or engine.has_work or engine.num_running or engine.num_waiting)
 
-    def post(self, path: str, **body: Any) -> Any:
-        return httpx.post(self.url + path, json=body, timeout=30)
+    def call(self, method: str, path: str, body: Any = None, **headers: str) -> "Reply":
+        """Send one request; a body that is not bytes is sent as JSON."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            given = {"Content-Type": "application/json"} if body is not None else {}
+            connection.request(method, path, data, {**given, **sent})
+            response = connection.getresponse()
+            return Reply(response.status, dict(response.getheaders()), response.read())
+        finally:
+            connection.close()
 
-    def get(self, path: str, **headers: str) -> Any:
-        return httpx.get(self.url + path, headers=headers, timeout=30)
+    def post(self, path: str, **body: Any) -> "Reply":
+        return self.call("POST", path, body)
+
+    def get(self, path: str, **headers: str) -> "Reply":
+        return self.call("GET", path, **headers)
+
+    def open(self, path: str, body: Any) -> socket.socket:
+        """Send a request and leave the connection open, the answer unread."""
+        data = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        connection.sendall(head.encode() + b"\r\n" + data)
+        return connection
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response; header names in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """Return the error, which has OpenAI's four fields and no other."""
+        assert set(self.json) == {"error"} and set(self.json["error"]) == {"message", "type", "param", "code"}
+        return self.json["error"]
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
