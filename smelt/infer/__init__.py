@@ -1,10 +1,25 @@
-"""Continue text with a trained model: `generate` is the plain, batched loop with a cache.
+"""Continue text with a trained model: `generate` is the plain, batched loop, `Engine` takes requests as they come.
 
-Reading order: `sampling` (logits to a token), `visible` (the text that may be shown), `rows` (a batch inside the
-cache), `generate`, `beam`. The loop is also the oracle that faster engines are tested against.
+Reading order: `sampling` (logits to a token), `visible` (the text that may be shown), `answer`, `rows` (a batch inside
+the cache), `generate`, `beam`. That loop is the oracle for the engine: `pages` (who holds which memory), `paged_cache`
+(what the model sees of it), `requests`, `scheduler` (who runs), `choose`, `engine`.
 """
 
-from smelt.infer.generate import FinishReason, Generation, generate
+from smelt.infer.answer import FinishReason, Generation
+from smelt.infer.engine import Engine, EngineSettings, QueueFull
+from smelt.infer.generate import generate
+from smelt.infer.requests import Request, TokenLogprobs, Update
 from smelt.infer.sampling import Sampling
 
-__all__ = ["FinishReason", "Generation", "Sampling", "generate"]
+__all__ = [
+    "Engine",
+    "EngineSettings",
+    "FinishReason",
+    "Generation",
+    "QueueFull",
+    "Request",
+    "Sampling",
+    "TokenLogprobs",
+    "Update",
+    "generate",
+]

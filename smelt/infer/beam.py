@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from smelt.infer.rows import CachedRows, PromptBatch, seen_tokens
-from smelt.infer.sampling import penalize_repetition
+from smelt.infer.rows import CachedRows, PromptBatch
+from smelt.infer.sampling import Past, penalize_repetition
 
 
 @dataclass
@@ -88,7 +88,7 @@ def beam_search(batch: PromptBatch) -> list[list[int]]:
 def _seen(batch: PromptBatch, device: torch.device) -> Tensor | None:
     if batch.sampling.repetition_penalty == 1:
         return None
-    return seen_tokens(batch.prompts, batch.vocab_size, device).repeat_interleave(batch.sampling.num_beams, 0)
+    return Past.of(batch.prompts, batch.vocab_size, device).seen.repeat_interleave(batch.sampling.num_beams, 0)
 
 
 def _log_probabilities(logits: Tensor, batch: PromptBatch, seen: Tensor | None) -> Tensor:

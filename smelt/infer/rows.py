@@ -124,11 +124,3 @@ def _encoder_input(sources: Rows | None, device: torch.device) -> Mapping[str, T
         return NO_SOURCE
     ids, _, segments = (part.to(device) for part in pad_left(sources))
     return {"source": ids, "source_segments": segments}
-
-
-def seen_tokens(prompts: Rows, vocab_size: int, device: torch.device) -> Tensor:
-    """Mark the tokens that each prompt contains: (B, V) bool."""
-    seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool)
-    for row, prompt in enumerate(prompts):
-        seen[row, torch.tensor(list(prompt))] = True
-    return seen.to(device)

@@ -33,6 +33,14 @@ def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
+def _biases(value: object) -> bool:
+    """Tell whether a value is a tuple of ids and numbers."""
+    if not isinstance(value, tuple) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        return False
+    ids = [pair[0] for pair in value]
+    return len(set(ids)) == len(ids) and all(_whole(id_, 0) and -100 <= _number(bias) <= 100 for id_, bias in value)
+
+
 _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "max_new_tokens": ("a whole number, 1 or more", lambda v: _whole(v, 1)),
     "temperature": (
@@ -43,6 +51,10 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "top_p": ("above 0, up to 1 (off)", lambda v: 0 < _number(v) <= 1),
     "min_p": ("0 (off) to 1", lambda v: 0 <= _number(v) <= 1),
     "repetition_penalty": ("above 0, up to 10; 1 is off", lambda v: 0 < _number(v) <= 10),
+    "presence_penalty": ("-2 to 2; 0 is off", lambda v: -2 <= _number(v) <= 2),
+    "frequency_penalty": ("-2 to 2; 0 is off", lambda v: -2 <= _number(v) <= 2),
+    "logit_bias": ("pairs of an id and a number from -100 to 100, each id once", lambda v: _biases(v)),
+    "logprobs": ("None (off), or 0 to 20 tokens beside the chosen one", lambda v: v is None or _whole(v, 0, 20)),
     "num_beams": ("a whole number, 1 (off) to 64", lambda v: _whole(v, 1, 64)),
     "stop": (
         "a tuple of texts, none of them empty",
@@ -57,7 +69,9 @@ class Sampling:
     """Say how tokens are chosen and when to stop; raises UsageError for a value out of its range.
 
     `stop` texts end a generation and are cut from it. Beam search is deterministic: with `num_beams` above 1 the
-    temperature must be 0 or 1 (both mean the model's own probabilities) and top_k, top_p and min_p must be off.
+    temperature must be 0 or 1 (both mean the model's own probabilities) and top_k, top_p and min_p must be off,
+    as must the penalties of `presence` and `frequency`, which count the tokens of the answer, and `logit_bias`, which
+    is added to logits. `logprobs` asks for the log-probabilities of so many likeliest tokens beside the chosen one's.
     """
 
     max_new_tokens: int = 256
@@ -66,6 +80,10 @@ class Sampling:
     top_p: float = 1.0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    logprobs: int | None = None
     num_beams: int = 1
     stop: tuple[str, ...] = ()
     seed: int = 0
@@ -78,12 +96,18 @@ class Sampling:
             self._check_beams()
 
     @property
+    def looks_back(self) -> bool:
+        """Say whether a choice depends on which tokens are there already."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+    @property
     def greedy(self) -> bool:
         """Say whether the most likely token is taken each time."""
         return self.temperature == 0
 
     def _check_beams(self) -> None:
-        off = {"temperature": (0, 1), "top_k": (0,), "top_p": (1,), "min_p": (0,)}
+        off: dict[str, tuple[object, ...]] = {"temperature": (0, 1), "top_k": (0,), "top_p": (1,), "min_p": (0,)}
+        off |= {"presence_penalty": (0,), "frequency_penalty": (0,), "logit_bias": ((),), "logprobs": (None,)}
         for name, neutral in off.items():
             value = getattr(self, name)
             if value not in neutral:
@@ -161,16 +185,69 @@ def uniforms(seeds: Sequence[int], num_tokens: int) -> Tensor:
     return numbers
 
 
-def next_ids(logits: Tensor, sampling: Sampling, seen: Tensor | None, numbers: Tensor | None) -> Tensor:
+@dataclass
+class Past:
+    """Hold which tokens rows have: `seen` (B, V) bool in prompt and answer, `counts` (B, V) float32 in the answer."""
+
+    seen: Tensor
+    counts: Tensor
+
+    @classmethod
+    def of(cls, prompts: Sequence[Sequence[int]], vocab_size: int, device: torch.device | str = "cpu") -> Past:
+        """Return the past of rows that have no answer yet."""
+        seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool)
+        for row, prompt in enumerate(prompts):
+            seen[row, torch.tensor(list(prompt))] = True
+        return cls(seen.to(device), torch.zeros(len(prompts), vocab_size, device=device))
+
+    def add(self, ids: Tensor) -> None:
+        """Take one chosen token a row, (B,)."""
+        self.seen.scatter_(1, ids[:, None], True)
+        self.counts.scatter_add_(1, ids[:, None], torch.ones_like(ids[:, None], dtype=self.counts.dtype))
+
+    def rows(self, index: Tensor) -> Past:
+        """Return the past of some rows."""
+        return Past(self.seen[index], self.counts[index])
+
+
+def penalize(logits: Tensor, past: Past, sampling: Sampling) -> Tensor:
+    """Apply the penalties of repetition, presence and frequency to logits `(B, V)`.
+
+    Ref: OpenAI's API, presence and frequency penalties.
+    """
+    if sampling.repetition_penalty != 1:
+        logits = penalize_repetition(logits, past.seen, sampling.repetition_penalty)
+    there = (past.counts > 0).to(logits.dtype)
+    return logits - sampling.frequency_penalty * past.counts - sampling.presence_penalty * there
+
+
+def add_biases(logits: Tensor, biases: Sequence[tuple[int, float]]) -> Tensor:
+    """Add a number to the logits `(B, V)` of some ids."""
+    ids, numbers = zip(*biases, strict=True)
+    added = torch.tensor(numbers, dtype=logits.dtype, device=logits.device).expand(len(logits), -1)
+    return logits.index_add(1, torch.tensor(ids, device=logits.device), added)
+
+
+def next_ids(logits: Tensor, sampling: Sampling, past: Past | None, numbers: Tensor | None) -> Tensor:
     """Choose the next token of each row: logits `(B, V)` -> ids `(B,)`.
 
-    `seen` (B, V) bool marks the tokens of prompt and answer so far (wanted where there is a repetition penalty);
-    `numbers` (B,) are the rows' uniform numbers (wanted where the temperature is not 0).
+    `past` is wanted where the sampling looks back; `numbers` (B,), the rows' uniform numbers, where the temperature is
+    not 0.
     """
     logits = logits.float()
-    if seen is not None:
-        logits = penalize_repetition(logits, seen, sampling.repetition_penalty)
+    if sampling.logit_bias:
+        logits = add_biases(logits, sampling.logit_bias)
+    if sampling.looks_back:
+        assert past is not None, "penalties need to know the tokens so far"
+        logits = penalize(logits, past, sampling)
     if sampling.greedy:
         return logits.argmax(-1)
     assert numbers is not None, "sampling needs uniform numbers"
     return draw(shape_logits(logits, sampling), numbers)
+
+
+def check_biases(sampling: Sampling, vocab_size: int) -> None:
+    """Raise UsageError for a bias of an id that the vocabulary does not have."""
+    for id_, _ in sampling.logit_bias:
+        if id_ >= vocab_size:
+            raise UsageError(f"logit_bias: no id {id_} in this vocabulary", accepted=f"0 to {vocab_size - 1}")

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from smelt.core.errors import UsageError
 from smelt.models.heads import HeadTransform, Output, Pooler, TaskHead
 from smelt.nn.block import Block
-from smelt.nn.cache import KVCache, in_ring_order, slots_behind
+from smelt.nn.cache import KVCache, slots_behind
 from smelt.nn.masks import Rules, attention_mask, relative_bias
 from smelt.nn.norms import make_norm
 from smelt.nn.positions import context_bounds, context_positions, positions_in_segments, rotary_tables, sinusoidal
@@ -116,7 +116,7 @@ class Transformer(nn.Module):
         x = self._recur(self._embed(ids, positions, types), seen, cache)  # (B, T, D)
         if self.spec.context is not None:
             positions, order = self._read_context(self.spec.context, ids, positions, segments, order, cache)
-        shared = self._shared(positions, seen, order, x, 0 if cache is None else cache.length)
+        shared = self._shared(positions, seen, order, x, cache)
         router: list[Tensor] = []
         last_inputs: tuple[Tensor | Rules | None, ...] = ()
         for index, (block, kind) in enumerate(self._layers()):
@@ -176,10 +176,12 @@ class Transformer(nn.Module):
         logits = self.project(hidden) if project and self.spec.language_head else None
         return Output(logits, hidden, router, pooled, tasks)
 
-    def _shared(self, positions: Tensor, seen: Tensor | None, order: Tensor | None, x: Tensor, start: int) -> Shared:
+    def _shared(
+        self, positions: Tensor, seen: Tensor | None, order: Tensor | None, x: Tensor, cache: KVCache | None
+    ) -> Shared:
         """Return cos, sin and mask for each kind of attention that layers have."""
         found: Shared = {}
-        num_tokens, relative = x.shape[1], self.spec.relative
+        num_tokens, relative, start = x.shape[1], self.spec.relative, 0 if cache is None else cache.length
         for layer in self.spec.layers:
             kind = layer.attention
             if kind in found:
@@ -192,8 +194,8 @@ class Transformer(nn.Module):
                 bias = relative_bias(table, relative, num_tokens, num_keys, causal=kind.causal)
             near = None if seen is None else seen[:, -num_keys:]
             mask = attention_mask(kind, num_tokens, num_keys, near, x, order=order, bias=bias)
-            if num_tokens == 1 and isinstance(mask, Tensor):
-                mask = in_ring_order(mask, start + 1, kind.window)
+            if cache is not None and num_tokens == 1 and isinstance(mask, Tensor):
+                mask = cache.in_order(mask, kind.window)
             found[kind] = (cos, sin, mask)
         return found
 

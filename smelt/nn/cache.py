@@ -57,11 +57,6 @@ def slots_behind(length: int, window: int | None) -> int:
     return length if window is None else min(length, window - 1)
 
 
-def in_ring_order(mask: Tensor, length: int, window: int | None) -> Tensor:
-    """Put the columns of a single token's mask, the last of `length` slots, in the order of the ring."""
-    return mask if window is None or length < window else mask.roll(length % window, dims=-1)
-
-
 @dataclass
 class LayerState:
     """Hold what one recurrent layer remembers of `length` tokens, (B, H) each."""
@@ -120,6 +115,11 @@ class KVCache:
     def max_seq_len(self) -> int:
         """Return the number of slots a row."""
         return self.segments.shape[1]
+
+    def in_order(self, mask: Tensor, window: int | None) -> Tensor:
+        """Put the columns of the next token's mask in the order in which layers give their slots."""
+        length = self.length + 1
+        return mask if window is None or length < window else mask.roll(length % window, dims=-1)
 
     def extend_segments(self, num_tokens: int, segments: Tensor | None) -> Tensor:
         """Record the segments of the next tokens (B, T), 1 if None; return all segments so far (B, S).

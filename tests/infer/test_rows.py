@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from smelt.core.errors import SmeltError, UsageError
-from smelt.infer.rows import CachedRows, pad_left, seen_tokens, token_budgets
+from smelt.infer.rows import CachedRows, pad_left, token_budgets
 
 
 def test_padding_stands_on_the_left_in_segment_0():
@@ -44,10 +44,6 @@ def test_rows_kept_copied_and_dropped_go_on_as_if_alone(model):
     for row, ids in enumerate([[5, 6, 7, 8, 9, 12, 13], [1, 2, 3, 10, 14], [5, 6, 7, 8, 9, 12, 15]]):
         alone = model(torch.tensor([ids])).logits[0, -1]
         torch.testing.assert_close(rows.logits[row], alone, rtol=1e-5, atol=1e-5)
-
-
-def test_seen_tokens_are_those_of_the_prompt():
-    assert seen_tokens([[0, 2, 2], [1]], 3, torch.device("cpu")).tolist() == [[True, False, True], [False, True, False]]
 
 
 def test_logits_that_are_not_finite_are_an_error(say):

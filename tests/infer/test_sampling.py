@@ -7,13 +7,17 @@ import torch
 
 from smelt.core.errors import UsageError
 from smelt.infer.sampling import (
+    Past,
     Sampling,
+    add_biases,
     apply_temperature,
+    check_biases,
     draw,
     keep_min_p,
     keep_top_k,
     keep_top_p,
     next_ids,
+    penalize,
     penalize_repetition,
     row_seeds,
     shape_logits,
@@ -130,8 +134,8 @@ def test_numbers_depend_on_the_row_seed_alone():
 def test_greedy_takes_the_best_after_the_penalty():
     logits, seen = torch.tensor([[4.0, 3.0]]), torch.tensor([[True, False]])
     greedy = Sampling(temperature=0, repetition_penalty=2.0)
-    assert next_ids(logits, greedy, None, None).tolist() == [0]
-    assert next_ids(logits, greedy, seen, None).tolist() == [1]
+    assert next_ids(logits, Sampling(temperature=0), None, None).tolist() == [0]
+    assert next_ids(logits, greedy, Past(seen, torch.zeros(seen.shape)), None).tolist() == [1]
 
 
 @pytest.mark.parametrize(
@@ -173,3 +177,48 @@ def test_beams_do_not_sample():
     )
     with pytest.raises(UsageError, match="top_k: 5 together with num_beams: 2"):
         Sampling(num_beams=2, top_k=5)
+
+
+def test_the_past_counts_the_answer_and_sees_the_prompt():
+    past = Past.of([[0, 2, 2], [1]], 4)
+    assert past.seen.tolist() == [[True, False, True, False], [False, True, False, False]]
+    for ids in ([3, 1], [3, 0]):
+        past.add(torch.tensor(ids))
+    assert past.counts.tolist() == [[0, 0, 0, 2], [1, 1, 0, 0]]
+    assert past.rows(torch.tensor([1])).seen.tolist() == [[True, True, False, False]]
+
+
+def test_presence_and_frequency_are_taken_off_the_logits_of_the_answers_tokens():
+    past = Past.of([[2]], 3)
+    past.add(torch.tensor([1]))
+    past.add(torch.tensor([1]))
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25)
+    assert penalize(torch.ones(1, 3), past, sampling).tolist() == [[1.0, 0.0, 1.0]]
+    assert sampling.looks_back and not Sampling().looks_back
+
+
+def test_biases_are_added_to_the_logits_of_their_ids():
+    logits = torch.tensor([[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]])
+    assert add_biases(logits, ((0, 5.0), (2, -1.0))).tolist() == [[5.0, 1.0, 1.0], [7.0, 1.0, -1.0]]
+    sampling = Sampling(temperature=0, logit_bias=((2, 100.0),))
+    assert next_ids(logits, sampling, None, None).tolist() == [2, 2]
+    with pytest.raises(UsageError, match="no id 2 in this vocabulary"):
+        check_biases(sampling, 2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"presence_penalty": 2.1},
+        {"frequency_penalty": "1"},
+        {"logit_bias": ((1, 101.0),)},
+        {"logit_bias": ((1, 1.0), (1, 2.0))},
+        {"logit_bias": {1: 2.0}},
+        {"logprobs": 21},
+        {"num_beams": 2, "presence_penalty": 1.0},
+        {"num_beams": 2, "logit_bias": ((1, 1.0),)},
+    ],
+)
+def test_impossible_penalties_and_biases_are_refused(settings):
+    with pytest.raises(UsageError, match=list(settings)[-1]):
+        Sampling(**settings)

@@ -5,7 +5,7 @@ import torch
 
 from smelt.core.errors import UsageError
 from smelt.models.families import preset
-from smelt.nn.cache import KVCache, LayerCache, in_ring_order
+from smelt.nn.cache import KVCache, LayerCache
 
 
 def test_allocated_shapes_follow_the_spec():
@@ -78,7 +78,8 @@ def test_a_ring_returns_what_the_window_shows(pieces):
         found = keys.flatten().int().tolist()
         assert torch.equal(values, -keys)
         if size == 1:
-            order = in_ring_order(torch.tensor([expected]), start + 1, 4)
+            before = LayerCache(cache.keys, cache.values, length=start)
+            order = KVCache([before], torch.ones(1, 12)).in_order(torch.tensor([expected]), 4)
             assert found == order[0].tolist()
         else:
             assert found == expected
