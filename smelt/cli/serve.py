@@ -13,11 +13,10 @@ import typer
 
 from smelt.cli.chat import warn_of_template
 from smelt.cli.common import make_app, open_checkpoint
-from smelt.core.errors import TokenizerError, UsageError
+from smelt.core.errors import TokenizerError
 from smelt.core.log import printable, say
 
 if TYPE_CHECKING:
-    from smelt.infer.engine import EngineSettings
     from smelt.serve.prepare import Served
 
 app = make_app()
@@ -52,7 +51,7 @@ def serve(
 
     settings = EngineSettings(max_running=max_running, max_waiting=max_waiting, cache_tokens=cache_tokens)
     run(
-        lambda: served(checkpoint, name, settings),
+        lambda: served(checkpoint, name),
         host=host,
         port=port,
         keys=Keys.read(keys) if keys else None,
@@ -62,15 +61,16 @@ def serve(
     )
 
 
-def served(checkpoint: str, name: str, settings: EngineSettings) -> Served:
-    """Load a model for the server; raises UsageError for one that has no next token."""
-    from smelt.infer.engine import Engine
+def served(checkpoint: str, name: str) -> Served:
+    """Load a model for the server; raises UsageError for one that the engine does not know."""
+    from smelt.infer.engine import Engine, check_spec
+    from smelt.models.transformer import Transformer
     from smelt.serve.prepare import Served
     from smelt.tokenizers.chat import ChatTemplate
 
     directory, model, tokenizer = open_checkpoint(checkpoint)
-    if not model.spec.is_causal or model.spec.encoder is not None:
-        raise UsageError(f"a {model.spec.family} model does not continue texts", accepted="a decoder")
+    check_spec(model.spec)
+    assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
     template = None
     try:
         template = ChatTemplate(tokenizer)
@@ -85,7 +85,7 @@ def served(checkpoint: str, name: str, settings: EngineSettings) -> Served:
         template=template,
         vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
         max_seq_len=model.spec.max_seq_len,
-        new_engine=lambda: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
+        new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
     )
     say(f"ready: {printable(made.name)}, a context of {made.max_seq_len:,} tokens")
     return made

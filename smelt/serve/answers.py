@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from smelt import __version__
-from smelt.infer.engine import TokenLogprobs, Update
+from smelt.infer.requests import TokenLogprobs, Update
 from smelt.serve.loop import Step
 from smelt.serve.prepare import Served, Wanted
 from smelt.serve.protocol import ChatRequest, CompletionRequest

@@ -14,11 +14,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError
 from smelt.core.log import say
-from smelt.infer.engine import Engine, EngineSettings, QueueFull, Request, Update
+from smelt.infer.engine import Engine, EngineSettings
+from smelt.infer.requests import Request, Update
 from smelt.serve.errors import ApiError, fault, from_smelt, invalid, overloaded, unavailable
 from smelt.serve.prepare import Served, Wanted
 
@@ -93,6 +94,8 @@ class EngineLoop:
     def __init__(self, load: Callable[[], Served], settings: EngineSettings, *, deadline_seconds: float = 300) -> None:
         self.deadline_seconds = deadline_seconds
         self.capacity = settings.max_running + settings.max_waiting
+        # Prompts are counted here, where a refusal waits for no step; in the engine all may stand in line for a moment.
+        self._settings = replace(settings, max_waiting=self.capacity)
         self.load = Load()
         self.failure: BaseException | None = None
         self.draining = False
@@ -168,10 +171,11 @@ class EngineLoop:
     def _run(self) -> None:
         try:
             served = self._load_model()
-            engine = served.new_engine()
-            self._served = served
+            engine = served.new_engine(self._settings)
+            room = engine.num_pages * engine.settings.page_tokens
+            self._served = replace(served, max_seq_len=min(served.max_seq_len, room))
             while not self._stays(engine):
-                engine = served.new_engine()
+                engine = served.new_engine(self._settings)
         except BaseException as error:
             self.failure = error
             self._loop.call_soon_threadsafe(self._on_failure)
@@ -224,7 +228,7 @@ class EngineLoop:
                 self._owners[request] = job, place
         except SmeltError as error:
             self._cancel(engine, job)
-            self._tell(job, overloaded("the queue is full") if isinstance(error, QueueFull) else from_smelt(error))
+            self._tell(job, from_smelt(error))
         else:
             self._loop.call_soon_threadsafe(job.accept, None)
 

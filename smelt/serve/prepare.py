@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError, nearest
-from smelt.infer.engine import Engine
+from smelt.infer.engine import Engine, EngineSettings
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, from_smelt, invalid
 from smelt.serve.protocol import ChatRequest, CompletionRequest, Generating
@@ -31,7 +31,7 @@ class Served:
         name: what requests call it.
         created: when it was written, in seconds since 1970.
         template: how it reads conversations; None where its tokenizer cannot write one.
-        max_seq_len: tokens of prompt and answer together.
+        max_seq_len: tokens of prompt and answer together; no more than the engine's cache holds.
         new_engine: makes an engine over the loaded model; again after a fault.
     """
 
@@ -41,7 +41,7 @@ class Served:
     template: ChatTemplate | None
     vocab_size: int
     max_seq_len: int
-    new_engine: Callable[[], Engine]
+    new_engine: Callable[[EngineSettings], Engine]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 
 pytest.importorskip("fastapi")
 
-from smelt.infer.engine import Engine, EngineSettings, Update  # noqa: E402
+from smelt.infer import Engine, EngineSettings, Update  # noqa: E402
 from smelt.models.build import build  # noqa: E402
 from smelt.models.families import Shape, spec_for  # noqa: E402
 from smelt.serve.prepare import Served  # noqa: E402
@@ -142,9 +142,9 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
     def begin(*, wait: bool = True, before: Callable[[], None] = lambda: None, **settings: Any) -> Live:
         engines: list[Engine] = []
 
-        def new_engine() -> Engine:
+        def new_engine(settings: EngineSettings) -> Engine:
             stops = ChatTemplate(tokenizer).stop_ids
-            engines.append(Watched(model, tokenizer, stop_ids=stops, settings=ENGINE))
+            engines.append(Watched(model, tokenizer, stop_ids=stops, settings=settings))
             return engines[-1]
 
         def load() -> Served:

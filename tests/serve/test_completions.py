@@ -84,8 +84,7 @@ def test_a_stream_says_the_same(client: Any) -> None:
 def test_tokens_that_look_alike_keep_the_larger_value(tokenizer: Any) -> None:
     from types import SimpleNamespace
 
-    from smelt.infer.engine import TokenLogprobs
-    from smelt.infer.sampling import Sampling
+    from smelt.infer import Sampling, TokenLogprobs
     from smelt.serve.answers import TextChoice
     from smelt.serve.prepare import Wanted
 
