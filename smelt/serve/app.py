@@ -21,7 +21,7 @@ from smelt import __version__
 from smelt.core.errors import SmeltError
 from smelt.core.extras import need
 from smelt.serve.answers import Answers
-from smelt.serve.errors import ApiError, from_smelt
+from smelt.serve.errors import ApiError, fault, from_smelt
 from smelt.serve.guard import Guard, Keys
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
@@ -66,7 +66,7 @@ class Api:
         self.engine, self.metrics, self.keys = engine, metrics, keys
         self.pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
 
-    def authorize(self, request: Request) -> None:
+    async def authorize(self, request: Request) -> None:
         """Raise ApiError (401) for a request without a key where one is needed."""
         if self.keys is not None:
             self.keys.check(request.headers.getlist("authorization"))
@@ -259,7 +259,13 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=lifespan,
-        exception_handlers={ApiError: on_api_error, SmeltError: on_smelt_error, 404: on_other, 405: on_other},
+        exception_handlers={
+            ApiError: on_api_error,
+            SmeltError: on_smelt_error,
+            Exception: on_fault,
+            404: on_other,
+            405: on_other,
+        },
     )
     guarded = fastapi.APIRouter(dependencies=[fastapi.Depends(api.authorize)])
     add_routes(guarded, api)
@@ -328,6 +334,11 @@ async def on_api_error(_: Request, error: ApiError) -> Response:
 async def on_smelt_error(request: Request, error: SmeltError) -> Response:
     """Answer with what a deeper layer refused."""
     return await on_api_error(request, from_smelt(error))
+
+
+async def on_fault(request: Request, _: Exception) -> Response:
+    """Answer to a request on which we failed; the guard writes into the log what happened."""
+    return await on_api_error(request, fault(id_of(request)))
 
 
 async def on_other(request: Request, error: Any) -> Response:

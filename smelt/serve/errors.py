@@ -7,6 +7,7 @@ never anything of those. What happened inside the server is told to nobody but t
 from __future__ import annotations
 
 import math
+import traceback
 from typing import Any
 
 from smelt.core.errors import SmeltError
@@ -73,3 +74,8 @@ def unavailable(message: str, *, code: str) -> ApiError:
 def fault(request_id: str) -> ApiError:
     """Return what a caller is told of a fault of ours: where to look for it, and nothing else."""
     return ApiError(500, f"the server failed; its log says more under {request_id}", kind="server_error")
+
+
+def traced(error: Exception) -> str:
+    """Return what the log says of a fault of ours."""
+    return "".join(traceback.format_exception(error))

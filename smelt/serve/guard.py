@@ -15,7 +15,6 @@ import ipaddress
 import json
 import re
 import time
-import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from smelt.core.errors import DataError
 from smelt.core.log import say
-from smelt.serve.errors import ApiError, fault
+from smelt.serve.errors import ApiError, fault, traced
 from smelt.serve.streaming import Gone, to_json
 
 if TYPE_CHECKING:
@@ -126,8 +125,8 @@ class Guard:
             status = 499  # nobody reads it; the log says so in the way of proxies
         except ApiError as error:
             await respond(error, send_more)
-        except Exception:
-            say(f"request {request_id} failed\n{traceback.format_exc()}")
+        except Exception as error:
+            say(f"request {request_id} failed\n{traced(error)}")
             if not status:
                 await respond(fault(request_id), send_more)
         seconds = time.perf_counter() - started

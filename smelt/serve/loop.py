@@ -12,7 +12,6 @@ import asyncio
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,9 +19,10 @@ from smelt.core.errors import SmeltError
 from smelt.core.log import say
 from smelt.infer.engine import Engine, EngineSettings
 from smelt.infer.requests import Request, Update
-from smelt.serve.errors import ApiError, fault, from_smelt, invalid, overloaded, unavailable
+from smelt.serve.errors import ApiError, fault, from_smelt, invalid, overloaded, traced, unavailable
 from smelt.serve.prepare import Served, Wanted
 
+STOP_SECONDS = 5.0
 Step = tuple[int, Update]  # which of a job's prompts, and what was written for it
 Event = list[Step] | ApiError
 
@@ -129,9 +129,9 @@ class EngineLoop:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread and wait for it; jobs under way get no answer."""
+        """End the thread and wait for it, unless it still loads; jobs under way get no answer."""
         self._orders.put(None)
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     def open(self, request_id: str) -> Job:
         """Open a job; raises ApiError for a server that has enough to do (429)."""
@@ -186,8 +186,8 @@ class EngineLoop:
             while self._obeys(engine):
                 self._step(engine)
             return True
-        except Exception:
-            say(f"the engine failed and is made anew\n{traceback.format_exc()}")
+        except Exception as error:
+            say(f"the engine failed and is made anew\n{traced(error)}")
             for job in {job for job, _ in self._owners.values()} | set(self._expected):
                 self._tell(job, fault(job.request_id))
             self._owners.clear()

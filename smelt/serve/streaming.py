@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smelt.core.extras import need
 from smelt.core.log import say
 from smelt.serve.answers import Answers
-from smelt.serve.errors import ApiError, fault
+from smelt.serve.errors import ApiError, fault, traced
 from smelt.serve.loop import Job, Step
 
 if TYPE_CHECKING:
@@ -118,6 +117,6 @@ class EventStream(Response):
             yield b"data: [DONE]\n\n"
         except ApiError as error:
             yield event(error.body)
-        except Exception:
-            say(f"request {self.job.request_id} failed\n{traceback.format_exc()}")
+        except Exception as error:
+            say(f"request {self.job.request_id} failed\n{traced(error)}")
             yield event(fault(self.job.request_id).body)

@@ -15,13 +15,13 @@ import torch
 
 pytest.importorskip("fastapi")
 
-from smelt.infer import Engine, EngineSettings, Update  # noqa: E402
-from smelt.models.build import build  # noqa: E402
-from smelt.models.families import Shape, spec_for  # noqa: E402
-from smelt.serve.prepare import Served  # noqa: E402
-from smelt.serve.run import Server, listen, make_server  # noqa: E402
-from smelt.tokenizers.bpe_train import train_bpe  # noqa: E402
-from smelt.tokenizers.chat import ChatTemplate  # noqa: E402
+from smelt.infer import Engine, EngineSettings, Update
+from smelt.models.build import build
+from smelt.models.families import Shape, spec_for
+from smelt.serve.prepare import Served
+from smelt.serve.run import Server, listen, make_server
+from smelt.tokenizers.bpe_train import train_bpe
+from smelt.tokenizers.chat import ChatTemplate
 
 CONTEXT = 160
 NAME = "tiny"
@@ -82,7 +82,8 @@ class Live:
     def open(self, path: str, body: Any) -> socket.socket:
         """Send a request and leave the connection open, the answer unread."""
         data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n"
+        head += "Content-Type: application/json\r\n"
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         connection.sendall(head.encode() + b"\r\n" + data)
         return connection

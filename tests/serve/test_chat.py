@@ -180,7 +180,9 @@ def test_what_cannot_be_is_refused_with_its_place(client: Any, change: dict[str,
 
 
 def test_a_prompt_that_is_too_long(client: Any) -> None:
-    with pytest.raises(openai.BadRequestError, match=r"the prompt has \d{3} tokens and the context of this model 160") as e:
+    with pytest.raises(
+        openai.BadRequestError, match=r"the prompt has \d{3} tokens and the context of this model 160"
+    ) as e:
         client.chat.completions.create(**{**ASKED, "messages": [{"role": "user", "content": "x" * 200}]})
     assert e.value.code == "context_length_exceeded"
 

@@ -89,7 +89,9 @@ def test_tokens_that_look_alike_keep_the_larger_value(tokenizer: Any) -> None:
     from smelt.serve.prepare import Wanted
 
     twins = SimpleNamespace(decode_bytes=lambda ids, continued: b"a", special={})
-    choice = TextChoice(SimpleNamespace(tokenizer=twins), 0, Wanted((1,), Sampling()), SimpleNamespace(echo=0, max_tokens=1))
+    choice = TextChoice(
+        SimpleNamespace(tokenizer=twins), 0, Wanted((1,), Sampling()), SimpleNamespace(echo=0, max_tokens=1)
+    )
     assert choice.rivals(TokenLogprobs(2, -3.0, ((1, -1.0),))) == {"a": -1.0}
     assert choice.rivals(TokenLogprobs(2, -math.inf, ())) == {"a": -9999.0}
 
@@ -129,7 +131,9 @@ def test_tokenizing_as_lm_eval_does(live: Live, tokenizer: Any) -> None:
         assert plain == {"count": 5, "max_model_len": 160, "tokens": tokenizer.encode("a \u4f60")}
         assert live.post(f"{prefix}/tokenize", prompt="a").json["tokens"] == [end, *tokenizer.encode("a")]
         assert live.post(f"{prefix}/tokenize", prompt="<|endoftext|>", add_special_tokens=False).json["tokens"] == [end]
-        assert len(live.post(f"{prefix}/tokenize", prompt="<|endoftext|>!", add_special_tokens=False).json["tokens"]) > 2
+        assert (
+            len(live.post(f"{prefix}/tokenize", prompt="<|endoftext|>!", add_special_tokens=False).json["tokens"]) > 2
+        )
         assert live.post(f"{prefix}/detokenize", tokens=plain["tokens"]).json == {"prompt": "a \u4f60"}
     assert live.post("/detokenize", tokens=[259]).error["message"].startswith("id 259")
     assert live.post("/detokenize", tokens=[True]).error["param"] == "tokens"

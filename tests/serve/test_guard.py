@@ -29,7 +29,9 @@ def test_hosts_that_are_ours(locked: Live, host: str) -> None:
     assert locked.get("/health", Host=host.format(port=locked.port)).status == 200
 
 
-@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "", "127.0.0.1.evil.example", "a@localhost"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "", "127.0.0.1.evil.example", "a@localhost"]
+)
 def test_hosts_that_are_not(locked: Live, host: str) -> None:
     reply = locked.get("/health", Host=host)
     assert reply.status == 400 and reply.error["code"] == "invalid_host"
@@ -65,7 +67,10 @@ def test_openai_knows_the_error(locked: Live) -> None:
     openai = pytest.importorskip("openai")
     with openai.OpenAI(base_url=f"{locked.url}/v1", api_key=KEY) as client:
         assert client.models.list().data
-    with openai.OpenAI(base_url=f"{locked.url}/v1", api_key="sk-no") as client, pytest.raises(openai.AuthenticationError):
+    with (
+        openai.OpenAI(base_url=f"{locked.url}/v1", api_key="sk-no") as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
         client.models.list()
 
 
@@ -113,6 +118,18 @@ def test_the_log_is_one_line_of_json_a_request(live: Live, capfd: Any) -> None:
         ("/a\nb\x1b[31m\u202e", 404),
     ]
     assert "private" not in json.dumps(lines)
+
+
+def test_a_fault_of_ours_is_told_without_details(live: Live, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("smelt.serve.app.check_model", broken)
+    reply = live.get("/v1/models/tiny", X_Request_Id="mine")
+    assert reply.status == 500 and reply.error["type"] == "server_error" and "mine" in reply.error["message"]
+    assert b"secret" not in reply.body
+    seen: list[str] = []
+    assert eventually(lambda: "secret" in (seen.append(capfd.readouterr().err) or "".join(seen)))
 
 
 def test_metrics_count_what_usage_says(start: Callable[..., Live]) -> None:

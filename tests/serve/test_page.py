@@ -52,7 +52,8 @@ def test_a_message_is_answered_stopped_and_asked_again(live: Live, page: Any) ->
     assert eventually(live.idle) and page.inner_text("#send") == "Send"
     assert "smelt_running 0.0" in live.get("/metrics").body.decode()
     Watched.seconds = 0
-    page.fill("#limit", "3") if page.is_visible("#limit") else None
+    page.click("summary")
+    page.fill("#limit", "3")
     page.fill("#text", "<img src=x onerror=alert(1)>")
     page.press("#text", "Enter")
     page.wait_for_selector(".user:nth-of-type(n+3)")

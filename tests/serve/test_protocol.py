@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from .conftest import NAME, Live
-
 from smelt.serve.app import read_body
 from smelt.serve.errors import ApiError
 from smelt.serve.protocol import (
@@ -22,6 +20,9 @@ from smelt.serve.protocol import (
     unknown_fields,
 )
 
+from .conftest import NAME, Live
+
+JSON = {"content-type": "application/json"}
 KINDS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
 GOOD = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
 BODIES = [
@@ -58,7 +59,7 @@ def test_a_body_has_a_size_and_a_type(live: Live) -> None:
 
 def test_a_body_of_unknown_length_is_bounded_too() -> None:
     class Endless:
-        headers = {"content-type": "application/json"}
+        headers = JSON
         num_read = 0
 
         async def receive(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def test_a_body_of_unknown_length_is_bounded_too() -> None:
 
 def test_a_slow_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     class Slow:
-        headers = {"content-type": "application/json"}
+        headers = JSON
         receive = staticmethod(lambda: asyncio.sleep(10))
 
     monkeypatch.setattr("smelt.serve.app.BODY_SECONDS", 0.01)
