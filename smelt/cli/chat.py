@@ -24,6 +24,7 @@ from smelt.data.records import Message
 from smelt.tokenizers.chat import ChatTemplate
 
 if TYPE_CHECKING:
+    from smelt.infer.engine import Answers
     from smelt.infer.sampling import Sampling
     from smelt.models.encoder_decoder import Network
     from smelt.tokenizers.pipeline import Pipeline
@@ -38,6 +39,7 @@ class Session:
 
     model: Network
     tokenizer: Pipeline
+    answers: Answers
     temperature: float
     top_p: float
     max_new_tokens: int
@@ -63,9 +65,11 @@ def chat(
     Example: smelt chat runs/books-chat --temperature 0.7
     """
     _, model, tokenizer = open_checkpoint(checkpoint)
-    session = Session(model, tokenizer, temperature, top_p, max_new_tokens, seed, system)
+    from smelt.infer.engine import answers_of
+
+    answers = answers_of(model, tokenizer, ChatTemplate(tokenizer).stop_ids)
+    session = Session(model, tokenizer, answers, temperature, top_p, max_new_tokens, seed, system)
     sampling(session)  # an impossible temperature is told before the first message
-    ChatTemplate(tokenizer)
     warn_of_template(tokenizer)
     say("/help lists the commands, /quit ends")
     while not session.over and (line := read_line()) is not None:
@@ -106,10 +110,8 @@ def sampling(session: Session) -> Sampling:
 
 def answer(session: Session, text: str) -> None:
     """Answer a message, showing the text as it comes; Ctrl-C ends the answer, which is kept as far as it came."""
-    from smelt.infer.generate import generate
-
     asked = Message("user", text)
-    ids, stop = render(session, asked), ChatTemplate(session.tokenizer).stop_ids
+    ids = render(session, asked)
     said: list[str] = []
 
     def show(row: int, piece: str) -> None:
@@ -117,7 +119,7 @@ def answer(session: Session, text: str) -> None:
         print(for_screen(piece), end="", flush=True)
 
     try:
-        generate(session.model, session.tokenizer, [ids], sampling(session), stop_ids=stop, on_text=show)
+        session.answers([ids], sampling(session), show)
     except KeyboardInterrupt:
         say("\n(answer cut short)")
     print(flush=True)

@@ -53,7 +53,7 @@ def generate(
     Example: smelt generate runs/books --prompt "It was" --temperature 0.8 --stream
     """
     text = text_from(prompt, prompt_file, option="--prompt-file")
-    from smelt.infer.generate import generate as continue_prompts
+    from smelt.infer.engine import answers_of
     from smelt.infer.sampling import Sampling
 
     sampling = Sampling(
@@ -71,10 +71,9 @@ def generate(
     )
     model, tokenizer = open_checkpoint(checkpoint)[1:]
     ids = prompt_ids(model, tokenizer, text, chat)
+    answers = answers_of(model, tokenizer, stop_ids(model, tokenizer, chat))
     started = time.perf_counter()
-    found = continue_prompts(
-        model, tokenizer, [ids], sampling, stop_ids=stop_ids(model, tokenizer, chat), on_text=write if stream else None
-    )[0]
+    (found,) = answers([ids], sampling, write if stream else None)
     seconds = time.perf_counter() - started
     if stream or not json:
         print("" if stream else for_screen(found.text), flush=True)

@@ -2,12 +2,14 @@
 
 Reading order: `sampling` (logits to a token), `visible` (the text that may be shown), `answer`, `rows` (a batch inside
 the cache), `generate`, `beam`. That loop is the oracle for the engine: `pages` (who holds which memory), `paged_cache`
-(what the model sees of it), `requests`, `scheduler` (who runs), `choose`, `engine`.
+(what the model sees of it), `requests`, `scheduler` (who runs), `choose`, `drafts`, `limits`,
+`engine`.
 """
 
 from smelt.infer.answer import FinishReason, Generation
-from smelt.infer.engine import Engine, EngineSettings, QueueFull
+from smelt.infer.engine import Engine
 from smelt.infer.generate import generate
+from smelt.infer.limits import EngineSettings, QueueFull
 from smelt.infer.requests import Request, TokenLogprobs, Update
 from smelt.infer.sampling import Sampling
 

@@ -12,32 +12,33 @@ Ref: PagedAttention, arXiv:2309.06180. Ref: Orca, OSDI 2022. Ref: Sarathi-Serve,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from smelt.core import runtime
-from smelt.core.errors import ResourceError, SmeltError, UsageError
+from smelt.core.errors import SmeltError, UsageError
 from smelt.infer.answer import Answer, Generation
 from smelt.infer.choose import choose, kind_of, log_probabilities
 from smelt.infer.drafts import Drafter
-from smelt.infer.generate import generate
+from smelt.infer.fused import FusedDecoder
+from smelt.infer.generate import OnText, generate
+from smelt.infer.limits import EngineSettings, QueueFull, check_spec, count_pages, fused_step, reason_against
 from smelt.infer.paged_cache import PagedCache, Pool, Row
 from smelt.infer.pages import Pages
 from smelt.infer.requests import Request, Update
 from smelt.infer.rows import token_budgets
 from smelt.infer.sampling import Past, Sampling, check_biases, row_seeds, uniforms
 from smelt.infer.scheduler import Scheduler
+from smelt.models.encoder_decoder import Network
 from smelt.models.hub import load
 from smelt.models.transformer import Transformer
-from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 
-MEMORY_SHARE = 0.25  # of the free memory, for keys and values where nobody says how much
 ALIKE = 0.75  # prompts' pieces are read together where the shortest has this share of the longest's tokens
 
 
@@ -48,36 +49,6 @@ class Piece:
     request: Request
     num_tokens: int
     guesses: Sequence[int] = ()
-
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """Say how much an engine does at once.
-
-    Args:
-        max_running: requests that decode together.
-        max_waiting: requests in line; one more is refused.
-        page_tokens: tokens in a page of the cache.
-        cache_tokens: tokens whose keys and values are kept; None for a quarter of the free memory, and no more than
-            all running requests could fill.
-        prefill_tokens: tokens of prompts that are read in one step, so that those who decode need not wait long.
-    """
-
-    max_running: int = 64
-    max_waiting: int = 256
-    page_tokens: int = 16
-    cache_tokens: int | None = None
-    prefill_tokens: int = 512
-
-    def __post_init__(self) -> None:
-        for name in ("max_running", "max_waiting", "page_tokens", "cache_tokens", "prefill_tokens"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name}: {value}", accepted="a whole number, 1 or more")
-
-
-class QueueFull(SmeltError):
-    """No room in line; those who ask later may find some."""
 
 
 class Engine:
@@ -97,7 +68,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Network,
         tokenizer: Tokenizer,
         *,
         stop_ids: Iterable[int] = (),
@@ -105,16 +76,18 @@ class Engine:
         drafter: Drafter | None = None,
     ) -> None:
         check_spec(model.spec)
+        assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         settings = settings or EngineSettings()
         self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
         self.stop_ids = frozenset(stop_ids)
         self.vocab_size = min(tokenizer.vocab_size, model.spec.vocab_size)
         weight = model.head_weight
-        num_pages = _num_pages(model.spec, settings, weight.dtype)
+        num_pages = count_pages(model.spec, settings, weight.dtype)
         self.pool = Pool(model.spec, num_pages, settings.page_tokens, dtype=weight.dtype, device=weight.device)
         self.scheduler = Scheduler(
             Pages(num_pages, settings.page_tokens), settings.max_running, settings.prefill_tokens
         )
+        self._fused = fused_step(model, self.pool, settings)
         self.drafter = drafter
         if drafter is not None:
             drafter.attach(self.vocab_size, num_pages, settings.page_tokens)
@@ -127,8 +100,6 @@ class Engine:
         """Return the engine of a checkpoint, whose answers end where the checkpoint says, and at the end of a turn."""
         model, tokenizer = load(path)
         turns = ChatTemplate(tokenizer).stop_ids if tokenizer.chat_template is not None else ()
-        check_spec(model.spec)
-        assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         return cls(model, tokenizer, stop_ids=(*model.spec.token_ids.end, *turns), settings=settings)
 
     @property
@@ -215,25 +186,42 @@ class Engine:
         full, self._full = self._full, []
         updates = [Update(request, (), "", (), None, request.finish_reason) for request in full]
         self.scheduler.admit()
-        batches = alike([*self._decoding(), *itertools.starmap(Piece, self.scheduler.pieces())])
-        for batch in batches:
+        decoding = self._decoding()
+        pieces = list(itertools.starmap(Piece, self.scheduler.pieces()))
+        if self._fused is not None and (single := [piece for piece in decoding if not piece.guesses]):
+            updates += self._decode(self._fused, single)
+            decoding = [piece for piece in decoding if piece.guesses]
+        for batch in alike([*decoding, *pieces]):
             updates += self._compute(batch)
         return updates
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generation]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, on_text: OnText | None = None
+    ) -> list[Generation]:
         """Answer all prompts and return the answers in order; prompt number r has the seed that is r higher.
 
-        Beams are searched by the plain loop.
+        `on_text(row, text)` is called as soon as text is certain. Beams are searched by the plain loop. Raises
+        UsageError as `submit` does, before anything is answered of prompts that do not fit.
         """
         if sampling.num_beams > 1:
-            return generate(self.model, self.tokenizer, prompts, sampling, stop_ids=tuple(self.stop_ids))
+            stop = tuple(self.stop_ids)
+            return generate(self.model, self.tokenizer, prompts, sampling, stop_ids=stop, on_text=on_text)
+        token_budgets(prompts, sampling.max_new_tokens, self.model.spec.max_seq_len)
         requests: list[Request] = []
+        rows: dict[Request, int] = {}
         seeds = row_seeds(sampling.seed, len(prompts))
-        while len(requests) < len(prompts) or self.has_work:
-            while len(requests) < len(prompts) and self.num_waiting < self.settings.max_waiting:
-                row = len(requests)
-                requests.append(self.submit(prompts[row], replace(sampling, seed=seeds[row])))
-            self.step()
+        try:
+            while len(requests) < len(prompts) or self.has_work:
+                while len(requests) < len(prompts) and self.num_waiting < self.settings.max_waiting:
+                    row = len(requests)
+                    requests.append(self.submit(prompts[row], replace(sampling, seed=seeds[row])))
+                    rows[requests[row]] = row
+                for update in self.step():
+                    if update.text and on_text is not None:
+                        on_text(rows[update.request], update.text)
+        finally:  # an interrupt, say: who would take the rest?
+            for request in requests:
+                self.cancel(request)
         return [request.answer.result() for request in requests]
 
     def check_integrity(self) -> None:
@@ -256,6 +244,20 @@ class Engine:
         guesses = self.drafter.propose(requests, most)
         self.num_guessed += sum(map(len, guesses))
         return [Piece(request, 1, own) for request, own in zip(requests, guesses, strict=True)]
+
+    def _decode(self, step: FusedDecoder, batch: Sequence[Piece]) -> list[Update]:
+        """Compute the one token that each piece has left, and choose the next."""
+        requests = [piece.request for piece in batch]
+        pages = np.zeros((len(batch), max(len(request.pages) for request in requests)), np.int64)
+        for row, request in zip(pages, requests, strict=True):
+            row[: len(request.pages)] = request.pages
+        positions = [request.num_computed for request in requests]
+        logits = step.decode([request.tokens[-1] for request in requests], positions, pages)
+        for request in requests:
+            if not request.is_heard:
+                self._hear(request, logits[:0])
+            self.scheduler.advance(request, 1)
+        return self._choose(batch, logits[:, : self.vocab_size])
 
     def _compute(self, batch: Sequence[Piece]) -> list[Update]:
         """Run the model over pieces, and choose tokens for each request whose text is complete."""
@@ -331,24 +333,6 @@ class Engine:
         return Update(request, (token_id,), text, logprobs, heard, request.finish_reason)
 
 
-def check_spec(spec: ModelSpec) -> None:
-    """Raise UsageError for a model whose answers need more than the keys and values of its tokens."""
-    reasons = {
-        "has an encoder": spec.encoder is not None,
-        "fills in masked tokens and has no next one": not spec.is_causal,
-        "has recurrent layers": spec.recurrent is not None,
-        "reads a context both ways": spec.context is not None,
-        "attends among blocks": any(layer.attention.blocks for layer in spec.layers),
-    }
-    for reason, is_so in reasons.items():
-        if is_so:
-            raise UsageError(
-                f"this {spec.family} model {reason}, which the engine does not know",
-                accepted="a decoder with attention over its own tokens",
-                fix="smelt.infer.generate answers with any model, one batch at a time",
-            )
-
-
 def joined(first: Update, then: Update) -> Update:
     """Return what two updates of a request say together."""
     return replace(
@@ -375,15 +359,14 @@ def alike(pieces: Iterable[Piece]) -> list[list[Piece]]:
     return batches
 
 
-def _num_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -> int:
-    """Return how many pages the cache has."""
-    if settings.cache_tokens is not None:
-        return -(-settings.cache_tokens // settings.page_tokens)
-    page_bytes = Pool.bytes_per_token(spec, dtype) * settings.page_tokens
-    fit = int(runtime.free_memory_bytes() * MEMORY_SHARE) // page_bytes
-    if fit < 1:
-        raise ResourceError(
-            f"no memory for {settings.page_tokens} tokens of the cache, {page_bytes / 1e6:.0f} MB",
-            fix="close other programs, or use a smaller model",
-        )
-    return min(fit, settings.max_running * -(-spec.max_seq_len // settings.page_tokens))
+Answers = Callable[[Sequence[Sequence[int]], Sampling, OnText | None], list[Generation]]
+
+
+def answers_of(model: Network, tokenizer: Tokenizer, stop_ids: Sequence[int], *, max_running: int = 1) -> Answers:
+    """Return what answers prompts with any model: an engine, or the plain loop for a model that it does not know."""
+    if reason_against(model.spec) is None:
+        settings = EngineSettings(max_running=max_running)
+        return Engine(model, tokenizer, stop_ids=stop_ids, settings=settings).generate
+    return lambda prompts, sampling, on_text: generate(
+        model, tokenizer, prompts, sampling, stop_ids=stop_ids, on_text=on_text
+    )

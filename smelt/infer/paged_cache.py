@@ -8,9 +8,11 @@ left is of segment 0 and seen by nobody.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +43,13 @@ class Pool:
         """Return what the keys and values of one token take, in all layers."""
         numbers = sum(heads * size for layer in spec.layers for heads, size in layer.attention.cached)
         return numbers * dtype.itemsize
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return zeros: a weight of 0 times NaN would be NaN. On the CPU, what is never written takes no memory."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """`smelt chat`: turns, commands, and a history that fits the context."""
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from smelt.cli.chat import COMMANDS, fit_history
 from smelt.core.errors import UsageError
 from smelt.core.storage import seal
 from smelt.data.records import Message
+from smelt.infer.engine import Engine
 from smelt.models.hub import load
 from smelt.tokenizers.chat import ChatTemplate
 
@@ -32,16 +32,16 @@ def test_each_line_gets_an_answer_on_stdout(smelt: Smelt, checkpoint: Path) -> N
 def test_the_history_is_part_of_the_next_prompt(
     smelt: Smelt, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from smelt.infer.generate import generate
-
     prompts: list[str] = []
     tokenizer = load(checkpoint)[1]
 
-    def watch(model: object, tokenizer_: object, asked: list[list[int]], *rest: object, **more: object) -> object:
-        prompts.append(tokenizer.decode(asked[0]))
-        return generate(model, tokenizer_, asked, *rest, **more)  # type: ignore[arg-type]
+    generate = Engine.generate
 
-    monkeypatch.setattr(import_module("smelt.infer.generate"), "generate", watch)
+    def watch(engine: Engine, asked: list[list[int]], *rest: object) -> object:
+        prompts.append(tokenizer.decode(asked[0]))
+        return generate(engine, asked, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "generate", watch)
     smelt("chat", checkpoint, *SHORT, "--system", "S", stdin="one\ntwo\n")
     assert prompts[0] == "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\n"
     assert prompts[1].startswith(prompts[0]) and prompts[1].endswith("user\ntwo<|im_end|>\n<|im_start|>assistant\n")
@@ -130,11 +130,11 @@ def test_impossible_settings_are_told_before_the_first_message(smelt: Smelt, che
 def test_ctrl_c_cuts_an_answer_short_and_keeps_it(
     smelt: Smelt, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def interrupted(*rest: object, on_text: object, **more: object) -> None:
+    def interrupted(engine: Engine, prompts: object, sampling: object, on_text: object) -> None:
         on_text(0, "Half an")  # type: ignore[operator]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_module("smelt.infer.generate"), "generate", interrupted)
+    monkeypatch.setattr(Engine, "generate", interrupted)
     result = smelt("chat", checkpoint, stdin=f"hi\n/save {tmp_path / 'c'}\n")
     assert result.code == 0 and result.out == "Half an\n" and "(answer cut short)" in result.err
     assert json.loads((tmp_path / "c").read_text())["messages"][1] == {"role": "assistant", "content": "Half an"}

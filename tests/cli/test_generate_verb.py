@@ -1,11 +1,12 @@
 """`smelt generate`: ids, text, streaming, every sampling setting."""
 
 from dataclasses import fields
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from smelt.infer.answer import Generation
+from smelt.infer.engine import Engine
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.build import build
@@ -49,16 +50,17 @@ def test_text_is_all_that_stdout_gets_streamed_or_not(smelt: Smelt, checkpoint: 
 def test_every_sampling_setting_is_an_option(smelt: Smelt, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def record(model: object, tokenizer: object, prompts: object, sampling: Sampling, **rest: object) -> list[object]:
+    def record(engine: Engine, prompts: object, sampling: Sampling, on_text: object) -> list[Generation]:
         seen.append(sampling)
-        return generate(model, tokenizer, prompts, Sampling(max_new_tokens=1, temperature=0))  # type: ignore[arg-type]
+        return [Generation((1,), "x", "length")]
 
-    monkeypatch.setattr(import_module("smelt.infer.generate"), "generate", record)
+    monkeypatch.setattr(Engine, "generate", record)
     wanted = {
         "max_new_tokens": 3, "temperature": 0.5, "top_k": 4, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.2,
-        "num_beams": 1, "stop": ("a", "b"), "seed": 9,
+        "presence_penalty": 0.5, "frequency_penalty": -0.5, "num_beams": 1, "stop": ("a", "b"), "seed": 9,
     }  # fmt: skip
-    assert set(wanted) == {field.name for field in fields(Sampling)}
+    by_python_alone = {"logit_bias", "logprobs"}
+    assert set(wanted) | by_python_alone == {field.name for field in fields(Sampling)}
     words: list[object] = []
     for name, value in wanted.items():
         for one in value if isinstance(value, tuple) else (value,):

@@ -8,7 +8,8 @@ import torch
 
 from smelt.core.errors import SmeltError, UsageError
 from smelt.infer import Sampling, generate
-from smelt.infer.engine import Engine, EngineSettings, Piece, QueueFull, alike
+from smelt.infer.engine import Engine, Piece, alike, answers_of
+from smelt.infer.limits import EngineSettings, QueueFull
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.nn.spec import ModelSpec
@@ -242,9 +243,42 @@ def test_models_that_need_more_than_keys_and_values_are_refused(tokenizer, name,
         Engine(model, tokenizer)
 
 
-def test_settings_are_checked():
+def test_settings_are_checked(tokenizer):
     with pytest.raises(UsageError, match="page_tokens: 0"):
         EngineSettings(page_tokens=0)
+    with pytest.raises(UsageError, match="weights: 'int3'\naccepted: fp32, bf16, int8, int4"):
+        EngineSettings(weights="int3")
+    with pytest.raises(UsageError, match="weights in int8 for this mixtral model: it has a mixture of experts"):
+        Engine(build(family("mixtral"), seed=1), tokenizer, settings=EngineSettings(weights="int8"))
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8", "int4"])
+def test_a_request_does_not_depend_on_who_else_decodes(model, tokenizer, weights):
+    prompts = prompts_of(9, 8)
+    together = engine_of(model, tokenizer, weights=weights).generate(prompts, LIVELY)
+    for row, prompt in enumerate(prompts):
+        own = dataclasses.replace(LIVELY, seed=LIVELY.seed + row)
+        assert engine_of(model, tokenizer, weights=weights).generate([prompt], own) == [together[row]]
+
+
+def test_text_is_told_as_it_is_written(model, tokenizer):
+    told = [""] * 12
+    sampling = dataclasses.replace(LIVELY, stop=("e", "xy"))
+
+    def hear(row, text):
+        told[row] += text
+
+    prompts = prompts_of(1, 12)
+    found = engine_of(model, tokenizer).generate(prompts, sampling, hear)
+    assert [answer.text for answer in found] == told
+    assert found == generate(model, tokenizer, prompts, sampling, stop_ids=STOP)
+
+
+def test_prompts_that_do_not_fit_are_refused_before_any_is_answered(model, tokenizer):
+    engine = engine_of(model, tokenizer)
+    with pytest.raises(UsageError, match="prompt 1 has 97 tokens"):
+        engine.generate([[1], [1] * 97], GREEDY)
+    assert not engine.has_work
 
 
 def test_a_model_that_diverged_says_so(tokenizer):
@@ -260,3 +294,25 @@ def test_a_model_that_diverged_says_so(tokenizer):
 def test_pieces_of_one_length_are_read_together():
     a, b, c, d = Piece(None, 10), Piece(None, 3), Piece(None, 5, [1, 2, 3]), Piece(None, 4)
     assert alike([a, b, c, d]) == [[a, c], [d, b]]
+
+
+@pytest.mark.parametrize("name", ["llama", "gru"])
+def test_any_model_answers(tokenizer, name):
+    model = build(family(name), seed=1).eval()
+    answers = answers_of(model, tokenizer, STOP)
+    told = []
+    found = answers([[1, 2, 3]], GREEDY, lambda row, text: told.append(text))
+    assert found == generate(model, tokenizer, [[1, 2, 3]], GREEDY, stop_ids=STOP)
+    assert "".join(told) == found[0].text
+
+
+def test_an_interrupted_answer_leaves_nothing_behind(model, tokenizer):
+    engine = engine_of(model, tokenizer)
+
+    def interrupt(row, text):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(prompts_of(1, 3), GREEDY, interrupt)
+    engine.check_integrity()
+    assert not engine.has_work and engine.num_free_pages == engine.num_pages

@@ -1,8 +1,8 @@
 """Compile a function once, keep the machine code on disk, release Python's lock while it runs.
 
 Numba's own cache looks only at the file of the function itself: after a change in another file it would go on running
-the old code that was inlined from there. So ours lives in a folder named after the content of every kernel file, in
-the user's cache directory; older folders are left to whoever clears caches.
+the old code that was inlined from there. So ours lives in a folder named after the content of every kernel file, those
+here and those beside the function, in the user's cache directory; older folders are left to whoever clears caches.
 Costs 1 to 3 s a kernel the first time on a machine, about 10 ms afterwards.
 """
 
@@ -22,18 +22,20 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 @functools.cache
-def kernel_cache() -> str:
-    """Return the folder of the compiled kernels that belong to the present sources."""
+def kernel_cache(beside: Path | None = None) -> str:
+    """Return the folder of the compiled kernels that belong to the present sources, here and in another folder."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    here = Path(__file__).parent
+    for folder in (here,) if beside in (None, here) else (here, beside):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.read_bytes())
     return str(cache_directory() / f"kernels-{digest.hexdigest()[:16]}")
 
 
 def kernel(function: Function) -> Function:
     """Compile on the first call, or load what an earlier process compiled."""
     settings: Any = numba.config
-    before, settings.CACHE_DIR = settings.CACHE_DIR, kernel_cache()
+    before, settings.CACHE_DIR = settings.CACHE_DIR, kernel_cache(Path(function.__code__.co_filename).parent)
     try:
         return numba.njit(function, cache=True, nogil=True)  # type: ignore[no-any-return]
     finally:

@@ -1,0 +1,112 @@
+"""How much an engine does at once, and which models it can answer with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import torch
+
+from smelt.core import runtime
+from smelt.core.errors import ResourceError, SmeltError, UsageError
+from smelt.infer.fused import FusedDecoder, supports
+from smelt.infer.packing import Weights
+from smelt.infer.paged_cache import Pool
+from smelt.models.transformer import Transformer
+from smelt.nn.spec import ModelSpec
+
+MEMORY_SHARE = 0.25  # of the free memory, for keys and values where nobody says how much
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """Say how much an engine does at once.
+
+    Args:
+        max_running: requests that decode together.
+        max_waiting: requests in line; one more is refused.
+        page_tokens: tokens in a page of the cache.
+        cache_tokens: tokens whose keys and values are kept; None for a quarter of the free memory, and no more than
+            all running requests could fill.
+        prefill_tokens: tokens of prompts that are read in one step, so that those who decode need not wait long.
+        weights: how a step of decoding on the processor keeps the model's matrices: fp32, bf16, int8, int4; None as
+            the model has them. Prompts are read by the model as it is.
+    """
+
+    max_running: int = 64
+    max_waiting: int = 256
+    page_tokens: int = 16
+    cache_tokens: int | None = None
+    prefill_tokens: int = 512
+    weights: Weights | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_running", "max_waiting", "page_tokens", "cache_tokens", "prefill_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name}: {value}", accepted="a whole number, 1 or more")
+        if self.weights is not None and self.weights not in get_args(Weights):
+            raise UsageError(f"weights: {self.weights!r}", accepted=", ".join(get_args(Weights)))
+
+
+class QueueFull(SmeltError):
+    """No room in line; those who ask later may find some."""
+
+
+def reason_against(spec: ModelSpec) -> str | None:
+    """Return why a model's answers need more than the keys and values of its tokens, None where they do not."""
+    reasons = {
+        "has an encoder": spec.encoder is not None,
+        "fills in masked tokens and has no next one": not spec.is_causal,
+        "has recurrent layers": spec.recurrent is not None,
+        "reads a context both ways": spec.context is not None,
+        "attends among blocks": any(layer.attention.blocks for layer in spec.layers),
+    }
+    return next((reason for reason, is_so in reasons.items() if is_so), None)
+
+
+def check_spec(spec: ModelSpec) -> None:
+    """Raise UsageError for a model that the engine cannot answer with."""
+    if (reason := reason_against(spec)) is not None:
+        raise UsageError(
+            f"this {spec.family} model {reason}, which the engine does not know",
+            accepted="a decoder with attention over its own tokens",
+            fix="smelt.infer.generate answers with any model, one batch at a time",
+        )
+
+
+def count_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -> int:
+    """Return how many pages the cache has."""
+    if settings.cache_tokens is not None:
+        return -(-settings.cache_tokens // settings.page_tokens)
+    page_bytes = Pool.bytes_per_token(spec, dtype) * settings.page_tokens
+    fit = int(runtime.free_memory_bytes() * MEMORY_SHARE) // page_bytes
+    if fit < 1:
+        raise ResourceError(
+            f"no memory for {settings.page_tokens} tokens of the cache, {page_bytes / 1e6:.0f} MB",
+            fix="close other programs, or use a smaller model",
+        )
+    return min(fit, settings.max_running * -(-spec.max_seq_len // settings.page_tokens))
+
+
+def fused_step(model: Transformer, pool: Pool, settings: EngineSettings) -> FusedDecoder | None:
+    """Return the fast step of decoding, or None for a model that it does not know, which then decodes by itself.
+
+    Raises UsageError for such a model where weights are asked for in a type of their own.
+    """
+    weight = model.head_weight
+    reason = supports(model.spec)
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+        reason = f"it is in {str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
+    if reason is not None:
+        if settings.weights is None:
+            return None
+        raise UsageError(
+            f"weights in {settings.weights} for this {model.spec.family} model: {reason}",
+            accepted="weights=None, the model as it is",
+        )
+    weights = settings.weights or ("fp32" if weight.dtype is torch.float32 else "bf16")
+    step = FusedDecoder(model, weights=weights, max_rows=settings.max_running)
+    keys, values = zip(*pool.layers, strict=True)
+    step.attach(keys, values, pool.page_tokens)
+    return step
