@@ -47,5 +47,5 @@ $(VENV)/demo.stamp: pyproject.toml $(VENV)/torch.stamp
 
 $(VENV)/test.stamp: pyproject.toml $(VENV)/torch.stamp
 	@echo "installing smelt and its tests' tools into $(VENV)"
-	$(INSTALL) --editable ".[dev,interop,report]"
+	$(INSTALL) --editable ".[dev,interop,report,serve]"
 	touch $@

@@ -1,0 +1,91 @@
+"""`smelt serve`: answer over HTTP, in the words of OpenAI's API, and to people at `/`.
+
+The server listens at once and loads meanwhile; `/ready` tells when it is done. On stderr stands one line of JSON a
+request, without what was asked or answered.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from smelt.cli.chat import warn_of_template
+from smelt.cli.common import make_app, open_checkpoint
+from smelt.core.errors import TokenizerError
+from smelt.core.log import printable, say
+
+if TYPE_CHECKING:
+    from smelt.serve.prepare import Served
+
+app = make_app()
+
+
+@app.command()
+def serve(
+    checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint or a run directory.")],
+    host: Annotated[str, typer.Option(help="The address to listen at; beyond this machine only with --keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 8000,
+    name: Annotated[str, typer.Option(help="What requests call the model; by default its directory's name.")] = "",
+    keys: Annotated[Path | None, typer.Option(help="A file with the SHA-256 of one API key a line.")] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A name by which this server may be called; repeat for several.")
+    ] = None,
+    max_running: Annotated[int, typer.Option(min=1, help="Prompts that are answered at the same time.")] = 64,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Prompts that may wait; one more gets a 429.")] = 256,
+    cache_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens whose keys and values are kept; by default by the free memory.")
+    ] = None,
+    drain_seconds: Annotated[float, typer.Option(min=0, help="What answers may still take after SIGTERM.")] = 30,
+) -> None:
+    """Serve a model to OpenAI's clients, and to people at /.
+
+    Example: smelt serve runs/books-chat --port 8000
+    """
+    from smelt.infer.engine import EngineSettings
+    from smelt.serve.guard import Keys
+    from smelt.serve.run import serve as run
+
+    settings = EngineSettings(max_running=max_running, max_waiting=max_waiting, cache_tokens=cache_tokens)
+    run(
+        lambda: served(checkpoint, name),
+        host=host,
+        port=port,
+        keys=Keys.read(keys) if keys else None,
+        hosts=allowed_host or (),
+        settings=settings,
+        drain_seconds=drain_seconds,
+    )
+
+
+def served(checkpoint: str, name: str) -> Served:
+    """Load a model for the server; raises UsageError for one that the engine does not know."""
+    from smelt.infer.engine import Engine, check_spec
+    from smelt.models.transformer import Transformer
+    from smelt.serve.prepare import Served
+    from smelt.tokenizers.chat import ChatTemplate
+
+    directory, model, tokenizer = open_checkpoint(checkpoint)
+    check_spec(model.spec)
+    assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
+    template = None
+    try:
+        template = ChatTemplate(tokenizer)
+        warn_of_template(tokenizer)
+    except TokenizerError as error:
+        say(f"no chat, only completions: {printable(str(error))}")
+    stops = dict.fromkeys((*model.spec.token_ids.end, *(template.stop_ids if template else ())))
+    made = Served(
+        name=name or Path(checkpoint).resolve().name,
+        created=int((directory / "config.json").stat().st_mtime),
+        tokenizer=tokenizer,
+        template=template,
+        vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
+        max_seq_len=model.spec.max_seq_len,
+        new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
+    )
+    say(f"ready: {printable(made.name)}, a context of {made.max_seq_len:,} tokens")
+    return made

@@ -1,0 +1,172 @@
+"""What stands before the routes: hosts, origins, keys, request ids, headers, the log, and the last word on a fault.
+
+A browser on this machine reaches a loopback port too, so a page from elsewhere must not be able to use it. Its requests
+name another origin, and with a name that was bound anew to 127.0.0.1 another host; both are refused. Keys are kept
+as SHA-256 hashes, so the file tells nobody a key, and compared in constant time.
+
+Ref: DNS rebinding and cross-site requests: OWASP; timing: CVE-2025-59425; keys from one place only: CVE-2026-45339.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from smelt.core.errors import DataError
+from smelt.core.log import say
+from smelt.serve.errors import ApiError, fault, traced
+from smelt.serve.streaming import Gone, to_json
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+HEADER_BYTES = 16 << 10
+HASH = re.compile(r"[0-9a-f]{64}")
+HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class Keys:
+    """The keys that open the server.
+
+    Args:
+        hashes: SHA-256 of each, in hexadecimal.
+    """
+
+    def __init__(self, hashes: Sequence[str]) -> None:
+        self.hashes = tuple(hashes)
+
+    @classmethod
+    def read(cls, path: Path) -> Keys:
+        """Read a file with one hash a line, whatever follows it; `#` begins a comment.
+
+        Raises:
+            DataError: the file is missing, holds no hash or a line that is none.
+        """
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}") from error
+        found = []
+        for row, line in enumerate(lines, 1):
+            words = line.partition("#")[0].split()
+            if words and not HASH.fullmatch(words[0].lower()):
+                raise DataError(f"{path}:{row}: no SHA-256 hash", accepted="64 hexadecimal digits, as sha256sum writes")
+            found += [words[0].lower()] if words else []
+        if not found:
+            raise DataError(f"{path} holds no key", fix="add the line that `sha256sum` prints for one")
+        return cls(found)
+
+    def check(self, authorization: Sequence[str]) -> None:
+        """Raise ApiError (401) unless the one Authorization header holds a key; every key is compared, always."""
+        scheme, _, key = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
+        given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        matches = [hmac.compare_digest(given, known) for known in self.hashes]
+        if scheme.lower() != "bearer" or not any(matches):
+            raise ApiError(
+                401,
+                "a key is needed: Authorization: Bearer KEY" if not authorization else "this key is not known",
+                kind="authentication_error",
+                code="invalid_api_key",
+            )
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    Args:
+        app: what answers.
+        hosts: the names by which this server may be called, besides localhost and addresses.
+        on_done: is told the route, the status and the seconds of each request.
+    """
+
+    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], on_done: Callable[[str, int, float], None]) -> None:
+        self.app, self.on_done = app, on_done
+        self.hosts = frozenset({"localhost", *(host.lower() for host in hosts)})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever happens."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers: dict[str, str] = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request_id, started, status = self.request_id(headers), time.perf_counter(), 0
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_more(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                more = {**HEADERS, "x-request-id": request_id}
+                encoded = [(name.encode(), value.encode()) for name, value in more.items()]
+                message = {**message, "headers": [*message["headers"], *encoded]}
+            await send(message)
+
+        try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > HEADER_BYTES:
+                raise ApiError(431, f"the headers have more than {HEADER_BYTES:,} bytes")
+            self.check_origin(headers)
+            await self.app(scope, receive, send_more)
+        except Gone:
+            status = 499  # nobody reads it; the log says so in the way of proxies
+        except ApiError as error:
+            await respond(error, send_more)
+        except Exception as error:
+            say(f"request {request_id} failed\n{traced(error)}")
+            if not status:
+                await respond(fault(request_id), send_more)
+        seconds = time.perf_counter() - started
+        self.on_done(getattr(scope.get("route"), "path", "other"), status, seconds)
+        self.log(request_id, scope, status, seconds)
+
+    @staticmethod
+    def request_id(headers: Mapping[str, str]) -> str:
+        """Return the caller's id where it is a plain one, else a new one."""
+        given = headers.get("x-request-id", "")
+        return given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+    def check_origin(self, headers: Mapping[str, str]) -> None:
+        """Raise ApiError for a request that was meant for another host, or comes from a page of another one."""
+        host = headers.get("host", "")
+        if not self.knows(host):
+            raise ApiError(400, "this server does not go by that Host; --allowed-host adds a name", code="invalid_host")
+        origin = headers.get("origin")
+        if origin is not None and origin.partition("://")[2].lower() != host.lower():
+            raise ApiError(403, "pages of other origins may not use this server", kind="permission_error")
+
+    def knows(self, host: str) -> bool:
+        """Tell whether a Host header names this server; an address cannot be bound anew, so any will do."""
+        name = re.sub(r":\d{1,5}$", "", host).lower()
+        try:
+            ipaddress.ip_address(name[1:-1] if name.startswith("[") and name.endswith("]") else name)
+        except ValueError:
+            return name in self.hosts
+        return True
+
+    @staticmethod
+    def log(request_id: str, scope: Scope, status: int, seconds: float) -> None:
+        """Write one line of JSON, in ASCII, so that no request can write a line of its own; no prompt, no key."""
+        line: dict[str, Any] = {"request": request_id, "method": scope["method"], "path": scope["path"][:256]}
+        say(json.dumps({**line, "status": status, "ms": round(seconds * 1000, 1)}))
+
+
+async def respond(error: ApiError, send: Send) -> None:
+    """Send an error as a whole response."""
+    headers = {"content-type": "application/json", **error.headers}
+    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": encoded})
+    await send({"type": "http.response.body", "body": to_json(error.body)})
