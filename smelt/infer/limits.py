@@ -89,8 +89,8 @@ def count_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -
     return min(fit, settings.max_running * -(-spec.max_seq_len // settings.page_tokens))
 
 
-def fused_step(model: Transformer, pool: Pool, settings: EngineSettings) -> FusedDecoder | None:
-    """Return the fast step of decoding, or None for a model that it does not know, which then decodes by itself.
+def fused_step(model: Transformer, pool: Pool, settings: EngineSettings, *, rows: int) -> FusedDecoder | None:
+    """Return the fast step of decoding up to so many tokens; None for a model that it does not know.
 
     Raises UsageError for such a model where weights are asked for in a type of their own.
     """
@@ -106,7 +106,7 @@ def fused_step(model: Transformer, pool: Pool, settings: EngineSettings) -> Fuse
             accepted="weights=None, the model as it is",
         )
     weights = settings.weights or ("fp32" if weight.dtype is torch.float32 else "bf16")
-    step = FusedDecoder(model, weights=weights, max_rows=settings.max_running)
+    step = FusedDecoder(model, weights=weights, max_rows=rows)
     keys, values = zip(*pool.layers, strict=True)
     step.attach(keys, values, pool.page_tokens)
     return step
