@@ -9,11 +9,14 @@ import torch
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError, SmeltError, UsageError
+from smelt.core.log import say
 from smelt.infer.fused import FusedDecoder, supports
+from smelt.infer.kernels.step import run_step
 from smelt.infer.packing import Weights
 from smelt.infer.paged_cache import Pool
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
+from smelt.tokenizers.kernels.jit import is_compiled
 
 MEMORY_SHARE = 0.25  # of the free memory, for keys and values where nobody says how much
 
@@ -106,6 +109,8 @@ def fused_step(model: Transformer, pool: Pool, settings: EngineSettings, *, rows
             accepted="weights=None, the model as it is",
         )
     weights = settings.weights or ("fp32" if weight.dtype is torch.float32 else "bf16")
+    if not is_compiled(run_step):
+        say("compiling the step of decoding, once on a machine: about half a minute")
     step = FusedDecoder(model, weights=weights, max_rows=rows)
     keys, values = zip(*pool.layers, strict=True)
     step.attach(keys, values, pool.page_tokens)
