@@ -61,7 +61,7 @@ def fused(arguments: argparse.Namespace) -> tuple[Round, int]:
     decoder = FusedDecoder(model, weights=arguments.bit, threads=arguments.threads, max_rows=arguments.row)
     attention, page = model.spec.layers[0].attention, 16
     shape = (arguments.row * 512, attention.num_kv_heads, attention.head_dim)
-    decoder.attach(*([torch.zeros(shape) for _ in model.spec.layers] for _ in range(2)), page)
+    decoder.attach(*([torch.zeros(shape, dtype=torch.bfloat16) for _ in model.spec.layers] for _ in range(2)), page)
     pages = np.arange(arguments.row * 512 // page).reshape(arguments.row, -1)
 
     def step(ids: np.ndarray, position: int) -> np.ndarray:
@@ -267,8 +267,8 @@ def compare(arguments: argparse.Namespace, size: str, bit: str, rows: int) -> di
     best = {name: max(values) for name, values in speeds.items()}
     rate, num_bytes = statistics.median(rates), engines["smelt"][1]
     return {
-        "size": size, "bits": bit, "rows": rows, "tokens_per_second": found, "best": best, "gigabytes_per_second": rate / 1e9,
-        "bound": rate / num_bytes, "weight_megabytes": num_bytes / 1e6, "rounds": arguments.rounds,
+        "size": size, "bits": bit, "rows": rows, "tokens_per_second": found, "best": best, "rounds": arguments.rounds,
+        "gigabytes_per_second": rate / 1e9, "bound": rate / num_bytes, "weight_megabytes": num_bytes / 1e6,
     }  # fmt: skip
 
 
@@ -278,7 +278,8 @@ def show(row: dict[str, Any]) -> str:
     others = [f"{name} {speed:.1f} ({ours / speed:.2f}x)" for name, speed in found.items() if name != "smelt"]
     share = f"{ours / row['rows'] / row['bound']:.0%} of {row['gigabytes_per_second']:.1f} GB/s"
     best = ", ".join(f"{name} {speed:.1f}" for name, speed in row["best"].items())
-    return f"{row['size']:>5} {row['bits']} x{row['rows']}: smelt {ours:.1f} tokens/s, {share}; {', '.join(others)} [best {best}]"
+    cell = f"{row['size']:>5} {row['bits']} x{row['rows']}"
+    return f"{cell}: smelt {ours:.1f} tokens/s, {share}; {', '.join(others)} [best: {best}]"
 
 
 def main() -> None:

@@ -57,9 +57,7 @@ def _help(number: int, work: Work, arguments: tuple[Any, ...], bell: threading.S
         work(number, *arguments)
 
 
-def _stop(
-    team: npt.NDArray[np.uint64], bells: list[threading.Semaphore], threads: list[threading.Thread]
-) -> None:
+def _stop(team: npt.NDArray[np.uint64], bells: list[threading.Semaphore], threads: list[threading.Thread]) -> None:
     team[STOP] = 1
     for bell in bells:
         bell.release()

@@ -166,7 +166,10 @@ class FusedDecoder:
             what, accepted = f"token id {ids[row]}", f"0 to {self.spec.vocab_size - 1}"
         elif kind == BAD_POSITION:
             most = min(self.spec.max_seq_len, pages.shape[1] * self._page_tokens)
-            what, accepted = f"position {positions[row]}", f"0 to {most - 1}, by the model's context and the pages given"
+            what, accepted = (
+                f"position {positions[row]}",
+                f"0 to {most - 1}, by the model's context and the pages given",
+            )
         else:
             num_pages = int(self._prepared.model[0]["num_slots"]) // self._page_tokens
             what, accepted = f"pages {pages[row].tolist()}", f"0 to {num_pages - 1}"

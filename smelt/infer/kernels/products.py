@@ -1,6 +1,6 @@
 """A matrix times up to any number of rows of activations, so that weights come from memory once for all rows.
 
-A tile is 8 rows of activations by 1 block of weights, 4 by 2 or 1 by 4: about as many sums as a processor has registers.
+A tile is 8 rows of activations by 1 block of weights, 4 by 2 or 1 by 4: as many sums as a processor has registers for.
 Several blocks at once are several streams of memory, of which a processor fetches more ahead than of one. From the
 second tile on, the rows of a block find its weights in the core's cache.
 """
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 Multiplier = Callable[[Matrix, Rows, int, int, int], None]
 
 
-_BLOCKS_AT_ONCE = 4
+BLOCKS_AT_ONCE = 4  # an even number, so that blocks that take turns stay together
 
 
 def make_multiplier(kind: int, *, plain: bool = False) -> Multiplier:
@@ -50,7 +50,7 @@ def make_multiplier(kind: int, *, plain: bool = False) -> Multiplier:
         """Multiply the blocks from `first` to before `last`; with `adds`, add to what is there."""
         size, groups, stride, block = matrix.block_bytes, matrix.num_groups, rows.out_stride, first
         while block < last:
-            together = min(_BLOCKS_AT_ONCE, last - block)
+            together = min(BLOCKS_AT_ONCE, last - block)
             row = 0
             while row < rows.count:
                 inputs = rows.inputs + row * rows.input_stride
@@ -70,9 +70,9 @@ def make_multiplier(kind: int, *, plain: bool = False) -> Multiplier:
                     elif taken == 4:
                         four(weights, size, inputs, groups, out, stride, bias, adds)
                         number += 1
-                    elif together == _BLOCKS_AT_ONCE:
+                    elif together == BLOCKS_AT_ONCE:
                         one_wide(weights, size, inputs, groups, out, stride, bias, adds)
-                        number += _BLOCKS_AT_ONCE
+                        number += BLOCKS_AT_ONCE
                     else:
                         one(weights, size, inputs, groups, out, stride, bias, adds)
                         number += 1

@@ -1,9 +1,9 @@
 """One token for every running request: all layers and the logits, in one call without Python in it.
 
 The first thread leads: it norms and rounds a few rows of activations, which is little, and starts the six kinds of jobs
-below; all threads share their parts. A part is some blocks of a matrix, or the attention of one request and kv head. A
-result is made whole by one thread, in an order that no other part has a say in: so neither threads nor batch change a
-bit of it.
+below; all threads share their parts. A part is some blocks of a matrix, or the attention of one request and some kv
+heads. A result is made whole by one thread, in an order that no other part has a say in: so neither threads nor batch
+change a bit of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smelt.infer.kernels.attention import Cached, attend
+from smelt.infer.kernels.attention import Cached, Heads, attend
 from smelt.infer.kernels.products import Matrix, Rows, multiply
 from smelt.infer.kernels.rows import GROUP_BYTES, activate, norm, round_row, turn
 from smelt.infer.kernels.team import announce, job, part_done, take_part, wait_for_all, wait_for_part
@@ -124,29 +124,40 @@ def _keep(model: Any, source: int, place: int, size: int) -> None:
 
 @inline
 def _mix(model: Any, layer: Any, rotary: Any, request: Any, part: int, scratch: int) -> None:
-    """Attend with the query heads of one kv head of one row, its own key and value being put into the cache first."""
-    row, head = part // layer.num_kv_heads, part % layer.num_kv_heads
+    """Attend with some heads of one row, their own keys and values being put into the cache first."""
+    parts = _attention_parts(layer)
+    row, head = part // parts, part % parts * layer.kv_heads_a_part
     size, group = layer.head_dim, layer.num_heads // layer.num_kv_heads
+    count = min(layer.kv_heads_a_part, layer.num_kv_heads - head)
     begin = model.projected + row * model.projected_stride
     queries = begin + 4 * size * group * head
-    key = begin + layer.key_offset + 4 * size * head
-    for number in range(group):
+    for number in range(group * count):
         _prepare_head(layer.query_norm, layer, rotary, row, queries + 4 * size * number)
-    _prepare_head(layer.key_norm, layer, rotary, row, key)
     width = 2 if model.narrow_cache else 4
     slot_bytes = width * size * layer.num_kv_heads
     position = _entry(request.positions, row)
     pages = request.pages + 8 * row * request.pages_a_row
     slot = _entry(pages, position // model.page_tokens) * model.page_tokens + position % model.page_tokens
     keys, values = layer.keys + width * size * head, layer.values + width * size * head
-    _keep(model, key, keys + slot * slot_bytes, size)
-    _keep(model, begin + layer.value_offset + 4 * size * head, values + slot * slot_bytes, size)
+    for number in range(count):
+        key = begin + layer.key_offset + 4 * size * (head + number)
+        value = begin + layer.value_offset + 4 * size * (head + number)
+        place = slot * slot_bytes + width * size * number
+        _prepare_head(layer.key_norm, layer, rotary, row, key)
+        _keep(model, key, keys + place, size)
+        _keep(model, value, values + place, size)
     first = max(0, position + 1 - layer.window) if layer.window > 0 else 0
-    cached = Cached(
-        keys, values, slot_bytes, model.narrow_cache != 0, pages, model.page_tokens, first, position + 1
-    )
+    narrow = model.narrow_cache != 0
+    cached = Cached(keys, values, slot_bytes, narrow, pages, model.page_tokens, first, position + 1)
+    heads = Heads(count, group, size, width * size)
     out = model.mixed + row * layer.output.num_groups * GROUP_BYTES + 4 * size * group * head
-    attend(queries, out, group, size, cached, layer.scale, layer.softcap, scratch)
+    attend(queries, out, heads, cached, layer.scale, layer.softcap, scratch)
+
+
+@inline
+def _attention_parts(layer: Any) -> int:
+    """Return the number of parts of a row's attention."""
+    return (layer.num_kv_heads + layer.kv_heads_a_part - 1) // layer.kv_heads_a_part
 
 
 @inline
@@ -185,7 +196,7 @@ def _prepare(model: Any, layers: Records, request: Any, phase: int, number: int)
     """Make what the parts of a job read, and return how many there are."""
     layer = layers[min(number, layers.size - 1)]
     if phase == ATTEND:
-        return request.num_rows * layer.num_kv_heads
+        return request.num_rows * _attention_parts(layer)
     cells, norms, source = model.head, model.norm, model.normed
     if phase == QUERY_KEY_VALUE:
         cells, norms = layer.query_key_value, layer.attention_norm

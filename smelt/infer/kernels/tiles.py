@@ -32,6 +32,7 @@ from smelt.infer.kernels.vectors import (
     converts_fp16,
     dot_bytes,
     fill,
+    growing_sum,
     has_vnni,
     load,
     multiply_add,
@@ -67,19 +68,21 @@ class _Tile:
     def __init__(self, builder: Any, kind: int, rows: int, blocks: int, values: Any) -> None:
         self.builder, self.kind, self.rows, self.blocks = builder, kind, rows, blocks
         self.vnni, self.converts = False, False
-        self.weights, self.block_bytes, self.inputs, self.num_groups, self.out, self.out_stride, self.bias, self.adds = (
-            values
-        )
+        (
+            self.weights,
+            self.block_bytes,
+            self.inputs,
+            self.num_groups,
+            self.out,
+            self.out_stride,
+            self.bias,
+            self.adds,
+        ) = values
         self.stride = builder.mul(self.num_groups, I64(_ACTIVATION_BYTES[kind]))
         parts = 1 if kind in _ZERO_POINT else 2
         self.sums = {
-            (block, row): [cgutils.alloca_once(builder, VECTOR) for _ in range(parts)]
-            for block in range(blocks)
-            for row in range(rows)
+            (block, row): [growing_sum(builder) for _ in range(parts)] for block in range(blocks) for row in range(rows)
         }
-        for sums in self.sums.values():
-            for part in sums:
-                builder.store(fill(VECTOR, 0.0), part)
 
     def grow(self, place: Any, first: Any, second: Any) -> None:
         """Add a product to a sum."""
