@@ -1,5 +1,6 @@
 """Clients that leave, queues that are full, faults, and ends: nothing stays behind, and nobody waits in vain."""
 
+import http.client
 import json
 import signal
 import socket
@@ -196,3 +197,15 @@ def test_a_header_has_a_size(live: Live) -> None:
         connection.sendall(line)
         assert connection.recv(100).startswith(b"HTTP/1.1 400"), "before its end is seen"
     assert live.get("/health", X=" " + "x" * (8 << 10), Y="y" * (9 << 10)).status in (400, 431)
+
+
+def test_answers_on_one_connection_do_not_wait_for_acknowledgements(live: Live) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=30)
+    seconds = []
+    for _ in range(9):
+        started = time.monotonic()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        seconds.append(time.monotonic() - started)
+    connection.close()
+    assert sorted(seconds)[4] < 0.03, "Nagle's delay is 0.04"
