@@ -215,7 +215,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def start(engine: str, python: str, words: list[str]) -> tuple[subprocess.Popen[str], int]:
     """Start an engine's process and wait until it is ready."""
-    command = [python, __file__, "--engine", engine, *words]
+    command = [python, "-P", __file__, "--engine", engine, *words]  # not this folder: it has a tokenizers.py
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

@@ -39,17 +39,25 @@ def serve(
     cache_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens whose keys and values are kept; by default by the free memory.")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="fp32, bf16, int8 or int4 while decoding; else as the model has them.")
+    ] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="What answers may still take after SIGTERM.")] = 30,
 ) -> None:
     """Serve a model to OpenAI's clients, and to people at /.
 
     Example: smelt serve runs/books-chat --port 8000
     """
-    from smelt.infer.engine import EngineSettings
+    from smelt.infer import EngineSettings
     from smelt.serve.guard import Keys
     from smelt.serve.run import serve as run
 
-    settings = EngineSettings(max_running=max_running, max_waiting=max_waiting, cache_tokens=cache_tokens)
+    settings = EngineSettings(
+        max_running=max_running,
+        max_waiting=max_waiting,
+        cache_tokens=cache_tokens,
+        weights=weights,  # type: ignore[arg-type]  # checked there
+    )
     run(
         lambda: served(checkpoint, name),
         host=host,
@@ -63,14 +71,13 @@ def serve(
 
 def served(checkpoint: str, name: str) -> Served:
     """Load a model for the server; raises UsageError for one that the engine does not know."""
-    from smelt.infer.engine import Engine, check_spec
-    from smelt.models.transformer import Transformer
+    from smelt.infer.engine import Engine
+    from smelt.infer.limits import check_spec
     from smelt.serve.prepare import Served
     from smelt.tokenizers.chat import ChatTemplate
 
     directory, model, tokenizer = open_checkpoint(checkpoint)
     check_spec(model.spec)
-    assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
     template = None
     try:
         template = ChatTemplate(tokenizer)

@@ -87,7 +87,8 @@ class Engine:
         self.scheduler = Scheduler(
             Pages(num_pages, settings.page_tokens), settings.max_running, settings.prefill_tokens
         )
-        self._fused = fused_step(model, self.pool, settings)
+        ahead = 0 if drafter is None else drafter.num_tokens
+        self._fused = fused_step(model, self.pool, settings, rows=settings.max_running * (1 + ahead))
         self.drafter = drafter
         if drafter is not None:
             drafter.attach(self.vocab_size, num_pages, settings.page_tokens)
@@ -188,9 +189,9 @@ class Engine:
         self.scheduler.admit()
         decoding = self._decoding()
         pieces = list(itertools.starmap(Piece, self.scheduler.pieces()))
-        if self._fused is not None and (single := [piece for piece in decoding if not piece.guesses]):
-            updates += self._decode(self._fused, single)
-            decoding = [piece for piece in decoding if piece.guesses]
+        if self._fused is not None and decoding:
+            updates += self._decode(self._fused, decoding)
+            decoding = []
         for batch in alike([*decoding, *pieces]):
             updates += self._compute(batch)
         return updates
@@ -246,18 +247,20 @@ class Engine:
         return [Piece(request, 1, own) for request, own in zip(requests, guesses, strict=True)]
 
     def _decode(self, step: FusedDecoder, batch: Sequence[Piece]) -> list[Update]:
-        """Compute the one token that each piece has left, and choose the next."""
-        requests = [piece.request for piece in batch]
-        pages = np.zeros((len(batch), max(len(request.pages) for request in requests)), np.int64)
-        for row, request in zip(pages, requests, strict=True):
-            row[: len(request.pages)] = request.pages
-        positions = [request.num_computed for request in requests]
-        logits = step.decode([request.tokens[-1] for request in requests], positions, pages)
-        for request in requests:
+        """Compute the one token that each piece has left, and its guesses, and choose the next ones."""
+        counts = [1 + len(piece.guesses) for piece in batch]
+        pages = np.zeros((sum(counts), max(len(piece.request.pages) for piece in batch)), np.int64)
+        ids: list[int] = []
+        positions: list[int] = []
+        for piece, count in zip(batch, counts, strict=True):
+            request, row = piece.request, len(ids)
+            pages[row : row + count, : len(request.pages)] = request.pages
+            positions += range(request.num_computed, request.num_computed + count)
+            ids += [request.tokens[-1], *piece.guesses]
             if not request.is_heard:
-                self._hear(request, logits[:0])
+                self._hear(request, self.model.head_weight[:0])
             self.scheduler.advance(request, 1)
-        return self._choose(batch, logits[:, : self.vocab_size])
+        return self._choose(batch, step.decode(ids, positions, pages, counts)[:, : self.vocab_size])
 
     def _compute(self, batch: Sequence[Piece]) -> list[Update]:
         """Run the model over pieces, and choose tokens for each request whose text is complete."""

@@ -11,6 +11,7 @@ itself, slower, is what it is tested against.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import get_args
 
@@ -129,11 +130,18 @@ class FusedDecoder:
         self._prepared.write_pool(list(keys), list(values), page_tokens)
         self._page_tokens = page_tokens
 
-    def decode(self, ids: npt.ArrayLike, positions: npt.ArrayLike, pages: npt.ArrayLike) -> Tensor:
+    def decode(
+        self,
+        ids: npt.ArrayLike,
+        positions: npt.ArrayLike,
+        pages: npt.ArrayLike,
+        counts: Sequence[int] | None = None,
+    ) -> Tensor:
         """Write the keys and values of new tokens ids (B,) at positions (B,), and return the logits that follow (B, V).
 
-        pages (B, P) are each request's pages in order; those beyond its position are not read. The logits are fp32 and
-        are overwritten by the next call. Raises UsageError for shapes that differ and numbers out of range.
+        pages (B, P) are the pages, in order, of each token's text; those beyond its position are not read. `counts`
+        says how many tokens in a row are of one text, in its order; one each if None. The logits are fp32 and are
+        overwritten by the next call. Raises UsageError for shapes that differ and numbers out of range.
         """
         if not self._page_tokens:
             raise UsageError("a fused step without a cache", fix="attach() a pool first")
@@ -144,17 +152,16 @@ class FusedDecoder:
                 f"ids {tokens.shape}, positions {places.shape}, pages {table.shape}",
                 accepted=f"(B,), (B,) and (B, P) with B from 1 to {self.max_rows}",
             )
+        each = [1] * count if counts is None else list(counts)
+        if sum(each) != count or min(each) < 1:
+            raise UsageError(f"counts {each} of {count} tokens", accepted="one or more a text, all of them together")
+        texts = np.array([0, *itertools.accumulate(each)], np.int64)
         addresses = (tokens.ctypes.data, places.ctypes.data, table.ctypes.data)
-        self._prepared.request[0] = (count, *addresses, table.shape[1])
+        self._prepared.request[0] = (count, *addresses, table.shape[1], len(each), texts.ctypes.data)
         fault = self._crew.run()
         if fault:
             self._refuse(fault, tokens, places, table)
         return self._logits[:count, : self.spec.vocab_size]
-
-    @property
-    def weight_bytes(self) -> int:
-        """Return the bytes of packed weights, all of which a step reads."""
-        return self._prepared.weight_bytes
 
     def close(self) -> None:
         """Stop the threads; steps are then made by the caller's alone."""

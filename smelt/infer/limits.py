@@ -9,11 +9,14 @@ import torch
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError, SmeltError, UsageError
+from smelt.core.log import say
 from smelt.infer.fused import FusedDecoder, supports
+from smelt.infer.kernels.step import run_step
 from smelt.infer.packing import Weights
 from smelt.infer.paged_cache import Pool
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
+from smelt.tokenizers.kernels.jit import is_compiled
 
 MEMORY_SHARE = 0.25  # of the free memory, for keys and values where nobody says how much
 
@@ -89,8 +92,8 @@ def count_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -
     return min(fit, settings.max_running * -(-spec.max_seq_len // settings.page_tokens))
 
 
-def fused_step(model: Transformer, pool: Pool, settings: EngineSettings) -> FusedDecoder | None:
-    """Return the fast step of decoding, or None for a model that it does not know, which then decodes by itself.
+def fused_step(model: Transformer, pool: Pool, settings: EngineSettings, *, rows: int) -> FusedDecoder | None:
+    """Return the fast step of decoding up to so many tokens; None for a model that it does not know.
 
     Raises UsageError for such a model where weights are asked for in a type of their own.
     """
@@ -106,7 +109,9 @@ def fused_step(model: Transformer, pool: Pool, settings: EngineSettings) -> Fuse
             accepted="weights=None, the model as it is",
         )
     weights = settings.weights or ("fp32" if weight.dtype is torch.float32 else "bf16")
-    step = FusedDecoder(model, weights=weights, max_rows=settings.max_running)
+    if not is_compiled(run_step):
+        say("compiling the step of decoding, once on a machine: about half a minute")
+    step = FusedDecoder(model, weights=weights, max_rows=rows)
     keys, values = zip(*pool.layers, strict=True)
     step.attach(keys, values, pool.page_tokens)
     return step

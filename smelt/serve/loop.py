@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError
 from smelt.core.log import printable, say
-from smelt.infer.engine import Engine, EngineSettings
+from smelt.infer import Engine, EngineSettings
 from smelt.infer.requests import Request, Update
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, fault, from_smelt, invalid, overloaded, traced, unavailable

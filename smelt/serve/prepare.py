@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError, nearest
-from smelt.infer.engine import Engine, EngineSettings
+from smelt.infer import Engine, EngineSettings
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, from_smelt, invalid
 from smelt.serve.protocol import ChatRequest, CompletionRequest, Generating

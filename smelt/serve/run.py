@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from smelt.core.errors import ResourceError, UsageError
 from smelt.core.extras import need
 from smelt.core.log import say
-from smelt.infer.engine import EngineSettings
+from smelt.infer import EngineSettings
 from smelt.serve.app import make_app
 from smelt.serve.guard import HEADER_BYTES, Keys
 from smelt.serve.loop import EngineLoop

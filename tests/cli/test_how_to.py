@@ -16,7 +16,7 @@ from smelt.train.stages.sft import SftRecipe
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "how-to").glob("*.md"))
 RECIPES = {"pretrain": PretrainRecipe, "sft": SftRecipe, "seq2seq": Seq2SeqRecipe}
-BLOCK = re.compile(r"^```\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[tuple[str, str]]:
@@ -24,7 +24,8 @@ def commands() -> list[tuple[str, str]]:
     return [
         (page.name, line)
         for page in PAGES
-        for block in BLOCK.findall(page.read_text(encoding="utf-8"))
+        for language, block in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if not language
         for line in block.splitlines()
         if line.startswith("smelt ")
     ]

@@ -180,7 +180,9 @@ def test_keys_and_values_of_a_token_lie_where_its_page_says():
     cached.read()
     filled = {slot for slot, line in enumerate(cached.keys[1]) if not line.isnan().any()}
     assert filled == {int(cached.pages[0, t // PAGE]) * PAGE + t % PAGE for t in range(6)}
-    x = model.blocks[0].attention_norm(model.token_embedding.weight[cached.ids[0, 0]] + model.position_embedding.weight[0])
+    x = model.blocks[0].attention_norm(
+        model.token_embedding.weight[cached.ids[0, 0]] + model.position_embedding.weight[0]
+    )
     value = model.blocks[0].attention.value(x).view(5, 10)
     torch.testing.assert_close(cached.values[0][int(cached.pages[0, 0]) * PAGE], value, rtol=0, atol=1e-5)
 
@@ -263,15 +265,61 @@ def test_bad_input_is_refused_with_its_value():
         ([1], [4], [[0]], "row 0: position 4\naccepted: 0 to 3, by the model's context and the pages given"),
         ([1], [40], [range(11)], "row 0: position 40\naccepted: 0 to 39, by the model's context and the pages given"),
         ([1], [4], [[0, 10]], "row 0: pages [0, 10]\naccepted: 0 to 9"),
-        ([1, 2], [0], [[0]], "ids (2,), positions (1,), pages (1, 1)\naccepted: (B,), (B,) and (B, P) with B from 1 to 2"),
+        (
+            [1, 2],
+            [0],
+            [[0]],
+            "ids (2,), positions (1,), pages (1, 1)\naccepted: (B,), (B,) and (B, P) with B from 1 to 2",
+        ),
     ):
         assert _message(lambda i=ids, p=places, g=pages: decoder.decode(i, p, g)) == message
     assert decoder.decode([1], [3], [[0, 99]]).shape == (1, 101)  # a page beyond the position is not read
-    assert _message(lambda: decoder.attach(cached.keys, cached.values, 0)).startswith("3 layers of keys, 3 of values, pages of 0")
+    assert _message(lambda: decoder.attach(cached.keys, cached.values, 0)).startswith(
+        "3 layers of keys, 3 of values, pages of 0"
+    )
     assert "contiguous (40, 2, 10) on the CPU" in _message(
         lambda: decoder.attach(cached.keys, [value.double() for value in cached.values], 4)
     )
-    assert _message(lambda: FusedDecoder(lively(SPECS["llama"]), threads=0)) == "a fused step with 0 threads\naccepted: at least 1"
+    assert (
+        _message(lambda: FusedDecoder(lively(SPECS["llama"]), threads=0))
+        == "a fused step with 0 threads\naccepted: at least 1"
+    )
     assert _message(lambda: FusedDecoder(lively(SPECS["llama"]), weights="int3")) == (
         "weights in 'int3'\naccepted: fp32, bf16, int8, int4"
     )
+
+
+@pytest.mark.parametrize("name", ["llama", "biases and windows", "gpt2"])
+def test_tokens_of_one_text_go_together_as_they_go_alone(name):
+    decoder = FusedDecoder(lively(SPECS[name]), weights="fp32", threads=2)
+    spec = SPECS[name]
+    attention = spec.layers[0].attention
+    ids = torch.randint(0, VOCABULARY, (3, 9), generator=torch.Generator().manual_seed(1)).numpy()
+    pages = [[5, 1, 7], [0, 2, 3], [8, 9, 4]]
+
+    def attach():
+        pool = [torch.zeros(2, 10 * PAGE, attention.num_kv_heads, attention.head_dim) for _ in spec.layers]
+        decoder.attach([keys for keys, _ in pool], [values for _, values in pool], PAGE)
+        return pool
+
+    first = attach()
+    alone = [[decoder.decode([ids[text, t]], [t], [pages[text]])[0].clone() for t in range(9)] for text in range(3)]
+    second = attach()
+    for start, counts in ((0, (4, 1, 2)), (4, (5, 3, 1))):
+        starts = (0, 0, 0) if start == 0 else (4, 1, 2)
+        rows = [
+            (text, begin + t)
+            for text, (begin, count) in enumerate(zip(starts, counts, strict=True))
+            for t in range(count)
+        ]
+        found = decoder.decode(
+            [ids[text, t] for text, t in rows], [t for _, t in rows], [pages[text] for text, _ in rows], counts
+        )
+        for (text, t), logits in zip(rows, found, strict=True):
+            assert torch.equal(logits, alone[text][t])
+    for text, last in enumerate((9, 4, 3)):
+        slots = [pages[text][t // PAGE] * PAGE + t % PAGE for t in range(last)]
+        assert all(torch.equal(one[:, slots], two[:, slots]) for one, two in zip(first, second, strict=True))
+    for counts in ([1, 1], [3, 0], [2, 2]):
+        with pytest.raises(UsageError, match="one or more a text, all of them together"):
+            decoder.decode([1, 2, 3], [0, 1, 2], [pages[0]] * 3, counts)

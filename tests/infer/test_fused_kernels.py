@@ -1,5 +1,7 @@
 """The parts of the fused step by themselves: rounding, packing, tiles, the exponential."""
 
+from functools import partial
+
 import numba
 import numpy as np
 import pytest
@@ -100,9 +102,10 @@ def test_the_exponential_is_within_two_units_in_the_last_place():
     assert found[:3].tolist() == [0, 0, 1] and found[3] > 1e38
 
 
-def test_fp16_scales_are_read_exactly():
+@pytest.mark.parametrize("converts", [True, False])
+def test_fp16_scales_are_read_exactly(converts):
     halves = np.concatenate((np.arange(16), np.arange(0x3C00, 0x3C10), np.arange(0x7BF0, 0x7C00))).astype(np.uint16)
-    found, run = np.empty(48, np.float32), _on_vectors(widen_fp16, HALVES)
+    found, run = np.empty(48, np.float32), _on_vectors(partial(widen_fp16, converts=converts), HALVES)
     for start in (0, 16, 32):
         run(halves[start:].ctypes.data, found[start:].ctypes.data)
     assert np.array_equal(found, halves.view(np.float16).astype(np.float32))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import CONTEXT, NAME, Live, Watched, eventually
+from .conftest import COMPILING_SECONDS, CONTEXT, NAME, Live, Watched, eventually
 
 NEVER_ENDS = {"256": -100, "257": -100, "258": -100}  # the marks of a byte tokenizer
 LONG = {"model": NAME, "prompt": "x", "max_tokens": CONTEXT, "logit_bias": NEVER_ENDS}
@@ -122,7 +122,7 @@ def test_while_it_loads_it_says_so(start: Callable[..., Live]) -> None:
         assert reply.status == 503 and reply.error["code"] == "server_loading" and reply.headers["retry-after"]
     assert live.get("/").status == 200
     gate.set()
-    assert eventually(lambda: live.get("/ready").status == 200)
+    assert eventually(lambda: live.get("/ready").status == 200, COMPILING_SECONDS)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(start: Callable[..., Live]) -> None:

@@ -29,4 +29,4 @@ MODEL = _record(
     "logits logits_stride scratch scratch_stride",
     norm=NORM, head=MATRIX,
 )  # fmt: skip
-REQUEST = _record("num_rows ids positions pages pages_a_row")
+REQUEST = _record("num_rows ids positions pages pages_a_row num_texts texts")

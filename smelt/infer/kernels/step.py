@@ -1,7 +1,7 @@
 """One token for every running request: all layers and the logits, in one call without Python in it.
 
 The first thread leads: it norms and rounds a few rows of activations, which is little, and starts the six kinds of jobs
-below; all threads share their parts. A part is some blocks of a matrix, or the attention of one request and kv head. A
+below; all threads share their parts. A part is some blocks of a matrix, or the attention of one text and kv head. A
 result is made whole by one thread, in an order that no other part has a say in: so neither threads nor batch change a
 bit of it.
 """
@@ -123,30 +123,40 @@ def _keep(model: Any, source: int, place: int, size: int) -> None:
 
 
 @inline
+def _slot(model: Any, request: Any, row: int) -> int:
+    """Return the slot of the cache that a row's key and value go to."""
+    position = _entry(request.positions, row)
+    page = _entry(request.pages, row * request.pages_a_row + position // model.page_tokens)
+    return page * model.page_tokens + position % model.page_tokens
+
+
+@inline
 def _mix(model: Any, layer: Any, rotary: Any, request: Any, part: int, scratch: int) -> None:
-    """Attend with the query heads of one kv head of one row, its own key and value being put into the cache first."""
-    row, head = part // layer.num_kv_heads, part % layer.num_kv_heads
+    """Attend with the query heads of one kv head of one text's rows, whose keys and values are put into the cache
+    first: of several tokens of a text, the later ones see the earlier."""
+    text, head = part // layer.num_kv_heads, part % layer.num_kv_heads
     size, group = layer.head_dim, layer.num_heads // layer.num_kv_heads
-    begin = model.projected + row * model.projected_stride
-    queries = begin + 4 * size * group * head
-    key = begin + layer.key_offset + 4 * size * head
-    for number in range(group):
-        _prepare_head(layer.query_norm, layer, rotary, row, queries + 4 * size * number)
-    _prepare_head(layer.key_norm, layer, rotary, row, key)
     width = 2 if model.narrow_cache else 4
     slot_bytes = width * size * layer.num_kv_heads
-    position = _entry(request.positions, row)
-    pages = request.pages + 8 * row * request.pages_a_row
-    slot = _entry(pages, position // model.page_tokens) * model.page_tokens + position % model.page_tokens
     keys, values = layer.keys + width * size * head, layer.values + width * size * head
-    _keep(model, key, keys + slot * slot_bytes, size)
-    _keep(model, begin + layer.value_offset + 4 * size * head, values + slot * slot_bytes, size)
-    first = max(0, position + 1 - layer.window) if layer.window > 0 else 0
-    cached = Cached(
-        keys, values, slot_bytes, model.narrow_cache != 0, pages, model.page_tokens, first, position + 1
-    )
-    out = model.mixed + row * layer.output.num_groups * GROUP_BYTES + 4 * size * group * head
-    attend(queries, out, group, size, cached, layer.scale, layer.softcap, scratch)
+    first_row, behind = _entry(request.texts, text), _entry(request.texts, text + 1)
+    for row in range(first_row, behind):
+        begin = model.projected + row * model.projected_stride
+        for number in range(group):
+            _prepare_head(layer.query_norm, layer, rotary, row, begin + 4 * size * (group * head + number))
+        key = begin + layer.key_offset + 4 * size * head
+        _prepare_head(layer.key_norm, layer, rotary, row, key)
+        place = _slot(model, request, row) * slot_bytes
+        _keep(model, key, keys + place, size)
+        _keep(model, begin + layer.value_offset + 4 * size * head, values + place, size)
+    for row in range(first_row, behind):
+        length = _entry(request.positions, row) + 1
+        first = max(0, length - layer.window) if layer.window > 0 else 0
+        pages = request.pages + 8 * row * request.pages_a_row
+        cached = Cached(keys, values, slot_bytes, model.narrow_cache != 0, pages, model.page_tokens, first, length)
+        queries = model.projected + row * model.projected_stride + 4 * size * group * head
+        out = model.mixed + row * layer.output.num_groups * GROUP_BYTES + 4 * size * group * head
+        attend(queries, out, group, size, cached, layer.scale, layer.softcap, scratch)
 
 
 @inline
@@ -185,7 +195,7 @@ def _prepare(model: Any, layers: Records, request: Any, phase: int, number: int)
     """Make what the parts of a job read, and return how many there are."""
     layer = layers[min(number, layers.size - 1)]
     if phase == ATTEND:
-        return request.num_rows * layer.num_kv_heads
+        return request.num_texts * layer.num_kv_heads
     cells, norms, source = model.head, model.norm, model.normed
     if phase == QUERY_KEY_VALUE:
         cells, norms = layer.query_key_value, layer.attention_norm

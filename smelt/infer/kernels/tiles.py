@@ -30,6 +30,7 @@ from smelt.infer.kernels.vectors import (
     I64,
     VECTOR,
     WORDS,
+    converts_fp16,
     dot_bytes,
     fill,
     has_vnni,
@@ -65,8 +66,9 @@ def block_bytes(kind: int, num_groups: int) -> int:
 class _Tile:
     """Emit the code of one tile: where things are, and the sums that grow (one or two a row of activations)."""
 
-    def __init__(self, builder: Any, kind: int, rows: int, vnni: bool, values: Any) -> None:
-        self.builder, self.kind, self.rows, self.vnni = builder, kind, rows, vnni
+    def __init__(self, builder: Any, kind: int, rows: int, values: Any) -> None:
+        self.builder, self.kind, self.rows = builder, kind, rows
+        self.vnni, self.converts = False, False
         self.weights, self.inputs, self.num_groups, self.out, self.out_stride, self.bias, self.adds = values
         self.stride = builder.mul(self.num_groups, I64(_ACTIVATION_BYTES[kind]))
         parts = 1 if kind in _ZERO_POINT else 2
@@ -133,7 +135,7 @@ class _Tile:
         scales = offset(builder, self.weights, builder.mul(self.num_groups, I64(size)))
         scales = offset(builder, scales, builder.mul(group, I64(_SCALE_BYTES)))
         self.fetch(line, size)
-        scale = widen_fp16(builder, load(builder, HALVES, scales))
+        scale = widen_fp16(builder, load(builder, HALVES, scales), converts=self.converts)
         lines = self.byte_lines(line)
         for row in range(self.rows):
             begin = self.input_row(row)
@@ -173,7 +175,7 @@ class _Tile:
 
 
 def make_tile(kind: int, rows: int, *, plain: bool = False) -> Callable[..., None]:
-    """Make the intrinsic for so many rows of activations; `plain` leaves the processor's own instruction aside."""
+    """Make the intrinsic for so many rows of activations; `plain` leaves instructions of some processors aside."""
 
     def tile(
         typing: Any,
@@ -188,7 +190,9 @@ def make_tile(kind: int, rows: int, *, plain: bool = False) -> Callable[..., Non
         """Multiply a block of 16 rows; all are addresses, 0 for no bias, save the stride in bytes and the flag."""
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            emitted = _Tile(builder, kind, rows, has_vnni(context) and not plain, values)
+            emitted = _Tile(builder, kind, rows, values)
+            if not plain:
+                emitted.vnni, emitted.converts = has_vnni(context), converts_fp16(context)
             emitted.run()
             return context.get_dummy_value()
 

@@ -65,8 +65,10 @@ def widen(builder: Any, halves: Any) -> Any:
     return builder.bitcast(builder.shl(builder.zext(halves, WORDS), fill(WORDS, 16)), VECTOR)
 
 
-def widen_fp16(builder: Any, halves: Any) -> Any:
-    """Return positive fp16 numbers, given as their 16 bits, as fp32; on any processor, and exactly."""
+def widen_fp16(builder: Any, halves: Any, *, converts: bool) -> Any:
+    """Return positive fp16 numbers, given as their 16 bits, as fp32, exactly; the processor `converts` them or not."""
+    if converts:
+        return builder.fpext(builder.bitcast(halves, ir.VectorType(ir.HalfType(), LANES)), VECTOR)
     moved = builder.bitcast(builder.shl(builder.zext(halves, WORDS), fill(WORDS, 13)), VECTOR)
     return builder.fmul(moved, fill(VECTOR, 2.0**112))  # the exponents' zero is elsewhere
 
@@ -113,6 +115,12 @@ def sigmoid(builder: Any, x: Any) -> Any:
 def has_vnni(context: Any) -> bool:
     """Tell whether the processor that is compiled for multiplies bytes by fours, 64 at a time."""
     return "+avx512vnni" in context.codegen().magic_tuple()[2]
+
+
+def converts_fp16(context: Any) -> bool:
+    """Tell whether the processor that is compiled for turns fp16 into fp32 itself; small numbers are slow elsewhere."""
+    triple, _, features = context.codegen().magic_tuple()
+    return "+f16c" in features or str(triple).startswith(("aarch64", "arm64"))
 
 
 def dot_bytes(builder: Any, sums: Any, unsigned: Any, signed: Any, *, vnni: bool) -> Any:

@@ -42,6 +42,13 @@ def kernel(function: Function) -> Function:
         settings.CACHE_DIR = before
 
 
+def is_compiled(function: Callable[..., object]) -> bool:
+    """Tell whether the machine code of a kernel is on disk already."""
+    code: Any = function.__code__
+    folder = Path(kernel_cache(Path(code.co_filename).parent))
+    return any(folder.rglob(f"*.{function.__name__}-*.nbi"))
+
+
 def inline(function: Function) -> Function:
     """Mark a small function that kernels call: it has no machine code of its own on disk."""
     return numba.njit(function, nogil=True)  # type: ignore[no-any-return]
