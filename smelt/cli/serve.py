@@ -85,7 +85,7 @@ def served(checkpoint: str, name: str) -> Served:
     except TokenizerError as error:
         say(f"no chat, only completions: {printable(str(error))}")
     stops = dict.fromkeys((*model.spec.token_ids.end, *(template.stop_ids if template else ())))
-    made = Served(
+    return Served(
         name=name or Path(checkpoint).resolve().name,
         created=int((directory / "config.json").stat().st_mtime),
         tokenizer=tokenizer,
@@ -94,5 +94,3 @@ def served(checkpoint: str, name: str) -> Served:
         max_seq_len=model.spec.max_seq_len,
         new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
     )
-    say(f"ready: {printable(made.name)}, a context of {made.max_seq_len:,} tokens")
-    return made

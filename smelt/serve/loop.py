@@ -16,9 +16,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError
-from smelt.core.log import say
+from smelt.core.log import printable, say
 from smelt.infer import Engine, EngineSettings
 from smelt.infer.requests import Request, Update
+from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, fault, from_smelt, invalid, overloaded, traced, unavailable
 from smelt.serve.prepare import Served, Wanted
 
@@ -173,7 +174,9 @@ class EngineLoop:
             served = self._load_model()
             engine = served.new_engine(self._settings)
             room = engine.num_pages * engine.settings.page_tokens
+            engine.generate([[0]], Sampling(max_new_tokens=2))  # what is compiled at the first use is compiled now
             self._served = replace(served, max_seq_len=min(served.max_seq_len, room))
+            say(f"ready: {printable(served.name)}, {self._served.max_seq_len:,} tokens of prompt and answer")
             while not self._stays(engine):
                 engine = served.new_engine(self._settings)
         except BaseException as error:

@@ -32,6 +32,7 @@ else:
 
 HEADER_SECONDS = 20.0
 KEEP_ALIVE_SECONDS = 20
+BACKLOG = 2048
 IDLE_CONNECTIONS = 1024  # beyond the requests under way
 CLOSING_SECONDS = 5  # for what is still to be sent after the drain
 
@@ -97,9 +98,15 @@ def check_bind(host: str, keys: Keys | None) -> None:
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; raises ResourceError where there is none to be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Asyncio turns Nagle's delay off, 40 ms a response, on sockets whose protocol is said to be TCP, and on no others.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        return listening
     except OSError as error:
+        listening.close()
         raise ResourceError(f"{host}:{port}: {error.strerror}", fix="another --host or --port") from error
 
 

@@ -27,6 +27,7 @@ else:
 
 PING_SECONDS = 15.0
 WRITE_SECONDS = 60.0  # a client that reads nothing for so long is taken for gone
+ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 Result = TypeVar("Result")
 
 
@@ -56,7 +57,7 @@ async def departure(receive: Receive) -> None:
 
 def to_json(value: Any) -> bytes:
     """Return JSON in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+    return ENCODER.encode(value).encode("utf-8")
 
 
 def event(value: Any) -> bytes:

@@ -24,6 +24,7 @@ from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
 
 CONTEXT = 160
+COMPILING_SECONDS = 200  # of the first step on a machine that has never made one
 NAME = "tiny"
 ENGINE = EngineSettings(max_running=4, max_waiting=4, cache_tokens=2048)
 
@@ -160,7 +161,7 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
         thread.start()
         running.append(Live(server, url, thread, engines))
         assert eventually(lambda: server.started)
-        assert not wait or eventually(lambda: server.engine.state == "ready")
+        assert not wait or eventually(lambda: server.engine.state == "ready", COMPILING_SECONDS)
         return running[-1]
 
     yield begin

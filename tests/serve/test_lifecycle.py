@@ -1,5 +1,6 @@
 """Clients that leave, queues that are full, faults, and ends: nothing stays behind, and nobody waits in vain."""
 
+import http.client
 import json
 import signal
 import socket
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import CONTEXT, NAME, Live, Watched, eventually
+from .conftest import COMPILING_SECONDS, CONTEXT, NAME, Live, Watched, eventually
 
 NEVER_ENDS = {"256": -100, "257": -100, "258": -100}  # the marks of a byte tokenizer
 LONG = {"model": NAME, "prompt": "x", "max_tokens": CONTEXT, "logit_bias": NEVER_ENDS}
@@ -121,7 +122,7 @@ def test_while_it_loads_it_says_so(start: Callable[..., Live]) -> None:
         assert reply.status == 503 and reply.error["code"] == "server_loading" and reply.headers["retry-after"]
     assert live.get("/").status == 200
     gate.set()
-    assert eventually(lambda: live.get("/ready").status == 200)
+    assert eventually(lambda: live.get("/ready").status == 200, COMPILING_SECONDS)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_server(start: Callable[..., Live]) -> None:
@@ -196,3 +197,15 @@ def test_a_header_has_a_size(live: Live) -> None:
         connection.sendall(line)
         assert connection.recv(100).startswith(b"HTTP/1.1 400"), "before its end is seen"
     assert live.get("/health", X=" " + "x" * (8 << 10), Y="y" * (9 << 10)).status in (400, 431)
+
+
+def test_answers_on_one_connection_do_not_wait_for_acknowledgements(live: Live) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", live.port, timeout=30)
+    seconds = []
+    for _ in range(9):
+        started = time.monotonic()
+        connection.request("GET", "/health")
+        connection.getresponse().read()
+        seconds.append(time.monotonic() - started)
+    connection.close()
+    assert sorted(seconds)[4] < 0.03, "Nagle's delay is 0.04"
