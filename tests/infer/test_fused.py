@@ -205,6 +205,15 @@ def test_threads_do_not_change_a_bit(weights):
         assert all(torch.equal(found[row], alone[row]) for row in alone)
 
 
+def test_threads_wait_for_each_other_where_parts_are_large():
+    model = lively(spec_for("llama", Shape(VOCABULARY, 640, 2, 8, CONTEXT, num_kv_heads=8, hidden_dim=4000)))
+    alone, together, crowd = (
+        Cached(FusedDecoder(model, weights="fp32", threads=threads), lengths=(12,)).read() for threads in (1, 2, 5)
+    )
+    assert torch.equal(together[0], alone[0])
+    assert torch.equal(crowd[0], alone[0])
+
+
 def test_a_closed_decoder_goes_on_with_the_callers_thread():
     decoder = FusedDecoder(lively(SPECS["llama"]), weights="bf16", threads=3)
     cached = Cached(decoder)
