@@ -178,6 +178,7 @@ class EngineLoop:
             self._served = replace(served, max_seq_len=min(served.max_seq_len, room))
             say(f"ready: {printable(served.name)}, {self._served.max_seq_len:,} tokens of prompt and answer")
             while not self._stays(engine):
+                del engine  # its cache, before there is another one
                 engine = served.new_engine(self._settings)
         except BaseException as error:
             self.failure = error

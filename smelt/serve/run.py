@@ -69,15 +69,15 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_soon_threadsafe(self.end)
 
     def end(self) -> None:
-        """Begin to drain, or end at once where that was asked before or there is nothing to wait for."""
-        if self._end is not None or self.engine.failure is not None:
-            self.should_exit = True
-        else:
-            self._end = asyncio.get_running_loop().create_task(self._drain())
+        """Begin to drain; where that was asked before, or there is no engine, give nobody any more time."""
+        seconds = self.drain_seconds if self._end is None and self.engine.failure is None else 0
+        if self._end is not None:
+            self._end.cancel()
+        self._end = asyncio.get_running_loop().create_task(self._drain(seconds))
 
-    async def _drain(self) -> None:
-        say(f"draining {len(self.engine.jobs)} requests, at most {self.drain_seconds:g} seconds")
-        await self.engine.drain(self.drain_seconds)
+    async def _drain(self, seconds: float) -> None:
+        say(f"draining {len(self.engine.jobs)} requests, at most {seconds:g} seconds")
+        await self.engine.drain(seconds)
         self.should_exit = True
 
 
