@@ -35,6 +35,7 @@ SIZES = {"15m": "llama-15m", "110m": "llama-110m", "1.1b": "tinyllama-1.1b"}
 BITS = {"bf16": "BF16", "int8": "Q8_0", "int4": "Q4_0"}
 PROMPT, ANSWERS = 32, {"15m": 192, "110m": 128, "1.1b": 32}
 BUFFER_BYTES = 1 << 29
+REST_SECONDS = 0.5  # after a round an engine's threads look for more work for a while
 Round = Callable[[int], float]  # new tokens -> tokens a second
 
 
@@ -60,7 +61,7 @@ def fused(arguments: argparse.Namespace) -> tuple[Round, int]:
     decoder = FusedDecoder(model, weights=arguments.bit, threads=arguments.threads, max_rows=arguments.row)
     attention, page = model.spec.layers[0].attention, 16
     shape = (arguments.row * 512, attention.num_kv_heads, attention.head_dim)
-    decoder.attach(*([torch.zeros(shape) for _ in model.spec.layers] for _ in range(2)), page)
+    decoder.attach(*([torch.zeros(shape, dtype=torch.bfloat16) for _ in model.spec.layers] for _ in range(2)), page)
     pages = np.arange(arguments.row * 512 // page).reshape(arguments.row, -1)
 
     def step(ids: np.ndarray, position: int) -> np.ndarray:
@@ -186,12 +187,16 @@ def bandwidth(buffer: np.ndarray, num_threads: int) -> float:
 
     @numba.njit(nogil=True)
     def total(numbers: np.ndarray) -> int:
-        found = np.uint64(0)
-        for number in numbers:
-            found += number
-        return found
+        first = second = third = fourth = np.uint64(0)
+        quarter = numbers.size // 4
+        for place in range(quarter):  # four streams keep more reads under way than one
+            first += numbers[place]
+            second += numbers[place + quarter]
+            third += numbers[place + 2 * quarter]
+            fourth += numbers[place + 3 * quarter]
+        return first + second + third + fourth
 
-    total(buffer[:1])
+    total(buffer[:4])
     best = 0.0
     for _ in range(3):
         threads = [threading.Thread(target=total, args=(part,)) for part in np.array_split(buffer, num_threads)]
@@ -251,6 +256,7 @@ def compare(arguments: argparse.Namespace, size: str, bit: str, rows: int) -> di
     for _ in range(arguments.rounds):
         for name, (process, _) in engines.items():
             assert process.stdin is not None and process.stdout is not None
+            time.sleep(REST_SECONDS)
             process.stdin.write(f"{ANSWERS[size]}\n")
             process.stdin.flush()
             speeds[name].append(float(process.stdout.readline()))
@@ -261,8 +267,8 @@ def compare(arguments: argparse.Namespace, size: str, bit: str, rows: int) -> di
     best = {name: max(values) for name, values in speeds.items()}
     rate, num_bytes = statistics.median(rates), engines["smelt"][1]
     return {
-        "size": size, "bits": bit, "rows": rows, "tokens_per_second": found, "best": best, "gigabytes_per_second": rate / 1e9,
-        "bound": rate / num_bytes, "weight_megabytes": num_bytes / 1e6, "rounds": arguments.rounds,
+        "size": size, "bits": bit, "rows": rows, "tokens_per_second": found, "best": best, "rounds": arguments.rounds,
+        "gigabytes_per_second": rate / 1e9, "bound": rate / num_bytes, "weight_megabytes": num_bytes / 1e6,
     }  # fmt: skip
 
 
@@ -271,7 +277,9 @@ def show(row: dict[str, Any]) -> str:
     found, ours = row["tokens_per_second"], row["tokens_per_second"]["smelt"]
     others = [f"{name} {speed:.1f} ({ours / speed:.2f}x)" for name, speed in found.items() if name != "smelt"]
     share = f"{ours / row['rows'] / row['bound']:.0%} of {row['gigabytes_per_second']:.1f} GB/s"
-    return f"{row['size']:>5} {row['bits']} x{row['rows']}: smelt {ours:.1f} tokens/s, {share}; {', '.join(others)}"
+    best = ", ".join(f"{name} {speed:.1f}" for name, speed in row["best"].items())
+    cell = f"{row['size']:>5} {row['bits']} x{row['rows']}"
+    return f"{cell}: smelt {ours:.1f} tokens/s, {share}; {', '.join(others)} [best: {best}]"
 
 
 def main() -> None:

@@ -35,7 +35,8 @@ def quantize(weights: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 def dequantize(numbers: Tensor, scales: Tensor) -> Tensor:
     """Return the fp32 weights (R, D) that numbers (R, D) and scales (R, D / 32) stand for."""
-    return (numbers.float().unflatten(-1, (-1, GROUP)) * scales.float()[..., None]).flatten(-2)
+    weights: Tensor = (numbers.float().unflatten(-1, (-1, GROUP)) * scales.float()[..., None]).flatten(-2)
+    return weights
 
 
 def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:

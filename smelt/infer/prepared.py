@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from smelt.infer.kernels.layout import LAYER, MODEL, REQUEST, ROTARY
-from smelt.infer.kernels.rows import GEGLU, GELU_TANH, LAYER as LAYER_NORM, RELU, RELU_SQUARED, RMS, SILU, SWIGLU
+from smelt.infer.kernels.products import BLOCKS_AT_ONCE
+from smelt.infer.kernels.rows import GEGLU, GELU_TANH, RELU, RELU_SQUARED, RMS, SILU, SWIGLU
+from smelt.infer.kernels.rows import LAYER as LAYER_NORM
 from smelt.infer.kernels.tiles import activation_bytes
 from smelt.infer.kernels.vectors import LANES
 from smelt.infer.packing import Packed, Weights, aligned_bytes, pack, round_up
@@ -73,15 +75,14 @@ class Prepared:
         packed = pack(parts, self._weights, interleaved=gated)
         self._kept.append(packed)
         self.weight_bytes += packed.blocks.nbytes
-        width = 2 if gated else 1
         share = -(-packed.num_blocks // (self._num_threads * _PARTS_A_THREAD if self._num_threads > 1 else 1))
         for name, value in packed.matrix._asdict().items():
             cells[name] = value
-        cells["num_blocks"], cells["blocks_a_part"] = packed.num_blocks, round_up(share, width)
+        cells["num_blocks"], cells["blocks_a_part"] = packed.num_blocks, round_up(share, BLOCKS_AT_ONCE)
         cells["input_bytes"] = activation_bytes(packed.kind, packed.num_groups)
         return packed
 
-    def _write_norm(self, cells: Any, module: nn.Module) -> None:
+    def _write_norm(self, cells: Any, module: Any) -> None:
         weight, bias = module.weight, getattr(module, "bias", None)
         is_rms = isinstance(module, RMSNorm)
         cells["kind"], cells["eps"] = RMS if is_rms else LAYER_NORM, module.eps
@@ -96,7 +97,7 @@ class Prepared:
         cells["cosines"], cells["sines"] = table[0].ctypes.data, table[1].ctypes.data
         cells["table_stride"] = table.strides[1]
 
-    def _write_layer(self, cells: Any, block: nn.Module, spec: LayerSpec, dim: int) -> None:
+    def _write_layer(self, cells: Any, block: Any, spec: LayerSpec, dim: int) -> None:
         attention, feed = block.attention, block.feed_forward
         self._write_norm(cells["attention_norm"], block.attention_norm)
         self._write_norm(cells["feed_forward_norm"], block.feed_forward_norm)
@@ -107,8 +108,9 @@ class Prepared:
         self._write_matrix(cells["up"], inner, gated=gated)
         self._write_matrix(cells["down"], [_linear(feed.down)])
 
-    def _write_attention(self, cells: Any, attention: nn.Module, spec: AttentionSpec) -> None:
+    def _write_attention(self, cells: Any, attention: Any, spec: AttentionSpec) -> None:
         cells["num_heads"], cells["num_kv_heads"] = spec.num_heads, spec.num_kv_heads
+        cells["kv_heads_a_part"] = -(-spec.num_kv_heads // (2 * self._num_threads))
         cells["head_dim"], cells["window"] = spec.head_dim, spec.window or 0
         cells["rotary"] = -1 if spec.rotary is None else self._rotary_kinds.index(spec.rotary)
         cells["scale"] = 1 / math.sqrt(spec.head_dim) if spec.scale is None else spec.scale
@@ -159,8 +161,8 @@ class Prepared:
             model[f"{name}_stride"] = block_bytes * matrix["num_blocks"]
             model[name] = self._buffer(rows, int(model[f"{name}_stride"]))
         model["rounded"] = self._buffer(rows, max(int(matrix["input_bytes"]) for matrix in matrices))
-        group = spec.attention.num_heads // spec.attention.num_kv_heads
-        model["scratch_stride"] = block_bytes * group * -(-int(model["max_seq_len"]) // LANES)
+        heads = spec.attention.num_heads // spec.attention.num_kv_heads * int(layer["kv_heads_a_part"])
+        model["scratch_stride"] = block_bytes * heads * -(-int(model["max_seq_len"]) // LANES)
         model["scratch"] = self._buffer(self._num_threads, int(model["scratch_stride"]))
         logits = aligned_bytes(rows * block_bytes * int(model["head"]["num_blocks"])).view(np.float32).reshape(rows, -1)
         model["logits"], model["logits_stride"] = logits.ctypes.data, logits.strides[0]

@@ -1,4 +1,4 @@
-"""Attention of one token over keys and values in pages: all query heads of one kv head.
+"""Attention of one token over keys and values in pages: all query heads of some kv heads.
 
 Token t of a request is at slot pages[t // page_tokens] * page_tokens + t % page_tokens of a pool (num_slots, K, C),
 fp32 or bf16. Scores of the tokens that are seen go to a scratch row a head, become weights there, and the values are
@@ -26,6 +26,7 @@ from smelt.infer.kernels.vectors import (
     WORDS,
     exponential,
     fill,
+    growing_sum,
     load,
     load_bf16,
     load_f32,
@@ -42,12 +43,22 @@ from smelt.tokenizers.kernels.loads import load_u64
 
 _NOTHING = np.float32(-np.inf)
 _WIDE = 4  # vectors of a head that are summed at once
+_TOGETHER = 4  # tokens whose values are added to one head before the next
+
+
+class Heads(NamedTuple):
+    """Some kv heads and the query heads that share them: how many, numbers a head, bytes of a cached head."""
+
+    num_kv_heads: int
+    group: int
+    size: int
+    bytes: int
 
 
 class Cached(NamedTuple):
-    """Where a request's keys and values of one kv head are: addresses, pages, tokens from `first` to before `length`."""
+    """Where a request's keys and values are: addresses, pages, tokens from `first` to before `length`."""
 
-    keys: int  # of slot 0 and this head
+    keys: int  # of slot 0 and the first of the heads
     values: int
     slot_bytes: int
     narrow: bool
@@ -62,8 +73,7 @@ def _exponentials(typing: Any, scores: Any, num_vectors: Any, largest: Any) -> A
     """Replace scores by e^(score - largest) and return their sum."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        growing = cgutils.alloca_once(builder, VECTOR)
-        builder.store(fill(VECTOR, 0.0), growing)
+        growing = growing_sum(builder)
         with cgutils.for_range(builder, values[1]) as loop:
             place = offset(builder, values[0], builder.mul(loop.index, I64(4 * LANES)))
             above = builder.fsub(load(builder, VECTOR, place), splat(builder, values[2]))
@@ -80,8 +90,7 @@ def _largest(typing: Any, scores: Any, num_vectors: Any) -> Any:
     """Return the largest score."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        growing = cgutils.alloca_once(builder, VECTOR)
-        builder.store(fill(VECTOR, -math.inf), growing)
+        growing = growing_sum(builder, fill(VECTOR, -math.inf))
         with cgutils.for_range(builder, values[1]) as loop:
             here = load(builder, VECTOR, offset(builder, values[0], builder.mul(loop.index, I64(4 * LANES))))
             before = builder.load(growing)
@@ -103,18 +112,14 @@ def _weighing(vectors: int, narrow: bool) -> Callable[[int, int, int, int, int],
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             out, weights, rows, stride, count = values
             places = [offset(builder, out, 4 * LANES * number) for number in range(vectors)]
-            sums = [cgutils.alloca_once(builder, VECTOR) for _ in places]
-            for place, growing in zip(places, sums, strict=True):
-                builder.store(load(builder, VECTOR, place), growing)
+            sums = [growing_sum(builder, load(builder, VECTOR, place)) for place in places]
             with cgutils.for_range(builder, count) as loop:
                 weight = load(builder, F32, offset(builder, weights, builder.mul(loop.index, I64(4))))
                 row = offset(builder, rows, builder.mul(loop.index, stride))
                 for number, growing in enumerate(sums):
                     place = offset(builder, row, (2 if narrow else 4) * LANES * number)
                     some = load_numbers(builder, narrow, place)
-                    builder.store(
-                        multiply_add(builder, splat(builder, weight), some, builder.load(growing)), growing
-                    )
+                    builder.store(multiply_add(builder, splat(builder, weight), some, builder.load(growing)), growing)
             for place, growing in zip(places, sums, strict=True):
                 store(builder, builder.load(growing), place)
             return context.get_dummy_value()
@@ -162,11 +167,29 @@ def _slot(cached: Cached, token: int) -> int:
 
 
 @inline
-def attend(
-    queries: int, out: int, num_heads: int, size: int, cached: Cached, scale: float, softcap: float, scratch: int
+def _score(
+    queries: int, key: int, heads: Heads, narrow: bool, scale: float, softcap: float, place: int, row_bytes: int
 ) -> None:
-    """Attend with heads (num_heads, size) that lie side by side, and write as many; no softcap if it is 0."""
-    seen = cached.length - cached.first
+    """Write the scores of one token, a row apart."""
+    query = queries
+    for _ in range(heads.num_kv_heads):
+        for _ in range(heads.group):
+            score = dot(query, key, heads.size, narrow) * scale
+            if softcap > ZERO:
+                score = softcap * math.tanh(score / softcap)
+            store_f32(place, score)
+            query += 4 * heads.size
+            place += row_bytes
+        key += heads.bytes
+
+
+@inline
+def attend(queries: int, out: int, heads: Heads, cached: Cached, scale: float, softcap: float, scratch: int) -> None:
+    """Attend with heads that lie side by side, and write as many; no softcap if it is 0.
+
+    Tokens are the outer loop, so that a pool is read in the order in which it lies.
+    """
+    seen, size, num_heads = cached.length - cached.first, heads.size, heads.num_kv_heads * heads.group
     num_vectors = (seen + LANES - 1) // LANES
     row_bytes = 4 * LANES * num_vectors
     token = cached.first
@@ -174,11 +197,7 @@ def attend(
         run = min(cached.page_tokens - token % cached.page_tokens, cached.length - token)
         key = cached.keys + _slot(cached, token) * cached.slot_bytes
         for place in range(4 * (token - cached.first), 4 * (token - cached.first + run), 4):
-            for head in range(num_heads):
-                score = dot(queries + 4 * size * head, key, size, cached.narrow) * scale
-                if softcap > ZERO:
-                    score = softcap * math.tanh(score / softcap)
-                store_f32(scratch + row_bytes * head + place, score)
+            _score(queries, key, heads, cached.narrow, scale, softcap, scratch + place, row_bytes)
             key += cached.slot_bytes
         token += run
     for head in range(num_heads):
@@ -192,10 +211,14 @@ def attend(
             store_f32(out + 4 * size * head + place, ZERO)
     token = cached.first
     while token < cached.length:
-        run = min(cached.page_tokens - token % cached.page_tokens, cached.length - token)
+        run = min(_TOGETHER, cached.page_tokens - token % cached.page_tokens, cached.length - token)
         value = cached.values + _slot(cached, token) * cached.slot_bytes
         weights = scratch + 4 * (token - cached.first)
-        for head in range(num_heads):
-            place = out + 4 * size * head
-            _weigh(place, weights + row_bytes * head, value, cached.slot_bytes, run, size, cached.narrow)
+        place = out
+        for _ in range(heads.num_kv_heads):
+            for _ in range(heads.group):
+                _weigh(place, weights, value, cached.slot_bytes, run, size, cached.narrow)
+                place += 4 * size
+                weights += row_bytes
+            value += heads.bytes
         token += run

@@ -17,7 +17,8 @@ MATRIX = _record("kind weights bias num_groups block_bytes num_blocks blocks_a_p
 NORM = _record("kind weight bias", "eps")
 ROTARY = _record("half frequencies cosines sines table_stride", "factor")
 LAYER = _record(
-    "num_heads num_kv_heads head_dim key_offset value_offset has_head_norms window rotary keys values activation gated",
+    "num_heads num_kv_heads kv_heads_a_part head_dim key_offset value_offset has_head_norms window "
+    "rotary keys values activation gated",
     "scale softcap",
     attention_norm=NORM, query_norm=NORM, key_norm=NORM, feed_forward_norm=NORM,
     query_key_value=MATRIX, output=MATRIX, up=MATRIX, down=MATRIX,

@@ -1,6 +1,8 @@
-"""A matrix times up to any number of rows of activations, block by block, so that weights are read once for all rows.
+"""A matrix times up to any number of rows of activations, so that weights come from memory once for all rows.
 
-Rows go through in tiles of 8, 4, 2 and 1. Those of a block find its weights in the core's cache from the second tile on.
+A tile is 8 rows of activations by 1 block of weights, 4 by 2 or 1 by 4: as many sums as a processor has registers for.
+Several blocks at once are several streams of memory, of which a processor fetches more ahead than of one. From the
+second tile on, the rows of a block find its weights in the core's cache.
 """
 
 from __future__ import annotations
@@ -35,34 +37,47 @@ class Rows(NamedTuple):
 Multiplier = Callable[[Matrix, Rows, int, int, int], None]
 
 
+BLOCKS_AT_ONCE = 4  # an even number, so that blocks that take turns stay together
+
+
 def make_multiplier(kind: int, *, plain: bool = False) -> Multiplier:
     """Make the product with matrices of one kind."""
-    eight, four, two, one = (make_tile(kind, rows, plain=plain) for rows in (8, 4, 2, 1))
+    shapes = ((8, 1), (4, 2), (4, 1), (1, 4), (1, 1))
+    eight, four_twice, four, one_wide, one = (make_tile(kind, *shape, plain=plain) for shape in shapes)
 
     @inline
     def multiply(matrix: Matrix, rows: Rows, first: int, last: int, adds: int) -> None:
         """Multiply the blocks from `first` to before `last`; with `adds`, add to what is there."""
-        groups, stride = matrix.num_groups, rows.out_stride
-        for block in range(first, last):
-            weights = matrix.weights + block * matrix.block_bytes
-            bias = matrix.bias + 64 * block if matrix.bias != 0 else 0
+        size, groups, stride, block = matrix.block_bytes, matrix.num_groups, rows.out_stride, first
+        while block < last:
+            together = min(BLOCKS_AT_ONCE, last - block)
             row = 0
             while row < rows.count:
                 inputs = rows.inputs + row * rows.input_stride
-                out = rows.out + row * stride + 64 * block
                 left = rows.count - row
-                if left >= 8:
-                    eight(weights, inputs, groups, out, stride, bias, adds)
-                    row += 8
-                elif left >= 4:
-                    four(weights, inputs, groups, out, stride, bias, adds)
-                    row += 4
-                elif left >= 2:
-                    two(weights, inputs, groups, out, stride, bias, adds)
-                    row += 2
-                else:
-                    one(weights, inputs, groups, out, stride, bias, adds)
-                    row += 1
+                taken = 8 if left >= 8 else 4 if left >= 4 else 1
+                number = 0
+                while number < together:
+                    place = block + number
+                    weights, out = matrix.weights + place * size, rows.out + row * stride + 64 * place
+                    bias = matrix.bias + 64 * place if matrix.bias != 0 else 0
+                    if taken == 8:
+                        eight(weights, size, inputs, groups, out, stride, bias, adds)
+                        number += 1
+                    elif taken == 4 and number + 2 <= together:
+                        four_twice(weights, size, inputs, groups, out, stride, bias, adds)
+                        number += 2
+                    elif taken == 4:
+                        four(weights, size, inputs, groups, out, stride, bias, adds)
+                        number += 1
+                    elif together == BLOCKS_AT_ONCE:
+                        one_wide(weights, size, inputs, groups, out, stride, bias, adds)
+                        number += BLOCKS_AT_ONCE
+                    else:
+                        one(weights, size, inputs, groups, out, stride, bias, adds)
+                        number += 1
+                row += taken
+            block += together
 
     return multiply
 

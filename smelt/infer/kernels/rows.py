@@ -26,6 +26,7 @@ from smelt.infer.kernels.vectors import (
     WORDS,
     call,
     fill,
+    growing_sum,
     load,
     load_bf16,
     load_f32,
@@ -51,8 +52,7 @@ def _summing(narrow: bool) -> Callable[[int, int, int], float]:
         """Return the sum of products of whole vectors, fp32 with fp32 or bf16."""
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            growing = cgutils.alloca_once(builder, VECTOR)
-            builder.store(fill(VECTOR, 0.0), growing)
+            growing = growing_sum(builder)
             with cgutils.for_range(builder, values[2]) as loop:
                 place = builder.mul(loop.index, I64(4 * LANES))
                 other = builder.mul(loop.index, I64((2 if narrow else 4) * LANES))
@@ -75,8 +75,7 @@ def _sum_powers(typing: Any, row: Any, num_vectors: Any, center: Any, squared: A
     """Return the sum of what whole vectors have above a center, or of its squares."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        growing = cgutils.alloca_once(builder, VECTOR)
-        builder.store(fill(VECTOR, 0.0), growing)
+        growing = growing_sum(builder)
         with cgutils.for_range(builder, values[1]) as loop:
             here = load(builder, VECTOR, offset(builder, values[0], builder.mul(loop.index, I64(4 * LANES))))
             above = builder.fsub(here, splat(builder, values[2]))

@@ -1,8 +1,8 @@
 """One token for every running request: all layers and the logits, in one call without Python in it.
 
 The first thread leads: it norms and rounds a few rows of activations, which is little, and starts the six kinds of jobs
-below; all threads share their parts. A part is some blocks of a matrix, or the attention of one text and kv head. A
-result is made whole by one thread, in an order that no other part has a say in: so neither threads nor batch change a
+below; all threads share their parts. A part is some blocks of a matrix, or the attention of one text and some kv heads.
+A result is made whole by one thread, in an order that no other part has a say in: so neither threads nor batch change a
 bit of it.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smelt.infer.kernels.attention import Cached, attend
+from smelt.infer.kernels.attention import Cached, Heads, attend
 from smelt.infer.kernels.products import Matrix, Rows, multiply
 from smelt.infer.kernels.rows import GROUP_BYTES, activate, norm, round_row, turn
 from smelt.infer.kernels.team import announce, job, part_done, take_part, wait_for_all, wait_for_part
@@ -132,31 +132,42 @@ def _slot(model: Any, request: Any, row: int) -> int:
 
 @inline
 def _mix(model: Any, layer: Any, rotary: Any, request: Any, part: int, scratch: int) -> None:
-    """Attend with the query heads of one kv head of one text's rows, whose keys and values are put into the cache
-    first: of several tokens of a text, the later ones see the earlier."""
-    text, head = part // layer.num_kv_heads, part % layer.num_kv_heads
+    """Attend with some heads of one text's rows, whose keys and values are put into the cache first: of several tokens
+    of a text, the later ones see the earlier."""
+    parts = _attention_parts(layer)
+    text, head = part // parts, part % parts * layer.kv_heads_a_part
     size, group = layer.head_dim, layer.num_heads // layer.num_kv_heads
+    count = min(layer.kv_heads_a_part, layer.num_kv_heads - head)
     width = 2 if model.narrow_cache else 4
     slot_bytes = width * size * layer.num_kv_heads
     keys, values = layer.keys + width * size * head, layer.values + width * size * head
     first_row, behind = _entry(request.texts, text), _entry(request.texts, text + 1)
     for row in range(first_row, behind):
         begin = model.projected + row * model.projected_stride
-        for number in range(group):
+        for number in range(group * count):
             _prepare_head(layer.query_norm, layer, rotary, row, begin + 4 * size * (group * head + number))
-        key = begin + layer.key_offset + 4 * size * head
-        _prepare_head(layer.key_norm, layer, rotary, row, key)
-        place = _slot(model, request, row) * slot_bytes
-        _keep(model, key, keys + place, size)
-        _keep(model, begin + layer.value_offset + 4 * size * head, values + place, size)
+        for number in range(count):
+            key = begin + layer.key_offset + 4 * size * (head + number)
+            value = begin + layer.value_offset + 4 * size * (head + number)
+            place = _slot(model, request, row) * slot_bytes + width * size * number
+            _prepare_head(layer.key_norm, layer, rotary, row, key)
+            _keep(model, key, keys + place, size)
+            _keep(model, value, values + place, size)
+    heads, narrow = Heads(count, group, size, width * size), model.narrow_cache != 0
     for row in range(first_row, behind):
         length = _entry(request.positions, row) + 1
         first = max(0, length - layer.window) if layer.window > 0 else 0
         pages = request.pages + 8 * row * request.pages_a_row
-        cached = Cached(keys, values, slot_bytes, model.narrow_cache != 0, pages, model.page_tokens, first, length)
+        cached = Cached(keys, values, slot_bytes, narrow, pages, model.page_tokens, first, length)
         queries = model.projected + row * model.projected_stride + 4 * size * group * head
         out = model.mixed + row * layer.output.num_groups * GROUP_BYTES + 4 * size * group * head
-        attend(queries, out, group, size, cached, layer.scale, layer.softcap, scratch)
+        attend(queries, out, heads, cached, layer.scale, layer.softcap, scratch)
+
+
+@inline
+def _attention_parts(layer: Any) -> int:
+    """Return the number of parts of a text's attention."""
+    return (layer.num_kv_heads + layer.kv_heads_a_part - 1) // layer.kv_heads_a_part
 
 
 @inline
@@ -195,7 +206,7 @@ def _prepare(model: Any, layers: Records, request: Any, phase: int, number: int)
     """Make what the parts of a job read, and return how many there are."""
     layer = layers[min(number, layers.size - 1)]
     if phase == ATTEND:
-        return request.num_texts * layer.num_kv_heads
+        return request.num_texts * _attention_parts(layer)
     cells, norms, source = model.head, model.norm, model.normed
     if phase == QUERY_KEY_VALUE:
         cells, norms = layer.query_key_value, layer.attention_norm

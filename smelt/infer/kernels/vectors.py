@@ -12,6 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
@@ -40,6 +41,13 @@ def load(builder: Any, kind: Any, address: Any) -> Any:
 def store(builder: Any, value: Any, address: Any) -> None:
     """Write a value at an address."""
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=1)
+
+
+def growing_sum(builder: Any, start: Any = None) -> Any:
+    """Return a variable of 16 sums, zeros or what is given; LLVM keeps it in a register."""
+    place = cgutils.alloca_once(builder, VECTOR)  # type: ignore[no-untyped-call]
+    builder.store(fill(VECTOR, 0.0) if start is None else start, place)
+    return place
 
 
 def splat(builder: Any, value: Any) -> Any:
