@@ -19,6 +19,7 @@ from smelt.core.extras import need
 from smelt.core.log import say
 from smelt.infer import EngineSettings
 from smelt.serve.app import make_app
+from smelt.serve.errors import log
 from smelt.serve.guard import HEADER_BYTES, Keys
 from smelt.serve.loop import EngineLoop
 from smelt.serve.prepare import Served
@@ -76,7 +77,7 @@ class Server(uvicorn.Server):
         self._end = asyncio.get_running_loop().create_task(self._drain(seconds))
 
     async def _drain(self, seconds: float) -> None:
-        say(f"draining {len(self.engine.jobs)} requests, at most {seconds:g} seconds")
+        log(f"draining {len(self.engine.jobs)} requests, at most {seconds:g} seconds")
         await self.engine.drain(seconds)
         self.should_exit = True
 

@@ -184,6 +184,20 @@ def test_a_drain_cuts_what_takes_too_long(start: Callable[..., Live]) -> None:
         Watched.seconds = 0
 
 
+def test_a_log_that_nobody_reads_stops_nothing(start: Callable[..., Live], monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: str) -> None:
+        raise BrokenPipeError
+
+    live = start()
+    monkeypatch.setattr("smelt.serve.errors.say", gone)
+    Watched.fault = RuntimeError("x")
+    assert live.post("/v1/completions", **LONG).status == 500
+    assert live.post("/v1/completions", **{**LONG, "max_tokens": 1}).status == 200
+    drain(live)
+    live.thread.join(10)
+    assert not live.thread.is_alive()
+
+
 def test_a_second_signal_does_not_wait(start: Callable[..., Live]) -> None:
     live = start(drain_seconds=100)
     Watched.seconds = 0.05
