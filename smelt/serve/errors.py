@@ -6,11 +6,13 @@ never anything of those. What happened inside the server is told to nobody but t
 
 from __future__ import annotations
 
+import contextlib
 import math
 import traceback
 from typing import Any
 
 from smelt.core.errors import SmeltError
+from smelt.core.log import say
 
 
 class ApiError(Exception):
@@ -79,3 +81,9 @@ def fault(request_id: str) -> ApiError:
 def traced(error: Exception) -> str:
     """Return what the log says of a fault of ours."""
     return "".join(traceback.format_exception(error))
+
+
+def log(text: str) -> None:
+    """Write to the log; where nobody reads it any more, go on without: a server must not fail or hang for it."""
+    with contextlib.suppress(OSError):
+        say(text)

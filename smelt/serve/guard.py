@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smelt.core.errors import DataError
-from smelt.core.log import say
-from smelt.serve.errors import ApiError, fault, traced
+from smelt.serve.errors import ApiError, fault, log, traced
 from smelt.serve.streaming import Gone, to_json
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ class Guard:
         except ApiError as error:
             await respond(error, send_more)
         except Exception as error:
-            say(f"request {request_id} failed\n{traced(error)}")
+            log(f"request {request_id} failed\n{traced(error)}")
             if not status:
                 await respond(fault(request_id), send_more)
         seconds = time.perf_counter() - started
@@ -161,7 +160,7 @@ class Guard:
     def log(request_id: str, scope: Scope, status: int, seconds: float) -> None:
         """Write one line of JSON, in ASCII, so that no request can write a line of its own; no prompt, no key."""
         line: dict[str, Any] = {"request": request_id, "method": scope["method"], "path": scope["path"][:256]}
-        say(json.dumps({**line, "status": status, "ms": round(seconds * 1000, 1)}))
+        log(json.dumps({**line, "status": status, "ms": round(seconds * 1000, 1)}))
 
 
 async def respond(error: ApiError, send: Send) -> None:

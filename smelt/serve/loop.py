@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError
-from smelt.core.log import printable, say
+from smelt.core.log import printable
 from smelt.infer import Engine, EngineSettings
 from smelt.infer.requests import Request, Update
 from smelt.infer.sampling import Sampling
-from smelt.serve.errors import ApiError, fault, from_smelt, invalid, overloaded, traced, unavailable
+from smelt.serve.errors import ApiError, fault, from_smelt, invalid, log, overloaded, traced, unavailable
 from smelt.serve.prepare import Served, Wanted
 
 STOP_SECONDS = 5.0
@@ -176,8 +176,9 @@ class EngineLoop:
             room = engine.num_pages * engine.settings.page_tokens
             engine.generate([[0]], Sampling(max_new_tokens=2))  # what is compiled at the first use is compiled now
             self._served = replace(served, max_seq_len=min(served.max_seq_len, room))
-            say(f"ready: {printable(served.name)}, {self._served.max_seq_len:,} tokens of prompt and answer")
+            log(f"ready: {printable(served.name)}, {self._served.max_seq_len:,} tokens of prompt and answer")
             while not self._stays(engine):
+                del engine  # its cache, before there is another one
                 engine = served.new_engine(self._settings)
         except BaseException as error:
             self.failure = error
@@ -190,7 +191,7 @@ class EngineLoop:
                 self._step(engine)
             return True
         except Exception as error:
-            say(f"the engine failed and is made anew\n{traced(error)}")
+            log(f"the engine failed and is made anew\n{traced(error)}")
             for job in {job for job, _ in self._owners.values()} | set(self._expected):
                 self._tell(job, fault(job.request_id))
             self._owners.clear()

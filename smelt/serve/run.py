@@ -19,6 +19,7 @@ from smelt.core.extras import need
 from smelt.core.log import say
 from smelt.infer import EngineSettings
 from smelt.serve.app import make_app
+from smelt.serve.errors import log
 from smelt.serve.guard import HEADER_BYTES, Keys
 from smelt.serve.loop import EngineLoop
 from smelt.serve.prepare import Served
@@ -69,15 +70,15 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().call_soon_threadsafe(self.end)
 
     def end(self) -> None:
-        """Begin to drain, or end at once where that was asked before or there is nothing to wait for."""
-        if self._end is not None or self.engine.failure is not None:
-            self.should_exit = True
-        else:
-            self._end = asyncio.get_running_loop().create_task(self._drain())
+        """Begin to drain; where that was asked before, or there is no engine, give nobody any more time."""
+        seconds = self.drain_seconds if self._end is None and self.engine.failure is None else 0
+        if self._end is not None:
+            self._end.cancel()
+        self._end = asyncio.get_running_loop().create_task(self._drain(seconds))
 
-    async def _drain(self) -> None:
-        say(f"draining {len(self.engine.jobs)} requests, at most {self.drain_seconds:g} seconds")
-        await self.engine.drain(self.drain_seconds)
+    async def _drain(self, seconds: float) -> None:
+        log(f"draining {len(self.engine.jobs)} requests, at most {seconds:g} seconds")
+        await self.engine.drain(seconds)
         self.should_exit = True
 
 

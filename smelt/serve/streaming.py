@@ -14,9 +14,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from smelt.core.extras import need
-from smelt.core.log import say
 from smelt.serve.answers import Answers
-from smelt.serve.errors import ApiError, fault, traced
+from smelt.serve.errors import ApiError, fault, log, traced
 from smelt.serve.loop import Job, Step
 
 if TYPE_CHECKING:
@@ -119,5 +118,5 @@ class EventStream(Response):
         except ApiError as error:
             yield event(error.body)
         except Exception as error:
-            say(f"request {self.job.request_id} failed\n{traced(error)}")
+            log(f"request {self.job.request_id} failed\n{traced(error)}")
             yield event(fault(self.job.request_id).body)

@@ -54,6 +54,13 @@ def test_a_stream_says_what_a_whole_answer_says(client: Any) -> None:
     assert last.usage.prompt_tokens == whole.usage.prompt_tokens
 
 
+def test_the_client_puts_a_stream_together(client: Any) -> None:
+    text = client.chat.completions.create(**ASKED, seed=3).choices[0].message.content
+    with client.chat.completions.stream(**ASKED, seed=3, stop=text[2:4]) as stream:
+        (choice,) = stream.get_final_completion().choices
+    assert choice.message.content == text[: text.index(text[2:4])] and choice.finish_reason == "stop"
+
+
 def test_without_a_wish_for_usage_no_chunk_is_without_a_choice(client: Any) -> None:
     chunks = list(client.chat.completions.create(**ASKED, stream=True))
     assert all(len(chunk.choices) == 1 and chunk.usage is None for chunk in chunks)
@@ -199,7 +206,7 @@ def test_a_fault_of_the_engine_is_told_without_details(client: Any, live: Live, 
 
 def test_a_fault_in_a_stream_is_an_event(client: Any, live: Live) -> None:
     Watched.seconds = 0.02
-    stream = client.chat.completions.create(**{**ASKED, "max_tokens": 100}, stream=True)
+    stream = client.chat.completions.create(**{**ASKED, "max_tokens": 100}, temperature=0, stream=True)
     next(stream)
     Watched.fault = RuntimeError("secret")
     with pytest.raises(openai.APIError, match="the server failed") as caught:

@@ -184,6 +184,38 @@ def test_a_drain_cuts_what_takes_too_long(start: Callable[..., Live]) -> None:
         Watched.seconds = 0
 
 
+def test_a_log_that_nobody_reads_stops_nothing(start: Callable[..., Live], monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: str) -> None:
+        raise BrokenPipeError
+
+    live = start()
+    monkeypatch.setattr("smelt.serve.errors.say", gone)
+    Watched.fault = RuntimeError("x")
+    assert live.post("/v1/completions", **LONG).status == 500
+    assert live.post("/v1/completions", **{**LONG, "max_tokens": 1}).status == 200
+    drain(live)
+    live.thread.join(10)
+    assert not live.thread.is_alive()
+
+
+def test_a_second_signal_does_not_wait(start: Callable[..., Live]) -> None:
+    live = start(drain_seconds=100)
+    Watched.seconds = 0.05
+    try:
+        stream = live.open("/v1/completions", {**LONG, "stream": True})
+        assert eventually(lambda: live.engine.num_running == 1)
+        started = time.monotonic()
+        drain(live)
+        assert eventually(lambda: live.server.engine.draining)
+        drain(live)
+        assert b'"finish_reason":"length"' in read_until(stream, b"[DONE]")
+        live.thread.join(10)
+        assert not live.thread.is_alive() and time.monotonic() - started < 5
+        stream.close()
+    finally:
+        Watched.seconds = 0
+
+
 def test_a_connection_that_says_nothing_is_closed(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smelt.serve.run.HEADER_SECONDS", 0.1)
     with socket.create_connection(("127.0.0.1", live.port), timeout=10) as connection:
