@@ -163,6 +163,11 @@ class FusedDecoder:
             self._refuse(fault, tokens, places, table)
         return self._logits[:count, : self.spec.vocab_size]
 
+    @property
+    def weight_bytes(self) -> int:
+        """Return the bytes of packed weights, all of which a step reads."""
+        return self._prepared.weight_bytes
+
     def close(self) -> None:
         """Stop the threads; steps are then made by the caller's alone."""
         self._crew.close()
