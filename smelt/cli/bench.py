@@ -36,14 +36,8 @@ def bench(
 
     counts = _counts(streams)
     model, tokenizer = open_checkpoint(checkpoint)[1:]
-    longest = prompt_tokens + new_tokens
-    settings = EngineSettings(
-        max_running=max(counts),
-        max_waiting=max(counts),
-        page_tokens=16,
-        cache_tokens=max(counts) * (longest + 16),
-        weights=weights,  # type: ignore[arg-type]  # checked there
-    )
+    most = max(counts)
+    settings = EngineSettings(max_running=most, max_waiting=most, weights=weights)  # type: ignore[arg-type]  # checked there
     engine = Engine(model, tokenizer, settings=settings)
     measure(engine, 1, 1, 2)  # compiles, or loads what was compiled
     found = [measure(engine, count, prompt_tokens, new_tokens) for count in counts]

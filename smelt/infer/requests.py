@@ -24,7 +24,7 @@ class TokenLogprobs:
 class Request:
     """Hold one request; `tokens` are those of the prompt and of the answer so far, of which `num_computed` are cached.
 
-    `pages` hold their keys and values, the first `num_named` of which others may find; `num_found` tokens of the prompt
+    `pages` hold their keys and values, the first `num_named` of which others may find; `cached_tokens` of the prompt
     were there when it came. Requests of one `kind` choose their tokens together; `numbers` are the uniform numbers of
     its draws.
     """
@@ -43,7 +43,7 @@ class Request:
     num_computed: int = 0
     num_named: int = 0
     last_name: bytes = b""
-    num_found: int = 0
+    cached_tokens: int = 0
     num_drafted: int = 0  # tokens in the cache of a draft model
     heard: list[TokenLogprobs | None] = field(default_factory=list)  # of the prompt, so far
 
@@ -56,11 +56,6 @@ class Request:
     def finish_reason(self) -> FinishReason | None:
         """Return why the answer is over, None while it is not."""
         return self.answer.finish_reason
-
-    @property
-    def cached_tokens(self) -> int:
-        """Return how many tokens of the prompt were found in the cache."""
-        return self.num_found
 
     @property
     def is_heard(self) -> bool:

@@ -49,7 +49,7 @@ class Scheduler:
             request.pages = found + taken
             request.num_computed = request.num_drafted = len(found) * self.pages.page_tokens
             if not request.ids:
-                request.num_found = request.num_computed
+                request.cached_tokens = request.num_computed
             request.num_named, request.last_name = 0, b""
             self.name_pages(request)
             bisect.insort(self.running, request, key=lambda other: other.rank)
