@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from smelt.core.errors import SmeltError, UsageError
+from smelt.infer.adapters import Adapters
 from smelt.infer.answer import Answer, Generation
 from smelt.infer.choose import choose, kind_of, log_probabilities
 from smelt.infer.drafts import Drafter
@@ -60,6 +61,7 @@ class Engine:
         stop_ids: tokens that end any answer.
         settings: how much is done at once.
         drafter: guesses tokens for those who decode; answers stay what they are.
+        adapters: those of the model, where several engines follow one another; None: there are none yet.
 
     Raises:
         UsageError: a model whose answers need more than keys and values.
@@ -74,11 +76,13 @@ class Engine:
         stop_ids: Iterable[int] = (),
         settings: EngineSettings | None = None,
         drafter: Drafter | None = None,
+        adapters: Adapters | None = None,
     ) -> None:
         check_spec(model.spec)
         assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         settings = settings or EngineSettings()
         self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
+        self.adapters = Adapters(model) if adapters is None else adapters
         self.stop_ids = frozenset(stop_ids)
         self.vocab_size = min(tokenizer.vocab_size, model.spec.vocab_size)
         weight = model.head_weight
@@ -129,12 +133,18 @@ class Engine:
         return bool(self.scheduler.running or self.scheduler.waiting or self._full)
 
     def submit(
-        self, prompt: Sequence[int], sampling: Sampling, *, priority: int = 0, prompt_logprobs: int | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        priority: int = 0,
+        prompt_logprobs: int | None = None,
+        adapter: str | None = None,
     ) -> Request:
-        """Put a prompt in line; lower priorities are served first.
+        """Put a prompt in line; lower priorities are served first, and `adapter` names one of `adapters`.
 
-        Raises UsageError for a prompt that is empty or too long, for an id that the vocabulary does not have, and for
-        beams, and QueueFull where the line is full.
+        Raises UsageError for a prompt that is empty or too long, for an id that the vocabulary does not have, for an
+        adapter that is not loaded, and for beams, and QueueFull where the line is full.
         """
         if sampling.num_beams > 1:
             raise UsageError("beam search in a batch of requests", accepted="num_beams=1", fix="use Engine.generate")
@@ -166,6 +176,7 @@ class Engine:
             prompt_logprobs=prompt_logprobs,
             numbers=None if sampling.greedy else uniforms([sampling.seed], budget)[0],
             past=Past.of([prompt], self.vocab_size, self.model.head_weight.device) if sampling.looks_back else None,
+            adapter=None if adapter is None else self.adapters.find(adapter),
             tokens=list(prompt),
         )
         if budget:
@@ -260,7 +271,9 @@ class Engine:
             if not request.is_heard:
                 self._hear(request, self.model.head_weight[:0])
             self.scheduler.advance(request, 1)
-        return self._choose(batch, step.decode(ids, positions, pages, counts)[:, : self.vocab_size])
+        rows = [piece.request.adapter for piece, count in zip(batch, counts, strict=True) for _ in range(count)]
+        adapters = [0 if adapter is None or adapter.packed is None else adapter.packed.address for adapter in rows]
+        return self._choose(batch, step.decode(ids, positions, pages, counts, adapters)[:, : self.vocab_size])
 
     def _compute(self, batch: Sequence[Piece]) -> list[Update]:
         """Run the model over pieces, and choose tokens for each request whose text is complete."""
@@ -270,7 +283,8 @@ class Engine:
             tokens = [*request.tokens[request.num_computed : end], *piece.guesses]
             rows.append(Row(request.pages, request.num_computed, tokens))
         cache = PagedCache(self.model.spec, self.pool, rows)
-        hidden = self.model(cache.ids, positions=cache.positions, cache=cache, project=False).hidden  # (B, T, D)
+        with self.adapters.applied([piece.request.adapter for piece in batch]):
+            hidden = self.model(cache.ids, positions=cache.positions, cache=cache, project=False).hidden  # (B, T, D)
         complete, last = [], []
         for piece, states in zip(batch, hidden, strict=True):
             request, states = piece.request, states[-piece.num_tokens - len(piece.guesses) :]

@@ -136,12 +136,14 @@ class FusedDecoder:
         positions: npt.ArrayLike,
         pages: npt.ArrayLike,
         counts: Sequence[int] | None = None,
+        adapters: Sequence[int] | None = None,
     ) -> Tensor:
         """Write the keys and values of new tokens ids (B,) at positions (B,), and return the logits that follow (B, V).
 
         pages (B, P) are the pages, in order, of each token's text; those beyond its position are not read. `counts`
-        says how many tokens in a row are of one text, in its order; one each if None. The logits are fp32 and are
-        overwritten by the next call. Raises UsageError for shapes that differ and numbers out of range.
+        says how many tokens in a row are of one text, in its order; one each if None. `adapters` are the addresses of
+        each token's `PackedAdapter`, 0 for none. The logits are fp32 and are overwritten by the next call. Raises
+        UsageError for shapes that differ and numbers out of range.
         """
         if not self._page_tokens:
             raise UsageError("a fused step without a cache", fix="attach() a pool first")
@@ -157,7 +159,11 @@ class FusedDecoder:
             raise UsageError(f"counts {each} of {count} tokens", accepted="one or more a text, all of them together")
         texts = np.array([0, *itertools.accumulate(each)], np.int64)
         addresses = (tokens.ctypes.data, places.ctypes.data, table.ctypes.data)
-        self._prepared.request[0] = (count, *addresses, table.shape[1], len(each), texts.ctypes.data)
+        added = np.array(adapters or [], np.int64)
+        if len(added) not in (0, count):
+            raise UsageError(f"{len(added)} adapters for {count} tokens", accepted="one a token")
+        own = added.ctypes.data if added.any() else 0
+        self._prepared.request[0] = (count, *addresses, table.shape[1], len(each), texts.ctypes.data, own)
         fault = self._crew.run()
         if fault:
             self._refuse(fault, tokens, places, table)

@@ -12,6 +12,8 @@ Behind the groups of a block come their scales in fp16, 16 a group. Packing make
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,18 +66,26 @@ class Packed:
         return Matrix(self.kind, self.blocks.ctypes.data, bias, self.num_groups, self.blocks.shape[1])
 
 
+def block_places(sizes: Sequence[int], *, interleaved: bool) -> tuple[list[slice], int]:
+    """Return which blocks each of some matrices of so many rows has, and how many blocks there are."""
+    counts = [round_up(size, LANES) // LANES for size in sizes]
+    if interleaved:
+        return [slice(first, None, len(sizes)) for first in range(len(sizes))], sum(counts)
+    return [slice(end - count, end) for end, count in zip(itertools.accumulate(counts), counts, strict=True)], sum(
+        counts
+    )
+
+
 def pack(parts: list[tuple[Tensor, Tensor | None]], weights: Weights, *, interleaved: bool = False) -> Packed:
     """Pack matrices (R, D) with their biases (R,) one below the other, each from a new block on.
 
     `interleaved`, their blocks take turns; then they have as many rows.
     """
     kind, num_groups = KINDS[weights], round_up(parts[0][0].shape[1], GROUP) // GROUP
-    counts = [round_up(len(matrix), LANES) // LANES for matrix, _ in parts]
-    blocks = aligned_bytes(sum(counts) * block_bytes(kind, num_groups)).reshape(sum(counts), -1)
-    bias = np.zeros((sum(counts), LANES), np.float32) if any(bias is not None for _, bias in parts) else None
-    for number, (matrix, own) in enumerate(parts):
-        first = number if interleaved else sum(counts[:number])
-        places = slice(first, None, len(parts)) if interleaved else slice(first, first + counts[number])
+    all_places, count = block_places([len(matrix) for matrix, _ in parts], interleaved=interleaved)
+    blocks = aligned_bytes(count * block_bytes(kind, num_groups)).reshape(count, -1)
+    bias = np.zeros((count, LANES), np.float32) if any(bias is not None for _, bias in parts) else None
+    for places, (matrix, own) in zip(all_places, parts, strict=True):
         for start in range(0, len(matrix), _ROWS_AT_ONCE):
             some = _pack_rows(matrix.detach()[start : start + _ROWS_AT_ONCE].float(), kind, num_groups)
             begin = start // LANES

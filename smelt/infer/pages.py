@@ -19,7 +19,10 @@ from collections.abc import Iterator, Sequence
 
 
 def page_names(tokens: Sequence[int], page_tokens: int, name: bytes = b"", start: int = 0) -> Iterator[bytes]:
-    """Yield the name of each full page of a text from token `start` on; `name` is that of the page before."""
+    """Yield the name of each full page of a text from token `start` on.
+
+    `name` is that of the page before, or the text's root: texts with different roots share no page.
+    """
     for begin in range(start, len(tokens) - page_tokens + 1, page_tokens):
         content = array("q", tokens[begin : begin + page_tokens]).tobytes()
         name = hashlib.blake2b(name + content, digest_size=16).digest()
@@ -46,10 +49,10 @@ class Pages:
         """Return how many pages so many tokens need."""
         return -(-num_tokens // self.page_tokens)
 
-    def find(self, tokens: Sequence[int]) -> list[int]:
+    def find(self, tokens: Sequence[int], root: bytes = b"") -> list[int]:
         """Return, held once more each, the pages that hold the beginning of a text; never its last token."""
         found: list[int] = []
-        for name in page_names(tokens[:-1], self.page_tokens):
+        for name in page_names(tokens[:-1], self.page_tokens, root):
             page = self._page_of.get(name)
             if page is None:
                 break

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smelt.infer.kernels.layout import LAYER, MODEL, REQUEST, ROTARY
 from smelt.infer.kernels.products import BLOCKS_AT_ONCE
 from smelt.infer.kernels.rows import GEGLU, GELU_TANH, RELU, RELU_SQUARED, RMS, SILU, SWIGLU
 from smelt.infer.kernels.rows import LAYER as LAYER_NORM
+from smelt.infer.kernels.step import DOWN, OUTPUT, QUERY_KEY_VALUE, UP
 from smelt.infer.kernels.tiles import activation_bytes
 from smelt.infer.kernels.vectors import LANES
 from smelt.infer.packing import Packed, Weights, aligned_bytes, pack, round_up
@@ -25,6 +26,7 @@ from smelt.models.transformer import Transformer
 from smelt.nn.norms import RMSNorm
 from smelt.nn.scaling import attention_factor, scaled_frequencies
 from smelt.nn.spec import AttentionSpec, LayerSpec, RotarySpec
+from smelt.peft.lora import MAX_RANK
 
 ACTIVATIONS = {
     "swiglu": SWIGLU, "geglu": GEGLU, "silu": SILU, "gelu_tanh": GELU_TANH, "relu": RELU, "relu_squared": RELU_SQUARED
@@ -32,6 +34,20 @@ ACTIVATIONS = {
 _PARTS_A_THREAD = 4  # of a matrix: a thread that is held up leaves the rest to the others
 _FLOAT_BYTES = 4
 Linear = tuple[Tensor, Tensor | None]
+MATRICES = {
+    QUERY_KEY_VALUE: ("query_key_value", ("attention.query", "attention.key", "attention.value")),
+    OUTPUT: ("output", ("attention.output",)),
+    UP: ("up", ("feed_forward.gate", "feed_forward.up")),
+    DOWN: ("down", ("feed_forward.down",)),
+}
+"""The matrices of a layer by the phase that multiplies with them, and which linear layers each is made of."""
+MAX_PARTS = max(len(names) for _, names in MATRICES.values())
+
+
+def linears(block: nn.Module, phase: int) -> dict[str, nn.Linear]:
+    """Return the linear layers of a matrix by their names in the block; not every feed-forward part has a gate."""
+    found = dict(block.named_modules())
+    return {name: found[name] for name in MATRICES[phase][1] if name in found}
 
 
 class Prepared:
@@ -71,8 +87,8 @@ class Prepared:
         self._kept.append(copy)
         return int(copy.ctypes.data)
 
-    def _write_matrix(self, cells: Any, parts: list[Linear], *, gated: bool = False) -> Packed:
-        packed = pack(parts, self._weights, interleaved=gated)
+    def _write_matrix(self, cells: Any, parts: list[Linear], *, interleaved: bool = False) -> Packed:
+        packed = pack(parts, self._weights, interleaved=interleaved)
         self._kept.append(packed)
         self.weight_bytes += packed.blocks.nbytes
         share = -(-packed.num_blocks // (self._num_threads * _PARTS_A_THREAD if self._num_threads > 1 else 1))
@@ -98,15 +114,13 @@ class Prepared:
         cells["table_stride"] = table.strides[1]
 
     def _write_layer(self, cells: Any, block: Any, spec: LayerSpec, dim: int) -> None:
-        attention, feed = block.attention, block.feed_forward
         self._write_norm(cells["attention_norm"], block.attention_norm)
         self._write_norm(cells["feed_forward_norm"], block.feed_forward_norm)
-        self._write_attention(cells, attention, spec.attention)
-        gated = spec.dense.activation in ("swiglu", "geglu")
-        cells["activation"], cells["gated"] = ACTIVATIONS[spec.dense.activation], gated
-        inner = [_linear(feed.gate), _linear(feed.up)] if gated else [_linear(feed.up)]
-        self._write_matrix(cells["up"], inner, gated=gated)
-        self._write_matrix(cells["down"], [_linear(feed.down)])
+        self._write_attention(cells, block.attention, spec.attention)
+        cells["activation"], cells["gated"] = ACTIVATIONS[spec.dense.activation], len(linears(block, UP)) == 2
+        for phase, (name, _) in MATRICES.items():
+            parts: list[Linear] = [(layer.weight, layer.bias) for layer in linears(block, phase).values()]
+            self._write_matrix(cells[name], parts, interleaved=phase == UP)
 
     def _write_attention(self, cells: Any, attention: Any, spec: AttentionSpec) -> None:
         cells["num_heads"], cells["num_kv_heads"] = spec.num_heads, spec.num_kv_heads
@@ -122,9 +136,6 @@ class Prepared:
         cells["key_offset"] = _FLOAT_BYTES * round_up(spec.num_heads * spec.head_dim, LANES)
         width = _FLOAT_BYTES * round_up(spec.num_kv_heads * spec.head_dim, LANES)
         cells["value_offset"] = cells["key_offset"] + width
-        parts = [_linear(attention.query), _linear(attention.key), _linear(attention.value)]
-        self._write_matrix(cells["query_key_value"], parts)
-        self._write_matrix(cells["output"], [_linear(attention.output)])
 
     def _write_model(self, model: Transformer) -> None:
         cells, spec = self.model[0], model.spec
@@ -163,11 +174,9 @@ class Prepared:
         model["rounded"] = self._buffer(rows, max(int(matrix["input_bytes"]) for matrix in matrices))
         heads = spec.attention.num_heads // spec.attention.num_kv_heads * int(layer["kv_heads_a_part"])
         model["scratch_stride"] = block_bytes * heads * -(-int(model["max_seq_len"]) // LANES)
+        model["reduced_stride"] = _FLOAT_BYTES * MAX_PARTS * MAX_RANK
+        model["reduced"] = self._buffer(rows, int(model["reduced_stride"]))
         model["scratch"] = self._buffer(self._num_threads, int(model["scratch_stride"]))
         logits = aligned_bytes(rows * block_bytes * int(model["head"]["num_blocks"])).view(np.float32).reshape(rows, -1)
         model["logits"], model["logits_stride"] = logits.ctypes.data, logits.strides[0]
         return logits
-
-
-def _linear(module: Any) -> Linear:
-    return module.weight, module.bias

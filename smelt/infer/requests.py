@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from smelt.infer.adapters import Adapter
 from smelt.infer.answer import Answer, FinishReason
 from smelt.infer.sampling import Past, Sampling
 
@@ -38,6 +39,7 @@ class Request:
     prompt_logprobs: int | None = None
     numbers: Tensor | None = None
     past: Past | None = None
+    adapter: Adapter | None = None
     tokens: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
     num_computed: int = 0
@@ -46,6 +48,11 @@ class Request:
     cached_tokens: int = 0
     num_drafted: int = 0  # tokens in the cache of a draft model
     heard: list[TokenLogprobs | None] = field(default_factory=list)  # of the prompt, so far
+
+    @property
+    def root(self) -> bytes:
+        """Return how the names of its pages begin: only requests with the same adapter can share pages."""
+        return b"" if self.adapter is None else self.adapter.root
 
     @property
     def ids(self) -> list[int]:

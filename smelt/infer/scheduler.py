@@ -40,7 +40,7 @@ class Scheduler:
         to_read = sum(request.num_pending for request in self.running if request.num_pending > 1)
         while self.waiting and len(self.running) < self.max_running and to_read < self.prefill_tokens:
             request = self.waiting[0]
-            found = self.pages.find(request.tokens) if request.is_heard else []
+            found = self.pages.find(request.tokens, request.root) if request.is_heard else []
             taken = self.pages.take(self.pages.count_for(len(request.tokens)) - len(found))
             if taken is None:
                 self.pages.release(found)
@@ -50,7 +50,7 @@ class Scheduler:
             request.num_computed = request.num_drafted = len(found) * self.pages.page_tokens
             if not request.ids:
                 request.cached_tokens = request.num_computed
-            request.num_named, request.last_name = 0, b""
+            request.num_named, request.last_name = 0, request.root
             self.name_pages(request)
             bisect.insort(self.running, request, key=lambda other: other.rank)
             to_read += request.num_pending
@@ -119,5 +119,5 @@ class Scheduler:
         for request in self.running:
             assert request.num_pending > 0, f"request {request.id} has nothing to compute"
             assert self.pages.count_for(request.num_computed) <= len(request.pages), f"request {request.id} lacks pages"
-            names = list(page_names(request.tokens[: request.num_computed], self.pages.page_tokens))
+            names = list(page_names(request.tokens[: request.num_computed], self.pages.page_tokens, request.root))
             assert request.num_named == len(names), f"request {request.id} keeps full pages to itself"

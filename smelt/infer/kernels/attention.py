@@ -135,7 +135,7 @@ _weigh_one_fp32, _weigh_one_bf16 = _weighing(1, False), _weighing(1, True)
 
 
 @inline
-def _weigh(out: int, weights: int, rows: int, stride: int, count: int, size: int, narrow: bool) -> None:
+def weigh(out: int, weights: int, rows: int, stride: int, count: int, size: int, narrow: bool) -> None:
     """Add `count` rows of `size` numbers, fp32 or bf16, times their weights."""
     place, width = 0, 2 if narrow else 4
     while place + _WIDE * LANES <= size:
@@ -217,7 +217,7 @@ def attend(queries: int, out: int, heads: Heads, cached: Cached, scale: float, s
         place = out
         for _ in range(heads.num_kv_heads):
             for _ in range(heads.group):
-                _weigh(place, weights, value, cached.slot_bytes, run, size, cached.narrow)
+                weigh(place, weights, value, cached.slot_bytes, run, size, cached.narrow)
                 place += 4 * size
                 weights += row_bytes
             value += heads.bytes

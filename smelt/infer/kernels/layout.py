@@ -27,7 +27,7 @@ MODEL = _record(
     "dim vocab_size max_seq_len page_tokens num_slots narrow_cache "
     "embedding narrow_embedding positions narrow_positions "
     "stream stream_stride normed rounded projected projected_stride mixed pairs pairs_stride hidden "
-    "logits logits_stride scratch scratch_stride",
+    "logits logits_stride scratch scratch_stride reduced reduced_stride",
     norm=NORM, head=MATRIX,
 )  # fmt: skip
-REQUEST = _record("num_rows ids positions pages pages_a_row num_texts texts")
+REQUEST = _record("num_rows ids positions pages pages_a_row num_texts texts adapters")

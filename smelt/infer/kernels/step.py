@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from smelt.infer.kernels.attention import Cached, Heads, attend
+from smelt.infer.kernels.attention import Cached, Heads, attend, weigh
 from smelt.infer.kernels.products import Matrix, Rows, multiply
-from smelt.infer.kernels.rows import GROUP_BYTES, activate, norm, round_row, turn
+from smelt.infer.kernels.rows import GROUP_BYTES, activate, dot, norm, round_row, turn
 from smelt.infer.kernels.team import announce, job, part_done, take_part, wait_for_all, wait_for_part
 from smelt.infer.kernels.tiles import BF16
-from smelt.infer.kernels.vectors import load_bf16, load_f32, store_bf16, store_f32
+from smelt.infer.kernels.vectors import LANES, load_bf16, load_f32, store_bf16, store_f32
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import address, load_u64
 
 QUERY_KEY_VALUE, ATTEND, OUTPUT, UP, DOWN, HEAD = 0, 1, 2, 3, 4, 5
+PHASES = 5  # of a layer
 BAD_ID, BAD_POSITION, BAD_PAGE = 1, 2, 3
 _BLOCK_BYTES = 64  # of 16 results
 Records = npt.NDArray[np.void]
@@ -171,6 +172,35 @@ def _attention_parts(layer: Any) -> int:
 
 
 @inline
+def _adapter(request: Any, row: int, phase: int, number: int) -> int:
+    """Return where stands what a row's adapter adds to a matrix: rank, address of `down`, of `up`; 0 for nothing."""
+    if request.adapters == 0 or phase == HEAD:
+        return 0
+    table = _entry(request.adapters, row)
+    entry = table + 24 * (PHASES * number + phase)
+    return 0 if table == 0 or _entry(entry, 0) == 0 else entry
+
+
+@inline
+def _reduce(row: int, adapter: int, out: int, size: int) -> None:
+    """Write what an adapter's `down` makes of a row: a number a rank."""
+    for rank in range(_entry(adapter, 0)):
+        store_f32(out + 4 * rank, dot(row, _entry(adapter, 1) + 4 * size * rank, size, False))
+
+
+@inline
+def _expand(model: Any, request: Any, phase: int, number: int, rows: Rows, first: int, last: int) -> None:
+    """Add what the rows' adapters make of those numbers to the results of some blocks."""
+    for row in range(rows.count):
+        adapter = _adapter(request, row, phase, number)
+        if adapter != 0:
+            rank, up, numbers = _entry(adapter, 0), _entry(adapter, 2), model.reduced + row * model.reduced_stride
+            for block in range(first, last):
+                out = rows.out + row * rows.out_stride + _BLOCK_BYTES * block
+                weigh(out, numbers, up + _BLOCK_BYTES * rank * block, _BLOCK_BYTES, rank, LANES, False)
+
+
+@inline
 def _do_part(
     model: Any, layers: Records, rotaries: Records, request: Any, phase: int, number: int, part: int, thread: int
 ) -> None:
@@ -196,7 +226,9 @@ def _do_part(
     matrix = Matrix(cells.kind, cells.weights, cells.bias, cells.num_groups, cells.block_bytes)
     rows = Rows(request.num_rows, inputs, cells.input_bytes, out, stride)
     first = part * cells.blocks_a_part
-    multiply(matrix, rows, first, min(first + cells.blocks_a_part, cells.num_blocks), adds)
+    last = min(first + cells.blocks_a_part, cells.num_blocks)
+    multiply(matrix, rows, first, last, adds)
+    _expand(model, request, phase, number, rows, first, last)
     if phase == UP:
         _activate_part(model, layer, request, part)
 
@@ -220,6 +252,9 @@ def _prepare(model: Any, layers: Records, request: Any, phase: int, number: int)
         begin = source + row * cells.num_groups * GROUP_BYTES
         if source == model.normed:
             _norm(norms, model.stream + row * model.stream_stride, begin, model.dim)
+        adapter = _adapter(request, row, phase, number)
+        if adapter != 0:
+            _reduce(begin, adapter, model.reduced + row * model.reduced_stride, 32 * cells.num_groups)
         if cells.kind > BF16:
             round_row(begin, model.rounded + row * cells.input_bytes, cells.num_groups)
     return (cells.num_blocks + cells.blocks_a_part - 1) // cells.blocks_a_part

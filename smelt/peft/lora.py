@@ -1,0 +1,36 @@
+"""LoRA: a linear layer's weight W (out, in) becomes W + up down, of a rank so low that the two take little room.
+
+Ref: LoRA, arXiv:2106.09685, 4.1. Ref: rank-stabilized LoRA, arXiv:2312.03732 (another scale for high ranks).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+MAX_RANK = 512
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """Hold what is added to one layer's weight: `up` (out, R) times `down` (R, in), any scale being in `up`."""
+
+    down: Tensor
+    up: Tensor
+
+    @property
+    def rank(self) -> int:
+        """Return R."""
+        return len(self.down)
+
+
+Lora = Mapping[str, LowRank]
+"""An adapter: what it adds, by our names of the model's linear layers, as "blocks.0.attention.query"."""
+
+
+def scale_of(alpha: float, rank: int, *, stabilized: bool) -> float:
+    """Return by what the product is multiplied: alpha / R, or alpha / sqrt(R)."""
+    return alpha / math.sqrt(rank) if stabilized else alpha / rank
