@@ -42,6 +42,9 @@ def serve(
     weights: Annotated[
         str | None, typer.Option(help="fp32, bf16, int8 or int4 while decoding; else as the model has them.")
     ] = None,
+    cache_dtype: Annotated[
+        str | None, typer.Option(help="int8: keys and values in a quarter or half of the room; else as the model.")
+    ] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="What answers may still take after SIGTERM.")] = 30,
 ) -> None:
     """Serve a model to OpenAI's clients, and to people at /.
@@ -57,6 +60,7 @@ def serve(
         max_waiting=max_waiting,
         cache_tokens=cache_tokens,
         weights=weights,  # type: ignore[arg-type]  # checked there
+        cache_dtype=cache_dtype,  # type: ignore[arg-type]
     )
     run(
         lambda: served(checkpoint, name),

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smelt.core.errors import UsageError
 
+SCALE_BYTES = 4  # of a head in the cache
 GROUP = 32
 LARGEST = {8: 127, 4: 7}
 
@@ -45,3 +46,21 @@ def quantize_activations(x: Tensor) -> tuple[Tensor, Tensor]:
     largest = groups.abs().amax(dim=-1, keepdim=True)
     inverse = torch.where(largest > 0, 127.0 / largest, 0.0)
     return (groups * inverse).round().to(torch.int8).flatten(-2), (largest * (1.0 / 127.0)).squeeze(-1)
+
+
+def quantize_heads(heads: Tensor) -> Tensor:
+    """Return heads (.., C) as int8 (.., C + 4): rounded numbers, and behind them the bytes of their scale in fp32."""
+    if not heads.shape[-1]:  # as the values of a latent cache, which are its keys
+        return heads.to(torch.int8)
+    heads = heads.float()
+    largest = heads.abs().amax(dim=-1, keepdim=True)
+    inverse = torch.where(largest > 0, 127.0 / largest, 0.0)
+    return torch.cat(((heads * inverse).round().to(torch.int8), (largest * (1.0 / 127.0)).view(torch.int8)), dim=-1)
+
+
+def dequantize_heads(cells: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the heads (.., C) that int8 cells (.., C + 4) stand for."""
+    if not cells.shape[-1]:
+        return cells.to(dtype)
+    scales = cells[..., -SCALE_BYTES:].contiguous().view(torch.float32)
+    return (cells[..., :-SCALE_BYTES].float() * scales).to(dtype)

@@ -87,7 +87,8 @@ class Engine:
         self.vocab_size = min(tokenizer.vocab_size, model.spec.vocab_size)
         weight = model.head_weight
         num_pages = count_pages(model.spec, settings, weight.dtype)
-        self.pool = Pool(model.spec, num_pages, settings.page_tokens, dtype=weight.dtype, device=weight.device)
+        dtype = settings.cache_in(weight.dtype)
+        self.pool = Pool(model.spec, num_pages, settings.page_tokens, dtype=dtype, device=weight.device)
         self.scheduler = Scheduler(
             Pages(num_pages, settings.page_tokens), settings.max_running, settings.prefill_tokens
         )

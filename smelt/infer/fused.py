@@ -22,10 +22,11 @@ from torch import Tensor
 
 from smelt.core.errors import UsageError
 from smelt.core.runtime import num_threads
+from smelt.infer.absmax import SCALE_BYTES
 from smelt.infer.crew import Crew
 from smelt.infer.kernels.step import BAD_ID, BAD_POSITION, run_step
 from smelt.infer.packing import Weights
-from smelt.infer.prepared import ACTIVATIONS, Prepared
+from smelt.infer.prepared import ACTIVATIONS, CACHE_KINDS, Prepared
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import AttentionSpec, LayerSpec, ModelSpec, MoESpec
 
@@ -111,10 +112,12 @@ class FusedDecoder:
     def attach(self, keys: Sequence[Tensor], values: Sequence[Tensor], page_tokens: int) -> None:
         """Use a pool of keys and values, (num_slots, K, C) a layer, fp32 or bf16; slots go in pages.
 
-        Raises UsageError for tensors that are not such a pool.
+        In int8 (num_slots, K, C + 4), a head's scale lies behind it, as `absmax.quantize_heads` makes it. Raises
+        UsageError for tensors that are not such a pool.
         """
         attention = self.spec.layers[0].attention
-        shape = (len(keys[0]) if keys else 0, attention.num_kv_heads, attention.head_dim)
+        narrow = bool(keys) and keys[0].dtype is torch.int8
+        shape = (len(keys[0]) if keys else 0, attention.num_kv_heads, attention.head_dim + narrow * SCALE_BYTES)
         if page_tokens < 1 or len(keys) != len(self.spec.layers) or len(values) != len(keys):
             raise UsageError(
                 f"{len(keys)} layers of keys, {len(values)} of values, pages of {page_tokens} tokens",
@@ -122,10 +125,10 @@ class FusedDecoder:
             )
         for tensor in (*keys, *values):
             fits = tuple(tensor.shape) == shape and tensor.dtype is keys[0].dtype and tensor.is_contiguous()
-            if not fits or tensor.dtype not in (torch.float32, torch.bfloat16) or tensor.device.type != "cpu":
+            if not fits or tensor.dtype not in CACHE_KINDS or tensor.device.type != "cpu":
                 raise UsageError(
                     f"a pool with {tuple(tensor.shape)} of {tensor.dtype} on {tensor.device}",
-                    accepted=f"contiguous {shape} on the CPU, all of fp32 or all of bf16",
+                    accepted=f"contiguous {shape} on the CPU, all of fp32, bf16 or int8",
                 )
         self._prepared.write_pool(list(keys), list(values), page_tokens)
         self._page_tokens = page_tokens

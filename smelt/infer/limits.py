@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 
@@ -34,6 +34,8 @@ class EngineSettings:
         prefill_tokens: tokens of prompts that are read in one step, so that those who decode need not wait long.
         weights: how a step of decoding on the processor keeps the model's matrices: fp32, bf16, int8, int4; None as
             the model has them. Prompts are read by the model as it is.
+        cache_dtype: how keys and values are kept: int8, a quarter or a half of the room, or None as the model's
+            numbers. Answers then differ a little from the plain loop's.
     """
 
     max_running: int = 64
@@ -42,6 +44,7 @@ class EngineSettings:
     cache_tokens: int | None = None
     prefill_tokens: int = 512
     weights: Weights | None = None
+    cache_dtype: Literal["int8"] | None = None
 
     def __post_init__(self) -> None:
         for name in ("max_running", "max_waiting", "page_tokens", "cache_tokens", "prefill_tokens"):
@@ -50,6 +53,12 @@ class EngineSettings:
                 raise UsageError(f"{name}: {value}", accepted="a whole number, 1 or more")
         if self.weights is not None and self.weights not in get_args(Weights):
             raise UsageError(f"weights: {self.weights!r}", accepted=", ".join(get_args(Weights)))
+        if self.cache_dtype not in (None, "int8"):
+            raise UsageError(f"cache_dtype: {self.cache_dtype!r}", accepted="int8, or None")
+
+    def cache_in(self, dtype: torch.dtype) -> torch.dtype:
+        """Return the type of the cache's numbers for a model's."""
+        return torch.int8 if self.cache_dtype == "int8" else dtype
 
 
 class QueueFull(SmeltError):
@@ -82,7 +91,7 @@ def count_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -
     """Return how many pages the cache has."""
     if settings.cache_tokens is not None:
         return -(-settings.cache_tokens // settings.page_tokens)
-    page_bytes = Pool.bytes_per_token(spec, dtype) * settings.page_tokens
+    page_bytes = Pool.bytes_per_token(spec, settings.cache_in(dtype)) * settings.page_tokens
     fit = int(runtime.free_memory_bytes() * MEMORY_SHARE) // page_bytes
     if fit < 1:
         raise ResourceError(

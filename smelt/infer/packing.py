@@ -25,8 +25,8 @@ from torch.nn import functional
 
 from smelt.infer.absmax import GROUP, quantize
 from smelt.infer.kernels.products import Matrix
-from smelt.infer.kernels.tiles import BF16, FP32, INT4, INT8, block_bytes
-from smelt.infer.kernels.vectors import LANES
+from smelt.infer.kernels.tiles import block_bytes
+from smelt.infer.kernels.vectors import BF16, FP32, INT4, INT8, LANES
 
 Weights = Literal["fp32", "bf16", "int8", "int4"]
 KINDS: dict[str, int] = {"fp32": FP32, "bf16": BF16, "int8": INT8, "int4": INT4}

@@ -16,12 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from smelt.infer.absmax import SCALE_BYTES, dequantize_heads, quantize_heads
 from smelt.nn.cache import KVCache, LayerCache, slots_behind
 from smelt.nn.spec import ModelSpec
 
 
 class Pool:
-    """Hold the keys and values of every layer: (slots, K, C) each, and one page more that nobody reads."""
+    """Hold the keys and values of every layer: (slots, K, C) each, and one page more that nobody reads.
+
+    In int8 a head has its scale behind it (`absmax.quantize_heads`).
+    """
 
     def __init__(
         self, spec: ModelSpec, num_pages: int, page_tokens: int, *, dtype: torch.dtype, device: torch.device | str
@@ -32,7 +36,7 @@ class Pool:
         # Zeros, not whatever was there: a weight of 0 times NaN is NaN.
         self.layers = [
             tuple(
-                torch.zeros(num_slots, heads, size, dtype=dtype, device=device)
+                torch.zeros(num_slots, heads, _cells(size, dtype), dtype=dtype, device=device)
                 for heads, size in layer.attention.cached
             )
             for layer in spec.layers
@@ -41,8 +45,13 @@ class Pool:
     @staticmethod
     def bytes_per_token(spec: ModelSpec, dtype: torch.dtype) -> int:
         """Return what the keys and values of one token take, in all layers."""
-        numbers = sum(heads * size for layer in spec.layers for heads, size in layer.attention.cached)
+        numbers = sum(heads * _cells(size, dtype) for layer in spec.layers for heads, size in layer.attention.cached)
         return numbers * dtype.itemsize
+
+
+def _cells(size: int, dtype: torch.dtype) -> int:
+    """Return how many cells of a type hold a head."""
+    return size + SCALE_BYTES if size and dtype is torch.int8 else size
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -70,12 +79,19 @@ class PagedLayer(LayerCache):
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store new tokens (B, K, T, C); return those of the whole rows, in a window the last: (B, K, S, C)."""
-        self.keys[self.written] = keys.transpose(1, 2)
-        self.values[self.written] = values.transpose(1, 2)
         num_new = keys.shape[2]
         num_seen = slots_behind(self.read.shape[1] - num_new, self.window) + num_new
         read = self.read[:, -num_seen:]
-        return self.keys[read].transpose(1, 2), self.values[read].transpose(1, 2)
+        return self._through(self.keys, keys, read), self._through(self.values, values, read)
+
+    def _through(self, cells: Tensor, heads: Tensor, read: Tensor) -> Tensor:
+        """Write new heads (B, K, T, C), and return those of the slots (B, S) that are read, (B, K, S, C)."""
+        new = heads.transpose(1, 2)
+        if cells.dtype is not torch.int8:
+            cells[self.written] = new
+            return cells[read].transpose(1, 2)
+        cells[self.written] = quantize_heads(new)
+        return dequantize_heads(cells[read], heads.dtype).transpose(1, 2)
 
 
 class PagedCache(KVCache):

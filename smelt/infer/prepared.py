@@ -20,7 +20,7 @@ from smelt.infer.kernels.rows import GEGLU, GELU_TANH, RELU, RELU_SQUARED, RMS, 
 from smelt.infer.kernels.rows import LAYER as LAYER_NORM
 from smelt.infer.kernels.step import DOWN, OUTPUT, QUERY_KEY_VALUE, UP
 from smelt.infer.kernels.tiles import activation_bytes
-from smelt.infer.kernels.vectors import LANES
+from smelt.infer.kernels.vectors import BF16, FP32, INT8, LANES
 from smelt.infer.packing import Packed, Weights, aligned_bytes, pack, round_up
 from smelt.models.transformer import Transformer
 from smelt.nn.norms import RMSNorm
@@ -33,6 +33,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 _PARTS_A_THREAD = 4  # of a matrix: a thread that is held up leaves the rest to the others
 _FLOAT_BYTES = 4
+CACHE_KINDS = {torch.float32: FP32, torch.bfloat16: BF16, torch.int8: INT8}
 Linear = tuple[Tensor, Tensor | None]
 MATRICES = {
     QUERY_KEY_VALUE: ("query_key_value", ("attention.query", "attention.key", "attention.value")),
@@ -74,10 +75,10 @@ class Prepared:
         self.logits = self._write_buffers(spec.layers[0])
 
     def write_pool(self, keys: list[Tensor], values: list[Tensor], page_tokens: int) -> None:
-        """Say where the layers' keys and values (num_slots, K, C) are, from now on."""
+        """Say where the layers' keys and values, as `attach` takes them, are, from now on."""
         self._pool = (keys, values)
         self.model[0]["page_tokens"], self.model[0]["num_slots"] = page_tokens, len(keys[0])
-        self.model[0]["narrow_cache"] = keys[0].dtype is torch.bfloat16
+        self.model[0]["cache_kind"] = CACHE_KINDS[keys[0].dtype]
         for cells, own_keys, own_values in zip(self.layers, keys, values, strict=True):
             cells["keys"], cells["values"] = own_keys.data_ptr(), own_values.data_ptr()
 

@@ -13,8 +13,7 @@ from smelt.core.errors import UsageError
 from smelt.infer.absmax import dequantize, quantize, quantize_activations
 from smelt.infer.kernels.products import Rows, make_multiplier
 from smelt.infer.kernels.rows import round_row
-from smelt.infer.kernels.tiles import INT8
-from smelt.infer.kernels.vectors import HALVES, VECTOR, exponential, load, store, store_bf16, widen_fp16
+from smelt.infer.kernels.vectors import HALVES, INT8, VECTOR, exponential, load, store, store_bf16, widen_fp16
 from smelt.infer.packing import KINDS, aligned_bytes, pack
 
 

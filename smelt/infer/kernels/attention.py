@@ -1,8 +1,9 @@
 """Attention of one token over keys and values in pages: all query heads of some kv heads.
 
 Token t of a request is at slot pages[t // page_tokens] * page_tokens + t % page_tokens of a pool (num_slots, K, C),
-fp32 or bf16. Scores of the tokens that are seen go to a scratch row a head, become weights there, and the values are
-summed with them page by page. Costs two passes over the cached tokens, and 4 bytes of scratch a token and head.
+fp32, bf16, or int8 with a scale in fp32 behind each head. Scores of the tokens that are seen go to a scratch row a
+head, become weights there, and the values are summed with them page by page. Costs two passes over the cached tokens,
+and 4 bytes of scratch a token and head.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from smelt.infer.kernels.rows import ONE, ZERO, dot
+from smelt.infer.kernels.rows import NUMBER_BYTES, ONE, ZERO, dot, load_number
 from smelt.infer.kernels.vectors import (
+    BF16,
     F32,
+    FP32,
     I64,
+    INT8,
     LANES,
     VECTOR,
     WORDS,
@@ -28,7 +32,6 @@ from smelt.infer.kernels.vectors import (
     fill,
     growing_sum,
     load,
-    load_bf16,
     load_f32,
     load_numbers,
     multiply_add,
@@ -61,7 +64,7 @@ class Cached(NamedTuple):
     keys: int  # of slot 0 and the first of the heads
     values: int
     slot_bytes: int
-    narrow: bool
+    kind: int
     pages: int
     page_tokens: int
     first: int
@@ -105,7 +108,7 @@ def _largest(typing: Any, scores: Any, num_vectors: Any) -> Any:
     return types.float32(types.int64, types.int64), generate
 
 
-def _weighing(vectors: int, narrow: bool) -> Callable[[int, int, int, int, int], None]:
+def _weighing(vectors: int, kind: int) -> Callable[[int, int, int, int, int], None]:
     def weigh(typing: Any, out: Any, weights: Any, rows: Any, stride: Any, count: Any) -> Any:
         """Add `count` rows, so many vectors of each, times their weights."""
 
@@ -117,8 +120,8 @@ def _weighing(vectors: int, narrow: bool) -> Callable[[int, int, int, int, int],
                 weight = load(builder, F32, offset(builder, weights, builder.mul(loop.index, I64(4))))
                 row = offset(builder, rows, builder.mul(loop.index, stride))
                 for number, growing in enumerate(sums):
-                    place = offset(builder, row, (2 if narrow else 4) * LANES * number)
-                    some = load_numbers(builder, narrow, place)
+                    place = offset(builder, row, NUMBER_BYTES[kind] * LANES * number)
+                    some = load_numbers(builder, kind, place)
                     builder.store(multiply_add(builder, splat(builder, weight), some, builder.load(growing)), growing)
             for place, growing in zip(places, sums, strict=True):
                 store(builder, builder.load(growing), place)
@@ -130,22 +133,27 @@ def _weighing(vectors: int, narrow: bool) -> Callable[[int, int, int, int, int],
     return made
 
 
-_weigh_four_fp32, _weigh_four_bf16 = _weighing(_WIDE, False), _weighing(_WIDE, True)
-_weigh_one_fp32, _weigh_one_bf16 = _weighing(1, False), _weighing(1, True)
+_weigh_four_fp32, _weigh_one_fp32 = _weighing(_WIDE, FP32), _weighing(1, FP32)
+_weigh_four_bf16, _weigh_one_bf16 = _weighing(_WIDE, BF16), _weighing(1, BF16)
+_weigh_four_int8, _weigh_one_int8 = _weighing(_WIDE, INT8), _weighing(1, INT8)
 
 
 @inline
-def weigh(out: int, weights: int, rows: int, stride: int, count: int, size: int, narrow: bool) -> None:
-    """Add `count` rows of `size` numbers, fp32 or bf16, times their weights."""
-    place, width = 0, 2 if narrow else 4
+def weigh(out: int, weights: int, rows: int, stride: int, count: int, size: int, kind: int) -> None:
+    """Add `count` rows of `size` numbers, of some kind, times their weights."""
+    place, width = 0, NUMBER_BYTES[kind]
     while place + _WIDE * LANES <= size:
-        if narrow:
+        if kind == INT8:
+            _weigh_four_int8(out + 4 * place, weights, rows + width * place, stride, count)
+        elif kind == BF16:
             _weigh_four_bf16(out + 4 * place, weights, rows + width * place, stride, count)
         else:
             _weigh_four_fp32(out + 4 * place, weights, rows + width * place, stride, count)
         place += _WIDE * LANES
     while place + LANES <= size:
-        if narrow:
+        if kind == INT8:
+            _weigh_one_int8(out + 4 * place, weights, rows + width * place, stride, count)
+        elif kind == BF16:
             _weigh_one_bf16(out + 4 * place, weights, rows + width * place, stride, count)
         else:
             _weigh_one_fp32(out + 4 * place, weights, rows + width * place, stride, count)
@@ -153,8 +161,7 @@ def weigh(out: int, weights: int, rows: int, stride: int, count: int, size: int,
     while place < size:
         found = load_f32(out + 4 * place)
         for number in range(count):
-            row = rows + stride * number + width * place
-            found += load_f32(weights + 4 * number) * (load_bf16(row) if narrow else load_f32(row))
+            found += load_f32(weights + 4 * number) * load_number(kind, rows + stride * number, place)
         store_f32(out + 4 * place, found)
         place += 1
 
@@ -168,19 +175,28 @@ def _slot(cached: Cached, token: int) -> int:
 
 @inline
 def _score(
-    queries: int, key: int, heads: Heads, narrow: bool, scale: float, softcap: float, place: int, row_bytes: int
+    queries: int, key: int, heads: Heads, kind: int, scale: float, softcap: float, place: int, row_bytes: int
 ) -> None:
     """Write the scores of one token, a row apart."""
     query = queries
     for _ in range(heads.num_kv_heads):
+        own = scale * load_f32(key + heads.size) if kind == INT8 else scale
         for _ in range(heads.group):
-            score = dot(query, key, heads.size, narrow) * scale
+            score = dot(query, key, heads.size, kind) * own
             if softcap > ZERO:
                 score = softcap * math.tanh(score / softcap)
             store_f32(place, score)
             query += 4 * heads.size
             place += row_bytes
         key += heads.bytes
+
+
+@inline
+def _scale(weights: int, scales: int, stride: int, count: int) -> None:
+    """Multiply the weights of tokens by the scales of their values."""
+    for number in range(count):
+        place = weights + 4 * number
+        store_f32(place, load_f32(place) * load_f32(scales + stride * number))
 
 
 @inline
@@ -197,7 +213,7 @@ def attend(queries: int, out: int, heads: Heads, cached: Cached, scale: float, s
         run = min(cached.page_tokens - token % cached.page_tokens, cached.length - token)
         key = cached.keys + _slot(cached, token) * cached.slot_bytes
         for place in range(4 * (token - cached.first), 4 * (token - cached.first + run), 4):
-            _score(queries, key, heads, cached.narrow, scale, softcap, scratch + place, row_bytes)
+            _score(queries, key, heads, cached.kind, scale, softcap, scratch + place, row_bytes)
             key += cached.slot_bytes
         token += run
     for head in range(num_heads):
@@ -217,7 +233,9 @@ def attend(queries: int, out: int, heads: Heads, cached: Cached, scale: float, s
         place = out
         for _ in range(heads.num_kv_heads):
             for _ in range(heads.group):
-                weigh(place, weights, value, cached.slot_bytes, run, size, cached.narrow)
+                if cached.kind == INT8:
+                    _scale(weights, value + size, cached.slot_bytes, run)
+                weigh(place, weights, value, cached.slot_bytes, run, size, cached.kind)
                 place += 4 * size
                 weights += row_bytes
             value += heads.bytes

@@ -24,7 +24,7 @@ LAYER = _record(
     query_key_value=MATRIX, output=MATRIX, up=MATRIX, down=MATRIX,
 )  # fmt: skip
 MODEL = _record(
-    "dim vocab_size max_seq_len page_tokens num_slots narrow_cache "
+    "dim vocab_size max_seq_len page_tokens num_slots cache_kind "
     "embedding narrow_embedding positions narrow_positions "
     "stream stream_stride normed rounded projected projected_stride mixed pairs pairs_stride hidden "
     "logits logits_stride scratch scratch_stride reduced reduced_stride",

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from smelt.infer.kernels.tiles import BF16, FP32, INT4, INT8, make_tile
+from smelt.infer.kernels.tiles import make_tile
+from smelt.infer.kernels.vectors import BF16, FP32, INT4, INT8
 from smelt.tokenizers.kernels.jit import inline
 
 

@@ -18,9 +18,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from smelt.infer.kernels.vectors import (
+    BF16,
     BYTES,
     F32,
+    FP32,
     I64,
+    INT8,
     LANES,
     VECTOR,
     WORDS,
@@ -30,6 +33,7 @@ from smelt.infer.kernels.vectors import (
     load,
     load_bf16,
     load_f32,
+    load_i8,
     load_numbers,
     multiply_add,
     offset,
@@ -37,27 +41,29 @@ from smelt.infer.kernels.vectors import (
     splat,
     store,
     store_f32,
+    store_i8,
     total,
 )
 from smelt.tokenizers.kernels.jit import inline
 
 GROUP_BYTES = 128  # of 32 numbers in fp32
+NUMBER_BYTES = (4, 2, 1)  # by kind
 RMS, LAYER = 0, 1
 SWIGLU, GEGLU, SILU, GELU_TANH, RELU, RELU_SQUARED = 0, 1, 2, 3, 4, 5
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
 
 
-def _summing(narrow: bool) -> Callable[[int, int, int], float]:
+def _summing(kind: int) -> Callable[[int, int, int], float]:
     def whole_dot(typing: Any, first: Any, second: Any, num_vectors: Any) -> Any:
-        """Return the sum of products of whole vectors, fp32 with fp32 or bf16."""
+        """Return the sum of products of whole vectors, fp32 with another kind."""
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             growing = growing_sum(builder)
             with cgutils.for_range(builder, values[2]) as loop:
                 place = builder.mul(loop.index, I64(4 * LANES))
-                other = builder.mul(loop.index, I64((2 if narrow else 4) * LANES))
+                other = builder.mul(loop.index, I64(NUMBER_BYTES[kind] * LANES))
                 left = load(builder, VECTOR, offset(builder, values[0], place))
-                right = load_numbers(builder, narrow, offset(builder, values[1], other))
+                right = load_numbers(builder, kind, offset(builder, values[1], other))
                 builder.store(multiply_add(builder, left, right, builder.load(growing)), growing)
             return total(builder, builder.load(growing))
 
@@ -67,7 +73,7 @@ def _summing(narrow: bool) -> Callable[[int, int, int], float]:
     return made
 
 
-_dot_fp32, _dot_bf16 = _summing(narrow=False), _summing(narrow=True)
+_dot_fp32, _dot_bf16, _dot_int8 = _summing(FP32), _summing(BF16), _summing(INT8)
 
 
 @intrinsic
@@ -87,17 +93,25 @@ def _sum_powers(typing: Any, row: Any, num_vectors: Any, center: Any, squared: A
 
 
 @inline
-def dot(first: int, second: int, size: int, narrow: bool) -> float:
-    """Return the sum of products of two rows, the second in bf16 if `narrow`."""
+def load_number(kind: int, row: int, place: int) -> float:
+    """Return a number of a row of some kind."""
+    if kind == INT8:
+        return load_i8(row + place)
+    return load_bf16(row + 2 * place) if kind == BF16 else load_f32(row + 4 * place)
+
+
+@inline
+def dot(first: int, second: int, size: int, kind: int) -> float:
+    """Return the sum of products of two rows, the first in fp32, the second of some kind."""
     whole = size // LANES
-    if narrow:
+    if kind == INT8:
+        found = _dot_int8(first, second, whole)
+    elif kind == BF16:
         found = _dot_bf16(first, second, whole)
-        for place in range(LANES * whole, size):
-            found += load_f32(first + 4 * place) * load_bf16(second + 2 * place)
-        return found
-    found = _dot_fp32(first, second, whole)
+    else:
+        found = _dot_fp32(first, second, whole)
     for place in range(LANES * whole, size):
-        found += load_f32(first + 4 * place) * load_f32(second + 4 * place)
+        found += load_f32(first + 4 * place) * load_number(kind, second, place)
     return found
 
 
@@ -116,7 +130,7 @@ def norm(kind: int, row: int, weight: int, bias: int, eps: float, out: int, size
     """Normalise a row of `size` numbers; in place where `out` is the row. A layer norm has a bias."""
     count = np.float32(size)
     if kind == RMS:
-        scale = ONE / math.sqrt(dot(row, row, size, False) / count + eps)
+        scale = ONE / math.sqrt(dot(row, row, size, FP32) / count + eps)
         for place in range(0, 4 * size, 4):
             store_f32(out + place, load_f32(row + place) * scale * load_f32(weight + place))
     else:
@@ -135,6 +149,18 @@ def turn(head: int, cosines: int, sines: int, half: int) -> None:
         cosine, sine = load_f32(cosines + place), load_f32(sines + place)
         store_f32(head + place, first * cosine - second * sine)
         store_f32(head + place + 4 * half, second * cosine + first * sine)
+
+
+@inline
+def round_head(head: int, out: int, size: int) -> None:
+    """Round a head of attention to int8, with its scale behind it."""
+    largest = ZERO
+    for place in range(0, 4 * size, 4):
+        largest = max(largest, abs(load_f32(head + place)))
+    inverse = np.float32(127.0) / largest if largest > ZERO else ZERO
+    for place in range(size):
+        store_i8(out + place, load_f32(head + 4 * place) * inverse)
+    store_f32(out + size, largest * np.float32(1.0 / 127.0))
 
 
 @intrinsic

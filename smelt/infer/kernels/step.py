@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from smelt.infer.kernels.attention import Cached, Heads, attend, weigh
 from smelt.infer.kernels.products import Matrix, Rows, multiply
-from smelt.infer.kernels.rows import GROUP_BYTES, activate, dot, norm, round_row, turn
+from smelt.infer.kernels.rows import GROUP_BYTES, NUMBER_BYTES, activate, dot, norm, round_head, round_row, turn
 from smelt.infer.kernels.team import announce, job, part_done, take_part, wait_for_all, wait_for_part
-from smelt.infer.kernels.tiles import BF16
-from smelt.infer.kernels.vectors import LANES, load_bf16, load_f32, store_bf16, store_f32
+from smelt.infer.kernels.vectors import BF16, FP32, INT8, LANES, load_bf16, load_f32, store_bf16, store_f32
 from smelt.tokenizers.kernels.jit import inline, kernel
 from smelt.tokenizers.kernels.loads import address, load_u64
 
@@ -27,6 +26,7 @@ QUERY_KEY_VALUE, ATTEND, OUTPUT, UP, DOWN, HEAD = 0, 1, 2, 3, 4, 5
 PHASES = 5  # of a layer
 BAD_ID, BAD_POSITION, BAD_PAGE = 1, 2, 3
 _BLOCK_BYTES = 64  # of 16 results
+_SCALE_BYTES = 4  # behind a head in int8
 Records = npt.NDArray[np.void]
 
 
@@ -116,8 +116,11 @@ def _prepare_head(cells: Any, layer: Any, rotary: Any, row: int, head: int) -> N
 @inline
 def _keep(model: Any, source: int, place: int, size: int) -> None:
     """Write a head into the cache."""
+    if model.cache_kind == INT8:
+        round_head(source, place, size)
+        return
     for number in range(size):
-        if model.narrow_cache:
+        if model.cache_kind == BF16:
             store_bf16(place + 2 * number, load_f32(source + 4 * number))
         else:
             store_f32(place + 4 * number, load_f32(source + 4 * number))
@@ -139,9 +142,9 @@ def _mix(model: Any, layer: Any, rotary: Any, request: Any, part: int, scratch: 
     text, head = part // parts, part % parts * layer.kv_heads_a_part
     size, group = layer.head_dim, layer.num_heads // layer.num_kv_heads
     count = min(layer.kv_heads_a_part, layer.num_kv_heads - head)
-    width = 2 if model.narrow_cache else 4
-    slot_bytes = width * size * layer.num_kv_heads
-    keys, values = layer.keys + width * size * head, layer.values + width * size * head
+    head_bytes = NUMBER_BYTES[model.cache_kind] * size + (_SCALE_BYTES if model.cache_kind == INT8 else 0)
+    slot_bytes = head_bytes * layer.num_kv_heads
+    keys, values = layer.keys + head_bytes * head, layer.values + head_bytes * head
     first_row, behind = _entry(request.texts, text), _entry(request.texts, text + 1)
     for row in range(first_row, behind):
         begin = model.projected + row * model.projected_stride
@@ -150,16 +153,16 @@ def _mix(model: Any, layer: Any, rotary: Any, request: Any, part: int, scratch: 
         for number in range(count):
             key = begin + layer.key_offset + 4 * size * (head + number)
             value = begin + layer.value_offset + 4 * size * (head + number)
-            place = _slot(model, request, row) * slot_bytes + width * size * number
+            place = _slot(model, request, row) * slot_bytes + head_bytes * number
             _prepare_head(layer.key_norm, layer, rotary, row, key)
             _keep(model, key, keys + place, size)
             _keep(model, value, values + place, size)
-    heads, narrow = Heads(count, group, size, width * size), model.narrow_cache != 0
+    heads = Heads(count, group, size, head_bytes)
     for row in range(first_row, behind):
         length = _entry(request.positions, row) + 1
         first = max(0, length - layer.window) if layer.window > 0 else 0
         pages = request.pages + 8 * row * request.pages_a_row
-        cached = Cached(keys, values, slot_bytes, narrow, pages, model.page_tokens, first, length)
+        cached = Cached(keys, values, slot_bytes, model.cache_kind, pages, model.page_tokens, first, length)
         queries = model.projected + row * model.projected_stride + 4 * size * group * head
         out = model.mixed + row * layer.output.num_groups * GROUP_BYTES + 4 * size * group * head
         attend(queries, out, heads, cached, layer.scale, layer.softcap, scratch)
@@ -185,7 +188,7 @@ def _adapter(request: Any, row: int, phase: int, number: int) -> int:
 def _reduce(row: int, adapter: int, out: int, size: int) -> None:
     """Write what an adapter's `down` makes of a row: a number a rank."""
     for rank in range(_entry(adapter, 0)):
-        store_f32(out + 4 * rank, dot(row, _entry(adapter, 1) + 4 * size * rank, size, False))
+        store_f32(out + 4 * rank, dot(row, _entry(adapter, 1) + 4 * size * rank, size, FP32))
 
 
 @inline
@@ -197,7 +200,7 @@ def _expand(model: Any, request: Any, phase: int, number: int, rows: Rows, first
             rank, up, numbers = _entry(adapter, 0), _entry(adapter, 2), model.reduced + row * model.reduced_stride
             for block in range(first, last):
                 out = rows.out + row * rows.out_stride + _BLOCK_BYTES * block
-                weigh(out, numbers, up + _BLOCK_BYTES * rank * block, _BLOCK_BYTES, rank, LANES, False)
+                weigh(out, numbers, up + _BLOCK_BYTES * rank * block, _BLOCK_BYTES, rank, LANES, FP32)
 
 
 @inline

@@ -23,10 +23,14 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from smelt.infer.kernels.vectors import (
+    BF16,
     F32,
+    FP32,
     HALVES,
     I32,
     I64,
+    INT4,
+    INT8,
     VECTOR,
     WORDS,
     converts_fp16,
@@ -43,7 +47,6 @@ from smelt.infer.kernels.vectors import (
 )
 
 GROUP = 32  # columns that share a scale
-FP32, BF16, INT8, INT4 = 0, 1, 2, 3
 _QUANT_BYTES = {FP32: 2048, BF16: 1024, INT8: 512, INT4: 256}  # of 16 rows in a group
 _ZERO_POINT = {INT8: 128, INT4: 8}
 _SCALE_BYTES = 32

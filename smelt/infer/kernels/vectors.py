@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 16
+FP32, BF16, INT8, INT4 = 0, 1, 2, 3  # kinds of numbers, as records name them
 I8, I16, I32, I64, F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 VECTOR = ir.VectorType(F32, LANES)
 WORDS = ir.VectorType(I32, LANES)
@@ -81,9 +82,11 @@ def widen_fp16(builder: Any, halves: Any, *, converts: bool) -> Any:
     return builder.fmul(moved, fill(VECTOR, 2.0**112))  # the exponents' zero is elsewhere
 
 
-def load_numbers(builder: Any, narrow: bool, address: Any) -> Any:
-    """Return 16 numbers, fp32 or bf16, as fp32."""
-    return widen(builder, load(builder, HALVES, address)) if narrow else load(builder, VECTOR, address)
+def load_numbers(builder: Any, kind: int, address: Any) -> Any:
+    """Return 16 numbers, fp32, bf16 or int8, as fp32."""
+    if kind == INT8:
+        return builder.sitofp(builder.sext(load(builder, BYTES, address), WORDS), VECTOR)
+    return widen(builder, load(builder, HALVES, address)) if kind == BF16 else load(builder, VECTOR, address)
 
 
 def total(builder: Any, vector: Any) -> Any:
@@ -168,6 +171,28 @@ def load_bf16(typing: Any, address: Any) -> Any:
         return builder.bitcast(builder.shl(bits, I32(16)), F32)
 
     return types.float32(types.int64), generate
+
+
+@intrinsic
+def load_i8(typing: Any, address: Any) -> Any:
+    """Return the int8 number at an address, as fp32."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.sitofp(builder.sext(load(builder, I8, values[0]), I32), F32)
+
+    return types.float32(types.int64), generate
+
+
+@intrinsic
+def store_i8(typing: Any, address: Any, value: Any) -> Any:
+    """Write a number between -127 and 127 at an address as int8, rounded to the nearest."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rounded = call(builder, "llvm.rint.f32", values[1])
+        store(builder, builder.trunc(builder.fptosi(rounded, I32), I8), values[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.float32), generate
 
 
 @intrinsic
