@@ -21,6 +21,7 @@ from smelt import __version__
 from smelt.core.errors import SmeltError
 from smelt.core.extras import need
 from smelt.serve.answers import Answers
+from smelt.serve.embeddings import embeddings, texts_of
 from smelt.serve.errors import ApiError, fault, from_smelt
 from smelt.serve.guard import Guard, Keys
 from smelt.serve.loop import EngineLoop, Job
@@ -31,6 +32,8 @@ from smelt.serve.protocol import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
+    Fields,
     TokenizeRequest,
     parse,
     unknown_fields,
@@ -78,6 +81,26 @@ class Api:
     async def completions(self, request: Request) -> Response:
         """Continue texts."""
         return await self._complete(request, CompletionRequest)
+
+    async def embeddings(self, request: Request) -> Response:
+        """Turn texts into vectors."""
+        served, body = self.engine.served, await read_body(request)
+        job = self.engine.open(id_of(request))
+
+        def begin() -> tuple[EmbeddingRequest, list[tuple[int, ...]]]:
+            asked = parse(EmbeddingRequest, body)
+            return asked, texts_of(served, asked)
+
+        async def work() -> Response:
+            asked, texts = await self._aside(begin)
+            vectors = await job.embed(texts)
+            self.metrics.embedded.inc(sum(map(len, texts)))
+            return await self._aside(lambda: answer(embeddings(served, asked, texts, vectors), warning(asked)))
+
+        try:
+            return await unless_gone(request.receive, work())
+        finally:
+            job.close()
 
     async def tokenize(self, request: Request) -> Response:
         """Return the ids of a text."""
@@ -197,14 +220,18 @@ class Api:
 
         asked, wanted = await self._aside(work)
         await job.submit(wanted)
-        unknown = unknown_fields(asked)
-        headers = {"warning": f'299 smelt "ignored fields: {", ".join(unknown)}"'} if unknown else {}
-        return Answers(served, asked, wanted, job.request_id), headers
+        return Answers(served, asked, wanted, job.request_id), warning(asked)
 
 
 def answer(value: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """Return a response of JSON."""
     return Response(to_json(value), media_type="application/json", headers=headers)
+
+
+def warning(asked: Fields) -> dict[str, str]:
+    """Return the header that names the fields that were not understood, if there are any."""
+    unknown = unknown_fields(asked)
+    return {"warning": f'299 smelt "ignored fields: {", ".join(unknown)}"'} if unknown else {}
 
 
 def id_of(request: Request) -> str:
@@ -282,6 +309,7 @@ def add_routes(router: Any, api: Api) -> None:
     posts: dict[str, tuple[Callable[..., Any], type[BaseModel]]] = {
         "/v1/chat/completions": (api.chat, ChatRequest),
         "/v1/completions": (api.completions, CompletionRequest),
+        "/v1/embeddings": (api.embeddings, EmbeddingRequest),
         "/tokenize": (api.tokenize, TokenizeRequest),
         "/v1/tokenize": (api.tokenize, TokenizeRequest),
         "/detokenize": (api.detokenize, DetokenizeRequest),
