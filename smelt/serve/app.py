@@ -23,7 +23,8 @@ from smelt.core.extras import need
 from smelt.serve.answers import Answers
 from smelt.serve.embeddings import embeddings, texts_of
 from smelt.serve.errors import ApiError, fault, from_smelt
-from smelt.serve.guard import Guard, Keys
+from smelt.serve.guard import Guard
+from smelt.serve.keys import Keys, Scope
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
 from smelt.serve.prepare import Served, Wanted, chat_prompts, check_model, completion_prompts, token_ids
@@ -38,6 +39,7 @@ from smelt.serve.protocol import (
     parse,
     unknown_fields,
 )
+from smelt.serve.store.database import Store
 from smelt.serve.streaming import EventStream, Gone, to_json, unless_gone
 from smelt.tokenizers.base import END_OF_TEXT
 
@@ -63,16 +65,19 @@ class Api:
         engine: does the work; the application's lifespan starts and stops it.
         metrics: is told of it.
         keys: those that open the routes that cost something; None: nobody needs one.
+        store: keeps responses; None: nothing is kept.
     """
 
-    def __init__(self, engine: EngineLoop, metrics: Metrics, keys: Keys | None) -> None:
-        self.engine, self.metrics, self.keys = engine, metrics, keys
+    def __init__(self, engine: EngineLoop, metrics: Metrics, keys: Keys | None, store: Store | None) -> None:
+        self.engine, self.metrics, self.keys, self.store = engine, metrics, keys, store
         self.pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
 
     async def authorize(self, request: Request) -> None:
-        """Raise ApiError (401) for a request without a key where one is needed."""
+        """Note who asks; raises ApiError (401, 403) for a request without the right key where one is needed."""
+        scope: Scope = "metrics" if request.scope["path"] == "/metrics" else "models"
+        request.state.owner = ""
         if self.keys is not None:
-            self.keys.check(request.headers.getlist("authorization"))
+            request.state.owner = await self.keys.check(request.headers.getlist("authorization"), scope)
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
@@ -265,12 +270,17 @@ async def read_body(request: Request) -> bytes:
 
 
 def make_app(
-    engine: EngineLoop, *, keys: Keys | None = None, hosts: Iterable[str] = (), on_failure: Callable[[], None]
+    engine: EngineLoop,
+    *,
+    keys: Keys | None = None,
+    store: Store | None = None,
+    hosts: Iterable[str] = (),
+    on_failure: Callable[[], None],
 ) -> Guard:
     """Return the ASGI application of a server; `on_failure` is called when there is no engine to be had."""
     fastapi = need("fastapi", extra="serve")
     metrics = Metrics(engine)
-    api = Api(engine, metrics, keys)
+    api = Api(engine, metrics, keys, store)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
