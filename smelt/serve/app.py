@@ -20,10 +20,12 @@ from pydantic import BaseModel
 from smelt import __version__
 from smelt.core.errors import SmeltError
 from smelt.core.extras import need
+from smelt.serve import response_events, streaming
 from smelt.serve.answers import Answers
 from smelt.serve.embeddings import embeddings, texts_of
 from smelt.serve.errors import ApiError, fault, from_smelt
 from smelt.serve.guard import Guard
+from smelt.serve.kept import earlier_items, keeper
 from smelt.serve.keys import Keys, Scope
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
@@ -39,6 +41,8 @@ from smelt.serve.protocol import (
     parse,
     unknown_fields,
 )
+from smelt.serve.response_events import Reply
+from smelt.serve.responses import ResponseRequest, response_prompts
 from smelt.serve.store.database import Store
 from smelt.serve.streaming import EventStream, Gone, to_json, unless_gone
 from smelt.tokenizers.base import END_OF_TEXT
@@ -86,6 +90,29 @@ class Api:
     async def completions(self, request: Request) -> Response:
         """Continue texts."""
         return await self._complete(request, CompletionRequest)
+
+    async def responses(self, request: Request) -> Response:
+        """Answer a conversation in the form of a response."""
+        served, body = self.engine.served, await read_body(request)
+        job = self.engine.open(id_of(request))
+        stream = False
+        try:
+            begin = self._begin_response(served, job, request.state.owner, body)
+            reply, headers = await unless_gone(request.receive, begin)
+            note = self.metrics.follow(job, 1)
+            stream = bool(reply.request.stream)
+            if stream:
+                return EventStream(job, response_events.sent(reply, job, note), headers)
+
+            async def collect() -> None:
+                async for _ in reply.events(job, note):
+                    continue
+
+            await unless_gone(request.receive, collect())
+            return answer(reply.response(reply.status), headers)
+        finally:
+            if not stream:
+                job.close()
 
     async def embeddings(self, request: Request) -> Response:
         """Turn texts into vectors."""
@@ -196,7 +223,7 @@ class Api:
             note = self.metrics.follow(job, answers.num_each)
             stream = bool(answers.request.stream)
             if stream:
-                return EventStream(job, answers, note, headers)
+                return EventStream(job, streaming.sent(job, answers, note), headers)
 
             async def collect() -> dict[str, Any]:
                 pieces: list[list[dict[str, Any]]] = [[] for _ in answers.choices]
@@ -211,6 +238,15 @@ class Api:
         finally:
             if not stream:
                 job.close()
+
+    async def _begin_response(self, served: Served, job: Job, owner: str, body: bytes) -> tuple[Reply, dict[str, str]]:
+        """Hand a conversation to the engine; return what will make a response of it, and its headers."""
+        asked = await self._aside(lambda: parse(ResponseRequest, body))
+        earlier = await earlier_items(self.store, owner, asked)
+        chat, wanted = await self._aside(lambda: response_prompts(served, asked, earlier))
+        await job.submit(wanted)
+        answers = Answers(served, chat, wanted, job.request_id)
+        return Reply(asked, answers, keeper(self.store, owner, asked)), warning(asked)
 
     async def _begin(
         self, served: Served, job: Job, kind: type[ChatRequest] | type[CompletionRequest], body: bytes
@@ -319,6 +355,7 @@ def add_routes(router: Any, api: Api) -> None:
     posts: dict[str, tuple[Callable[..., Any], type[BaseModel]]] = {
         "/v1/chat/completions": (api.chat, ChatRequest),
         "/v1/completions": (api.completions, CompletionRequest),
+        "/v1/responses": (api.responses, ResponseRequest),
         "/v1/embeddings": (api.embeddings, EmbeddingRequest),
         "/tokenize": (api.tokenize, TokenizeRequest),
         "/v1/tokenize": (api.tokenize, TokenizeRequest),

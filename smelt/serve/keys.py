@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from smelt.core.errors import DataError, SmeltError
-from smelt.core.log import printable
-from smelt.serve.errors import ApiError, log, unavailable
+from smelt.serve.errors import ApiError, without_store
 
 HASH = re.compile(r"[0-9a-f]{64}")
 Scope = Literal["models", "metrics"]
@@ -72,8 +71,7 @@ class Keys:
         try:
             return await asyncio.to_thread(self.stored)
         except SmeltError as error:
-            log(f"the keys cannot be read: {printable(str(error))}")
-            raise unavailable("the keys cannot be read now", code="store_unavailable") from error
+            raise without_store(error) from error
 
 
 def hash_of(key: str) -> str:

@@ -41,7 +41,7 @@ def text_of(content: object) -> str:
     for place, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
-        if kind not in ("text", "input_text") or not isinstance(text, str):
+        if kind not in ("text", "input_text", "output_text") or not isinstance(text, str):
             shown = kind if isinstance(kind, str) else "no type"
             raise ValueError(f"part {place} has {shown[:MAX_NAME_CHARACTERS]!r}; this model reads parts of type 'text'")
         texts.append(text)

@@ -20,11 +20,12 @@ from smelt.serve.protocol import (
     parse,
     unknown_fields,
 )
+from smelt.serve.responses import ResponseRequest
 
 from .conftest import NAME, Live
 
 JSON = {"content-type": "application/json"}
-KINDS = (ChatRequest, CompletionRequest, EmbeddingRequest, TokenizeRequest, DetokenizeRequest)
+KINDS = (ChatRequest, CompletionRequest, ResponseRequest, EmbeddingRequest, TokenizeRequest, DetokenizeRequest)
 GOOD = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
 BODIES = [
     (b"", "not JSON"),
