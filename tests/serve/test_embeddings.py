@@ -1,6 +1,9 @@
 """Embeddings through OpenAI's client: forms of input and output, against a plain forward; refusals; those who leave."""
 
 import base64
+import threading
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -107,6 +110,25 @@ def test_a_client_that_leaves_frees_the_engine(live: Live) -> None:
     reading.close()
     assert eventually(lambda: not live.server.engine._readings)
     busy.close()
+
+
+def test_a_drain_ends_what_is_left(start: Callable[..., Live], monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(*_: Any, **__: Any) -> Iterator[dict[int, Any]]:
+        while True:
+            time.sleep(0.01)
+            yield {}
+
+    monkeypatch.setattr("smelt.serve.loop.embed", endless)
+    live = start(drain_seconds=0.2)
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.append(live.post("/v1/embeddings", model=NAME, input="x")))
+    asking.start()
+    assert eventually(lambda: bool(live.server.engine._readings))
+    live.server.engine._loop.call_soon_threadsafe(live.server.end)
+    asking.join(20)
+    assert found[0].status == 503 and found[0].error["code"] == "server_draining" and found[0].headers["retry-after"]
+    live.thread.join(10)
+    assert not live.thread.is_alive()
 
 
 def test_a_fault_is_told(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
