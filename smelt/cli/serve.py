@@ -6,6 +6,7 @@ request, without what was asked or answered.
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -64,17 +65,17 @@ def serve(
         cache_tokens=cache_tokens,
         weights=weights,  # type: ignore[arg-type]  # checked there
     )
-    opened = None if store is None else Store.open(store)
-    run(
-        lambda: served(checkpoint, name),
-        host=host,
-        port=port,
-        keys=known_keys(keys, opened),
-        store=opened,
-        hosts=allowed_host or (),
-        settings=settings,
-        drain_seconds=drain_seconds,
-    )
+    with nullcontext() if store is None else closing(Store.open(store)) as opened:
+        run(
+            lambda: served(checkpoint, name),
+            host=host,
+            port=port,
+            keys=known_keys(keys, opened),
+            store=opened,
+            hosts=allowed_host or (),
+            settings=settings,
+            drain_seconds=drain_seconds,
+        )
 
 
 def known_keys(path: Path | None, store: Store | None) -> Keys | None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from smelt.core.errors import SmeltError
 from smelt.serve.errors import invalid, without_store
 from smelt.serve.response_events import Reply
-from smelt.serve.responses import Json, ResponseRequest
+from smelt.serve.responses import Json, ResponseRequest, kept_form
 from smelt.serve.store.database import NotFound, Store
 from smelt.serve.store.responses import items_up_to, keep_response
 
@@ -37,7 +37,7 @@ def keeper(store: Store | None, owner: str, request: ResponseRequest) -> Callabl
         return None
 
     async def keep(reply: Reply) -> None:
-        items = [*request.input, reply.message()]
+        items = kept_form([*request.input, reply.message()])
         try:
             await asyncio.to_thread(keep_response, store, owner, reply.id, request.previous_response_id, items)
         except SmeltError as error:

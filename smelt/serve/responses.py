@@ -98,7 +98,7 @@ class ReturnItem(Fields):
     output: Content
 
 
-KINDS: dict[str, type[Fields]] = {
+KINDS: dict[str, type[MessageItem | CallItem | ReturnItem]] = {
     "message": MessageItem,
     "function_call": CallItem,
     "function_call_output": ReturnItem,
@@ -123,9 +123,9 @@ def chat_of(request: ResponseRequest, earlier: Sequence[Json]) -> ChatRequest:
     if request.instructions is not None:
         messages.append({"role": "system", "content": request.instructions})
     for item in earlier:
-        add_item(messages, item, "previous_response_id")
+        add_item(messages, read_item(item, "previous_response_id"))
     for place, item in enumerate(request.input):
-        add_item(messages, item, f"input[{place}]")
+        add_item(messages, read_item(item, f"input[{place}]"))
     values = {
         "model": request.model,
         "messages": messages,
@@ -140,25 +140,41 @@ def chat_of(request: ResponseRequest, earlier: Sequence[Json]) -> ChatRequest:
         raise invalid(f"input: {explained(error).message}", "input") from None
 
 
-def add_item(messages: list[Json], item: Json, place: str) -> None:
-    """Add an item to the messages of a chat; raises ApiError (400) for what is none."""
+def read_item(item: Json, place: str) -> MessageItem | CallItem | ReturnItem:
+    """Return what an item says; raises ApiError (400) for what is none."""
     name = item.get("type", "message")
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None:
         shown = repr(name[:MAX_NAME_CHARACTERS]) if isinstance(name, str) else "none"
         raise invalid(f"{place}.type: {shown}; items are read of type {', '.join(KINDS)}", f"{place}.type")
     try:
-        read = kind.model_validate(item)
+        return kind.model_validate(item)
     except ValidationError as error:
         fault = explained(error)
-        raise ApiError(400, f"{place}.{fault.message}", param=f"{place}.{fault.param}") from None
-    if isinstance(read, MessageItem):
-        messages.append({"role": read.role, "content": read.content})
-    elif isinstance(read, ReturnItem):
-        messages.append({"role": "tool", "tool_call_id": read.call_id, "content": read.output})
-    elif isinstance(read, CallItem):
-        if not messages or messages[-1]["role"] != "assistant":
-            messages.append({"role": "assistant", "content": ""})
-        function = {"name": read.name, "arguments": read.arguments}
-        calls = messages[-1].setdefault("tool_calls", [])
-        calls.append({"id": read.call_id, "type": "function", "function": function})
+        raise invalid(f"{place}.{fault.message}", f"{place}.{fault.param}") from None
+
+
+def add_item(messages: list[Json], item: MessageItem | CallItem | ReturnItem) -> None:
+    """Add an item to the messages of a chat."""
+    if isinstance(item, MessageItem):
+        messages.append({"role": item.role, "content": item.content})
+        return
+    if isinstance(item, ReturnItem):
+        messages.append({"role": "tool", "tool_call_id": item.call_id, "content": item.output})
+        return
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": ""})
+    function = {"name": item.name, "arguments": item.arguments}
+    calls = messages[-1].setdefault("tool_calls", [])
+    calls.append({"id": item.call_id, "type": "function", "function": function})
+
+
+def kept_form(items: Sequence[Json]) -> list[Json]:
+    """Return items without the fields that are not read, of which a caller could send any amount."""
+    read = [read_item(item, "item") for item in items]
+    return [
+        {"type": name, **{field: getattr(item, field) for field in kind.model_fields}}
+        for item in read
+        for name, kind in KINDS.items()
+        if type(item) is kind
+    ]

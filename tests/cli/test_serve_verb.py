@@ -95,3 +95,4 @@ def test_a_store_s_keys_open_it_until_they_are_revoked(smelt: Smelt, checkpoint:
             respond()
         running.send_signal(signal.SIGTERM)
         assert running.wait(20) == 0 and "Traceback" not in running.stderr.read()
+    assert [path.name for path in tmp_path.iterdir()] == ["smelt.db"], "a closed store is one file"

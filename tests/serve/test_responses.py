@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from smelt.core.errors import ResourceError
 from smelt.serve.errors import ApiError
 from smelt.serve.keys import Keys
 from smelt.serve.protocol import parse
-from smelt.serve.responses import ResponseRequest, add_item, chat_of
+from smelt.serve.responses import ResponseRequest, add_item, chat_of, kept_form, read_item
 from smelt.serve.store.database import Store
 from smelt.serve.store.keys import create_key, valid_keys
 
@@ -238,7 +240,7 @@ def test_calls_stand_in_the_message_before_them() -> None:
         {"type": "function_call_output", "call_id": "c1", "output": "3"},
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Three."}]},
     ):
-        add_item(messages, item, "input[0]")
+        add_item(messages, read_item(item, "input[0]"))
     calls = [
         {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}},
         {"id": "c2", "type": "function", "function": {"name": "add", "arguments": "[]"}},
@@ -249,6 +251,41 @@ def test_calls_stand_in_the_message_before_them() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "3"},
         {"role": "assistant", "content": "Three."},
     ]
+
+
+def test_what_is_kept_says_the_same_and_has_nothing_that_is_not_read() -> None:
+    items: list[dict[str, Any]] = [
+        {"role": "user", "content": [{"type": "input_text", "text": "Sum?"}], "junk": "x" * 1000},
+        {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}", "id": "fc_1"},
+        {"type": "function_call_output", "call_id": "c1", "output": "3"},
+    ]
+    kept = kept_form(items)
+    assert kept == [
+        {"type": "message", "role": "user", "content": "Sum?"},
+        {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "3"},
+    ]
+    assert kept_form(kept) == kept
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=6) | st.sampled_from(["user", "function_call", "text"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "text"]), inner, max_size=2),
+    max_leaves=4,
+)
+NAMES = st.sampled_from(["type", "role", "content", "call_id", "name", "arguments", "output"])
+
+
+@given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), max_size=2))
+@settings(max_examples=200, deadline=None)
+def test_any_items_are_taken_or_refused_cleanly(items: list[dict[str, Any]]) -> None:
+    body = json.dumps({**ASKED, "input": [{"role": "user", "content": "x"}, *items]}).encode()
+    try:
+        chat = chat_of(parse(ResponseRequest, body), kept_form([{"role": "user", "content": "y"}]))
+    except ApiError as error:
+        assert error.status == 400 and error.param is not None and error.param.startswith("input")
+    else:
+        assert len(chat.messages) >= 2
 
 
 def test_a_conversation_has_a_bound() -> None:
