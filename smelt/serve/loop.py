@@ -3,7 +3,8 @@
 The engine is one thread's: whatever is asked of it goes through a queue that it empties between two steps, and what it
 wrote goes back to the event loop once a step for all jobs together. A job is what one HTTP request wants, one prompt or
 many, or texts to embed, which are read a bounded number of tokens between two steps; it ends as a whole. Everything is
-bounded: the number of jobs and of their prompts, and each job's updates by its tokens. A fault of the engine ends the jobs under way with an error and makes a new engine over the same weights.
+bounded: the number of jobs and of their prompts, and each job's updates by its tokens. A fault of the engine ends the
+jobs under way with an error and makes a new engine over the same weights.
 """
 
 from __future__ import annotations
