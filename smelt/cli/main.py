@@ -31,6 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("smelt.cli.generate", "Continue a prompt."),
     "chat": ("smelt.cli.chat", "Talk to a model."),
     "serve": ("smelt.cli.serve", "Serve a model to OpenAI's clients, and a chat page."),
+    "keys": ("smelt.cli.keys", "Make, list and revoke the keys of a server."),
     "bench": ("smelt.cli.bench", "Time a model's answers, alone and for several at once."),
     "plan": ("smelt.cli.plan", "From a budget to a model, its text and the loss to expect."),
     "vectors": ("smelt.cli.vectors", "Train word vectors, look into them, measure them."),

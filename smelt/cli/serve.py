@@ -6,6 +6,8 @@ request, without what was asked or answered.
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +19,9 @@ from smelt.core.errors import TokenizerError
 from smelt.core.log import printable, say
 
 if TYPE_CHECKING:
+    from smelt.serve.keys import Keys
     from smelt.serve.prepare import Served
+    from smelt.serve.store.database import Store
 
 app = make_app()
 
@@ -25,12 +29,15 @@ app = make_app()
 @app.command()
 def serve(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint or a run directory.")],
-    host: Annotated[str, typer.Option(help="The address to listen at; beyond this machine only with --keys.")] = (
+    host: Annotated[str, typer.Option(help="The address to listen at; beyond this machine only with keys.")] = (
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 8000,
     name: Annotated[str, typer.Option(help="What requests call the model; by default its directory's name.")] = "",
     keys: Annotated[Path | None, typer.Option(help="A file with the SHA-256 of one API key a line.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="Where keys and responses are: a file, or a URL of PostgreSQL.")
+    ] = None,
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="A name by which this server may be called; repeat for several.")
     ] = None,
@@ -52,8 +59,8 @@ def serve(
     Example: smelt serve runs/books-chat --port 8000
     """
     from smelt.infer import EngineSettings
-    from smelt.serve.guard import Keys
     from smelt.serve.run import serve as run
+    from smelt.serve.store.database import Store
 
     settings = EngineSettings(
         max_running=max_running,
@@ -62,15 +69,28 @@ def serve(
         weights=weights,  # type: ignore[arg-type]  # checked there
         cache_dtype=cache_dtype,  # type: ignore[arg-type]
     )
-    run(
-        lambda: served(checkpoint, name),
-        host=host,
-        port=port,
-        keys=Keys.read(keys) if keys else None,
-        hosts=allowed_host or (),
-        settings=settings,
-        drain_seconds=drain_seconds,
-    )
+    with nullcontext() if store is None else closing(Store.open(store)) as opened:
+        run(
+            lambda: served(checkpoint, name),
+            host=host,
+            port=port,
+            keys=known_keys(keys, opened),
+            store=opened,
+            hosts=allowed_host or (),
+            settings=settings,
+            drain_seconds=drain_seconds,
+        )
+
+
+def known_keys(path: Path | None, store: Store | None) -> Keys | None:
+    """Return the keys of a file and of a store; None where there has never been one, so nobody needs any."""
+    from smelt.serve.keys import Keys, read_hashes
+    from smelt.serve.store.keys import list_keys, valid_keys
+
+    hashes = [] if path is None else read_hashes(path)
+    if store is None or not (hashes or list_keys(store)):
+        return Keys(hashes) if hashes else None
+    return Keys(hashes, partial(valid_keys, store))
 
 
 def served(checkpoint: str, name: str) -> Served:
@@ -97,4 +117,5 @@ def served(checkpoint: str, name: str) -> Served:
         vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
         max_seq_len=model.spec.max_seq_len,
         new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
+        dim=model.spec.dim,
     )

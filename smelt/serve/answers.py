@@ -35,7 +35,7 @@ class Answers:
     def __init__(
         self, served: Served, request: ChatRequest | CompletionRequest, wanted: Sequence[Wanted], name: str
     ) -> None:
-        self.request, self.num_each = request, request.n or 1
+        self.request, self.num_each, self.model = request, request.n or 1, served.name
         chat = isinstance(request, ChatRequest)
         self._kind = ("chat.completion", "chat.completion.chunk") if chat else ("text_completion",) * 2
         self._head = {

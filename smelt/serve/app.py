@@ -20,9 +20,13 @@ from pydantic import BaseModel
 from smelt import __version__
 from smelt.core.errors import SmeltError
 from smelt.core.extras import need
+from smelt.serve import response_events, streaming
 from smelt.serve.answers import Answers
+from smelt.serve.embeddings import embeddings, texts_of
 from smelt.serve.errors import ApiError, fault, from_smelt
-from smelt.serve.guard import Guard, Keys
+from smelt.serve.guard import Guard
+from smelt.serve.kept import earlier_items, keeper
+from smelt.serve.keys import Keys, Scope
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
 from smelt.serve.prepare import Served, Wanted, chat_prompts, check_model, completion_prompts, token_ids
@@ -31,10 +35,15 @@ from smelt.serve.protocol import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
+    Fields,
     TokenizeRequest,
     parse,
     unknown_fields,
 )
+from smelt.serve.response_events import Reply
+from smelt.serve.responses import ResponseRequest, response_prompts
+from smelt.serve.store.database import Store
 from smelt.serve.streaming import EventStream, Gone, to_json, unless_gone
 from smelt.tokenizers.base import END_OF_TEXT
 
@@ -60,16 +69,19 @@ class Api:
         engine: does the work; the application's lifespan starts and stops it.
         metrics: is told of it.
         keys: those that open the routes that cost something; None: nobody needs one.
+        store: keeps responses; None: nothing is kept.
     """
 
-    def __init__(self, engine: EngineLoop, metrics: Metrics, keys: Keys | None) -> None:
-        self.engine, self.metrics, self.keys = engine, metrics, keys
+    def __init__(self, engine: EngineLoop, metrics: Metrics, keys: Keys | None, store: Store | None) -> None:
+        self.engine, self.metrics, self.keys, self.store = engine, metrics, keys, store
         self.pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
 
     async def authorize(self, request: Request) -> None:
-        """Raise ApiError (401) for a request without a key where one is needed."""
+        """Note who asks; raises ApiError (401, 403) for a request without the right key where one is needed."""
+        scope: Scope = "metrics" if request.scope["path"] == "/metrics" else "models"
+        request.state.owner = ""
         if self.keys is not None:
-            self.keys.check(request.headers.getlist("authorization"))
+            request.state.owner = await self.keys.check(request.headers.getlist("authorization"), scope)
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
@@ -78,6 +90,49 @@ class Api:
     async def completions(self, request: Request) -> Response:
         """Continue texts."""
         return await self._complete(request, CompletionRequest)
+
+    async def responses(self, request: Request) -> Response:
+        """Answer a conversation in the form of a response."""
+        served, body = self.engine.served, await read_body(request)
+        job = self.engine.open(id_of(request))
+        stream = False
+        try:
+            begin = self._begin_response(served, job, request.state.owner, body)
+            reply, headers = await unless_gone(request.receive, begin)
+            note = self.metrics.follow(job, 1)
+            stream = bool(reply.request.stream)
+            if stream:
+                return EventStream(job, response_events.sent(reply, job, note), headers)
+
+            async def collect() -> None:
+                async for _ in reply.events(job, note):
+                    continue
+
+            await unless_gone(request.receive, collect())
+            return answer(reply.response(reply.status), headers)
+        finally:
+            if not stream:
+                job.close()
+
+    async def embeddings(self, request: Request) -> Response:
+        """Turn texts into vectors."""
+        served, body = self.engine.served, await read_body(request)
+        job = self.engine.open(id_of(request))
+
+        def begin() -> tuple[EmbeddingRequest, list[tuple[int, ...]]]:
+            asked = parse(EmbeddingRequest, body)
+            return asked, texts_of(served, asked)
+
+        async def work() -> Response:
+            asked, texts = await self._aside(begin)
+            vectors = await job.embed(texts)
+            self.metrics.embedded.inc(sum(map(len, texts)))
+            return await self._aside(lambda: answer(embeddings(served, asked, texts, vectors), warning(asked)))
+
+        try:
+            return await unless_gone(request.receive, work())
+        finally:
+            job.close()
 
     async def tokenize(self, request: Request) -> Response:
         """Return the ids of a text."""
@@ -168,7 +223,7 @@ class Api:
             note = self.metrics.follow(job, answers.num_each)
             stream = bool(answers.request.stream)
             if stream:
-                return EventStream(job, answers, note, headers)
+                return EventStream(job, streaming.sent(job, answers, note), headers)
 
             async def collect() -> dict[str, Any]:
                 pieces: list[list[dict[str, Any]]] = [[] for _ in answers.choices]
@@ -184,6 +239,15 @@ class Api:
             if not stream:
                 job.close()
 
+    async def _begin_response(self, served: Served, job: Job, owner: str, body: bytes) -> tuple[Reply, dict[str, str]]:
+        """Hand a conversation to the engine; return what will make a response of it, and its headers."""
+        asked = await self._aside(lambda: parse(ResponseRequest, body))
+        earlier = await earlier_items(self.store, owner, asked)
+        chat, wanted = await self._aside(lambda: response_prompts(served, asked, earlier))
+        await job.submit(wanted)
+        answers = Answers(served, chat, wanted, job.request_id)
+        return Reply(asked, answers, keeper(self.store, owner, asked)), warning(asked)
+
     async def _begin(
         self, served: Served, job: Job, kind: type[ChatRequest] | type[CompletionRequest], body: bytes
     ) -> tuple[Answers, dict[str, str]]:
@@ -197,14 +261,18 @@ class Api:
 
         asked, wanted = await self._aside(work)
         await job.submit(wanted)
-        unknown = unknown_fields(asked)
-        headers = {"warning": f'299 smelt "ignored fields: {", ".join(unknown)}"'} if unknown else {}
-        return Answers(served, asked, wanted, job.request_id), headers
+        return Answers(served, asked, wanted, job.request_id), warning(asked)
 
 
 def answer(value: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """Return a response of JSON."""
     return Response(to_json(value), media_type="application/json", headers=headers)
+
+
+def warning(asked: Fields) -> dict[str, str]:
+    """Return the header that names the fields that were not understood, if there are any."""
+    unknown = unknown_fields(asked)
+    return {"warning": f'299 smelt "ignored fields: {", ".join(unknown)}"'} if unknown else {}
 
 
 def id_of(request: Request) -> str:
@@ -238,12 +306,17 @@ async def read_body(request: Request) -> bytes:
 
 
 def make_app(
-    engine: EngineLoop, *, keys: Keys | None = None, hosts: Iterable[str] = (), on_failure: Callable[[], None]
+    engine: EngineLoop,
+    *,
+    keys: Keys | None = None,
+    store: Store | None = None,
+    hosts: Iterable[str] = (),
+    on_failure: Callable[[], None],
 ) -> Guard:
     """Return the ASGI application of a server; `on_failure` is called when there is no engine to be had."""
     fastapi = need("fastapi", extra="serve")
     metrics = Metrics(engine)
-    api = Api(engine, metrics, keys)
+    api = Api(engine, metrics, keys, store)
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
@@ -282,6 +355,8 @@ def add_routes(router: Any, api: Api) -> None:
     posts: dict[str, tuple[Callable[..., Any], type[BaseModel]]] = {
         "/v1/chat/completions": (api.chat, ChatRequest),
         "/v1/completions": (api.completions, CompletionRequest),
+        "/v1/responses": (api.responses, ResponseRequest),
+        "/v1/embeddings": (api.embeddings, EmbeddingRequest),
         "/tokenize": (api.tokenize, TokenizeRequest),
         "/v1/tokenize": (api.tokenize, TokenizeRequest),
         "/detokenize": (api.detokenize, DetokenizeRequest),

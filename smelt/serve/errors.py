@@ -12,7 +12,7 @@ import traceback
 from typing import Any
 
 from smelt.core.errors import SmeltError
-from smelt.core.log import say
+from smelt.core.log import printable, say
 
 
 class ApiError(Exception):
@@ -71,6 +71,12 @@ def overloaded(message: str) -> ApiError:
 def unavailable(message: str, *, code: str) -> ApiError:
     """Return the error of a server that does not take requests now."""
     return ApiError(503, message, kind="server_error", code=code, retry_seconds=2)
+
+
+def without_store(error: SmeltError) -> ApiError:
+    """Return the error of a request that needs the store while it cannot be used; the log says why."""
+    log(f"the store failed: {printable(str(error))}")
+    return unavailable("the store cannot be used now", code="store_unavailable")
 
 
 def fault(request_id: str) -> ApiError:

@@ -1,26 +1,21 @@
-"""What stands before the routes: hosts, origins, keys, request ids, headers, the log, and the last word on a fault.
+"""What stands before the routes: hosts, origins, request ids, headers, the log, and the last word on a fault.
 
 A browser on this machine reaches a loopback port too, so a page from elsewhere must not be able to use it. Its requests
-name another origin, and with a name that was bound anew to 127.0.0.1 another host; both are refused. Keys are kept
-as SHA-256 hashes, so the file tells nobody a key, and compared in constant time.
+name another origin, and with a name that was bound anew to 127.0.0.1 another host; both are refused.
 
-Ref: DNS rebinding and cross-site requests: OWASP; timing: CVE-2025-59425; keys from one place only: CVE-2026-45339.
+Ref: DNS rebinding and cross-site requests: OWASP.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from smelt.core.errors import DataError
 from smelt.serve.errors import ApiError, fault, log, traced
 from smelt.serve.streaming import Gone, to_json
 
@@ -29,7 +24,6 @@ if TYPE_CHECKING:
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 HEADER_BYTES = 16 << 10
-HASH = re.compile(r"[0-9a-f]{64}")
 HEADERS = {
     "content-security-policy": "default-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
     "frame-ancestors 'none'; object-src 'none'; base-uri 'none'; form-action 'self'",
@@ -37,51 +31,6 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
 }
-
-
-class Keys:
-    """The keys that open the server.
-
-    Args:
-        hashes: SHA-256 of each, in hexadecimal.
-    """
-
-    def __init__(self, hashes: Sequence[str]) -> None:
-        self.hashes = tuple(hashes)
-
-    @classmethod
-    def read(cls, path: Path) -> Keys:
-        """Read a file with one hash a line, whatever follows it; `#` begins a comment.
-
-        Raises:
-            DataError: the file is missing, holds no hash or a line that is none.
-        """
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}") from error
-        found = []
-        for row, line in enumerate(lines, 1):
-            words = line.partition("#")[0].split()
-            if words and not HASH.fullmatch(words[0].lower()):
-                raise DataError(f"{path}:{row}: no SHA-256 hash", accepted="64 hexadecimal digits, as sha256sum writes")
-            found += [words[0].lower()] if words else []
-        if not found:
-            raise DataError(f"{path} holds no key", fix="add the line that `sha256sum` prints for one")
-        return cls(found)
-
-    def check(self, authorization: Sequence[str]) -> None:
-        """Raise ApiError (401) unless the one Authorization header holds a key; every key is compared, always."""
-        scheme, _, key = authorization[0].partition(" ") if len(authorization) == 1 else ("", "", "")
-        given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).hexdigest()
-        matches = [hmac.compare_digest(given, known) for known in self.hashes]
-        if scheme.lower() != "bearer" or not any(matches):
-            raise ApiError(
-                401,
-                "a key is needed: Authorization: Bearer KEY" if not authorization else "this key is not known",
-                kind="authentication_error",
-                code="invalid_api_key",
-            )
 
 
 class Guard:

@@ -2,8 +2,9 @@
 
 The engine is one thread's: whatever is asked of it goes through a queue that it empties between two steps, and what it
 wrote goes back to the event loop once a step for all jobs together. A job is what one HTTP request wants, one prompt or
-many, and ends as a whole. Everything is bounded: the number of jobs and of their prompts, and each job's updates by
-its tokens. A fault of the engine ends the jobs under way with an error and makes a new engine over the same weights.
+many, or texts to embed, which are read a bounded number of tokens between two steps; it ends as a whole. Everything is
+bounded: the number of jobs and of their prompts, and each job's updates by its tokens. A fault of the engine ends the
+jobs under way with an error and makes a new engine over the same weights.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
 
 from smelt.core.errors import SmeltError
 from smelt.core.log import printable
 from smelt.infer import Engine, EngineSettings
+from smelt.infer.embed import embed
 from smelt.infer.requests import Request, Update
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, fault, from_smelt, invalid, log, overloaded, traced, unavailable
@@ -44,13 +49,18 @@ class Job:
     def __init__(self, engine: EngineLoop, request_id: str) -> None:
         self.request_id, self._engine = request_id, engine
         self.wanted: Sequence[Wanted] = ()
-        self._accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._accepted: asyncio.Future[Sequence[Tensor]] = asyncio.get_running_loop().create_future()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
 
     async def submit(self, wanted: Sequence[Wanted]) -> None:
         """Hand all prompts to the engine and wait until it took them; raises ApiError when it did not."""
         self._engine.enter(self, wanted)
         await self._accepted
+
+    async def embed(self, texts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+        """Have the engine's thread read texts, and return a vector (D,) of each; raises ApiError when it failed."""
+        self._engine.read(self, texts)
+        return await self._accepted
 
     async def next(self) -> list[Step]:
         """Return what was written since the last call, waiting for it; raises ApiError when the job failed."""
@@ -63,18 +73,28 @@ class Job:
         """End the job, finished or not: what still runs is cancelled."""
         self._engine.leave(self)
 
-    def accept(self, error: ApiError | None) -> None:
-        """Say whether the engine took the prompts."""
+    def accept(self, error: ApiError | None, vectors: Sequence[Tensor] = ()) -> None:
+        """Say whether the engine took the prompts, or read the texts, whose vectors these are."""
         if self._accepted.done():
             return
         if error is None:
-            self._accepted.set_result(None)
+            self._accepted.set_result(vectors)
         else:
             self._accepted.set_exception(error)
 
     def deliver(self, event: Event) -> None:
         """Add an event."""
         self._events.put_nowait(event)
+
+
+@dataclass
+class Reading:
+    """Texts of a job that become vectors, step by step; `found` are those that there are, by place."""
+
+    job: Job
+    num_texts: int
+    steps: Iterator[dict[int, Tensor]]
+    found: dict[int, Tensor] = field(default_factory=dict)
 
 
 def deliver(steps: Mapping[Job, list[Step]]) -> None:
@@ -109,6 +129,7 @@ class EngineLoop:
         # Of the engine's thread: what is under way, whose it is, and which jobs wait for their first token since when.
         self._owners: dict[Request, tuple[Job, int]] = {}
         self._expected: dict[Job, float] = {}
+        self._readings: deque[Reading] = deque()
 
     @property
     def state(self) -> str:
@@ -152,6 +173,10 @@ class EngineLoop:
         job.wanted = wanted
         self._orders.put(lambda engine: self._submit(engine, job))
 
+    def read(self, job: Job, texts: Sequence[Sequence[int]]) -> None:
+        """Send texts that a job wants as vectors to the engine's thread."""
+        self._orders.put(lambda engine: self._begin_reading(engine, job, texts))
+
     def leave(self, job: Job) -> None:
         """Forget a job and cancel what still runs of it; a second call does nothing."""
         if job in self.jobs:
@@ -192,15 +217,17 @@ class EngineLoop:
             return True
         except Exception as error:
             log(f"the engine failed and is made anew\n{traced(error)}")
-            for job in {job for job, _ in self._owners.values()} | set(self._expected):
+            reading = {reading.job for reading in self._readings}
+            for job in {job for job, _ in self._owners.values()} | set(self._expected) | reading:
                 self._tell(job, fault(job.request_id))
             self._owners.clear()
             self._expected.clear()
+            self._readings.clear()
             return False
 
     def _obeys(self, engine: Engine) -> bool:
         """Do what was ordered, waiting for it where there is nothing else to do; return False at the end."""
-        waits = not engine.has_work
+        waits = not (engine.has_work or self._readings)
         while waits or not self._orders.empty():
             waits = False
             order = self._orders.get()
@@ -219,6 +246,8 @@ class EngineLoop:
         self.load = Load(engine.num_running, engine.num_waiting, engine.num_free_pages, engine.num_pages)
         if steps:
             self._loop.call_soon_threadsafe(deliver, steps)
+        if self._readings:
+            self._read_on()
         latest = time.monotonic() - self.deadline_seconds
         for job in [job for job, since in self._expected.items() if since < latest]:
             self._cancel(engine, job)
@@ -236,8 +265,25 @@ class EngineLoop:
         else:
             self._loop.call_soon_threadsafe(job.accept, None)
 
+    def _begin_reading(self, engine: Engine, job: Job, texts: Sequence[Sequence[int]]) -> None:
+        self._expected[job] = time.monotonic()
+        steps = embed(engine.model, texts, step_tokens=engine.settings.prefill_tokens)
+        self._readings.append(Reading(job, len(texts), steps))
+
+    def _read_on(self) -> None:
+        """Do one step of one job's texts; the jobs take turns."""
+        reading = self._readings[0]
+        self._expected.pop(reading.job, None)
+        reading.found |= next(reading.steps)
+        self._readings.rotate(-1)
+        if len(reading.found) == reading.num_texts:
+            self._readings.pop()
+            vectors = [vector for _, vector in sorted(reading.found.items())]
+            self._loop.call_soon_threadsafe(reading.job.accept, None, vectors)
+
     def _cancel(self, engine: Engine, job: Job) -> None:
         self._expected.pop(job, None)
+        self._readings = deque(reading for reading in self._readings if reading.job is not job)
         for request in [request for request, (owner, _) in self._owners.items() if owner is job]:
             del self._owners[request]
             engine.cancel(request)
@@ -248,8 +294,11 @@ class EngineLoop:
             engine.cancel(request)
             ended: Event = [(place, Update(request, (), "", (), None, "length"))]
             self._loop.call_soon_threadsafe(job.deliver, ended)
+        for reading in self._readings:
+            self._tell(reading.job, unavailable("the server is draining", code="server_draining"))
         self._owners.clear()
         self._expected.clear()
+        self._readings.clear()
 
     def _tell(self, job: Job, error: ApiError) -> None:
         self._loop.call_soon_threadsafe(job.accept, error)

@@ -26,6 +26,7 @@ class Metrics:
         self.seconds = make.Histogram("smelt_request_seconds", "Time to answer.", ["route"], buckets=SECONDS, **own)
         self.prompt = make.Counter("smelt_prompt_tokens", "Tokens of prompts that were answered.", **own)
         self.generated = make.Counter("smelt_generated_tokens", "Tokens written.", **own)
+        self.embedded = make.Counter("smelt_embedded_tokens", "Tokens of texts that became vectors.", **own)
         self.first = make.Histogram("smelt_first_token_seconds", "Time to the first token.", buckets=SECONDS, **own)
         self.between = make.Histogram("smelt_next_token_seconds", "Time between tokens.", buckets=SECONDS, **own)
         gauges: dict[str, tuple[str, Callable[[], float]]] = {

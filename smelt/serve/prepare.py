@@ -33,6 +33,7 @@ class Served:
         template: how it reads conversations; None where its tokenizer cannot write one.
         max_seq_len: tokens of prompt and answer together; no more than the engine's cache holds.
         new_engine: makes an engine over the loaded model; again after a fault.
+        dim: numbers of its hidden states, and so of its embeddings.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Served:
     vocab_size: int
     max_seq_len: int
     new_engine: Callable[[EngineSettings], Engine]
+    dim: int
 
 
 @dataclass(frozen=True)
@@ -90,13 +92,18 @@ def completion_prompts(served: Served, request: CompletionRequest) -> list[Wante
     limit = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else max(1, request.max_tokens)
     for prompt in request.prompt:
         ids = tuple(beginning(served, prompt)) if isinstance(prompt, str) else prompt
-        if max(ids, default=0) >= served.vocab_size:
-            raise invalid(f"prompt: {max(ids)} is no token; the model has {served.vocab_size}", "prompt")
+        check_ids(served, ids, "prompt")
         room = room_after(served, ids, "prompt")
         sampling = sampling_of(served, request, limit, request.logprobs, room)
         scored = request.logprobs if request.echo else None
         wanted += [Wanted(ids, seeded(sampling, place), scored) for place in range(request.n or 1)]
     return wanted
+
+
+def check_ids(served: Served, ids: Sequence[int], param: str) -> None:
+    """Raise ApiError for an id that the model does not have."""
+    if max(ids, default=0) >= served.vocab_size:
+        raise invalid(f"{param}: {max(ids)} is no token; the model has {served.vocab_size}", param)
 
 
 def beginning(served: Served, text: str) -> Sequence[int]:

@@ -21,6 +21,7 @@ MAX_BODY_BYTES = 2 << 20
 MAX_MESSAGES = 2048
 MAX_PARTS = 256
 MAX_PROMPTS = 128
+MAX_TEXTS = 2048  # OpenAI's
 MAX_ANSWERS = 8
 MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
 MAX_BIASES = 1024
@@ -40,7 +41,7 @@ def text_of(content: object) -> str:
     for place, part in enumerate(content):
         kind = part.get("type") if isinstance(part, dict) else None
         text = part.get("text") if isinstance(part, dict) else None
-        if kind not in ("text", "input_text") or not isinstance(text, str):
+        if kind not in ("text", "input_text", "output_text") or not isinstance(text, str):
             shown = kind if isinstance(kind, str) else "no type"
             raise ValueError(f"part {place} has {shown[:MAX_NAME_CHARACTERS]!r}; this model reads parts of type 'text'")
         texts.append(text)
@@ -56,17 +57,22 @@ def stops_of(value: object) -> tuple[str, ...]:
     return tuple(texts)
 
 
-def prompts_of(value: object) -> tuple[str | tuple[int, ...], ...]:
+def prompts_of(value: object, most: int = MAX_PROMPTS) -> tuple[str | tuple[int, ...], ...]:
     """Return the prompts, each a text or ids, of any of the four forms that a completion takes."""
     if isinstance(value, str) or is_ids(value):
         value = [value]
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_PROMPTS:
-        raise ValueError(f"a text, a list of ids, or a list of up to {MAX_PROMPTS} of either is expected")
+    if not isinstance(value, list) or not 0 < len(value) <= most:
+        raise ValueError(f"a text, a list of ids, or a list of up to {most} of either is expected")
     if all(isinstance(item, str) for item in value):
         return tuple(value)
     if all(is_ids(item) for item in value):
         return tuple(tuple(item) for item in value)
     raise ValueError("all prompts must be texts, or all lists of ids (whole numbers, 0 or more)")
+
+
+def texts_of(value: object) -> tuple[str | tuple[int, ...], ...]:
+    """Return the texts to embed, in the same forms."""
+    return prompts_of(value, MAX_TEXTS)
 
 
 def is_ids(value: object) -> bool:
@@ -118,6 +124,10 @@ Stops = Annotated[tuple[str, ...], PlainValidator(stops_of, json_schema_input_ty
 Prompts = Annotated[
     tuple[str | tuple[int, ...], ...],
     PlainValidator(prompts_of, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
+]
+Texts = Annotated[
+    tuple[str | tuple[int, ...], ...],
+    PlainValidator(texts_of, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 Ids = Annotated[tuple[int, ...], PlainValidator(ids_of, json_schema_input_type=list[int])]
 Biases = Annotated[
@@ -201,6 +211,15 @@ class CompletionRequest(Generating):
     echo: bool | None = None
     best_of: int | None = None
     suffix: Absent = None
+
+
+class EmbeddingRequest(Fields):
+    """The body of /v1/embeddings."""
+
+    model: str = Field(max_length=512)
+    input: Texts
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: int | None = Field(default=None, ge=1)
 
 
 class TokenizeRequest(Fields):

@@ -20,9 +20,11 @@ from smelt.core.log import say
 from smelt.infer import EngineSettings
 from smelt.serve.app import make_app
 from smelt.serve.errors import log
-from smelt.serve.guard import HEADER_BYTES, Keys
+from smelt.serve.guard import HEADER_BYTES
+from smelt.serve.keys import Keys
 from smelt.serve.loop import EngineLoop
 from smelt.serve.prepare import Served
+from smelt.serve.store.database import Store
 
 if TYPE_CHECKING:
     import uvicorn
@@ -91,8 +93,8 @@ def check_bind(host: str, keys: Keys | None) -> None:
     if not loopback and keys is None:
         raise UsageError(
             f"--host {host} lets other machines in, and nothing asks them for a key",
-            accepted="127.0.0.1, or --keys FILE with the hashes of keys",
-            fix="docs/how-to/serve.md shows how to make one",
+            accepted="127.0.0.1, or a --store or a file of --keys that holds one",
+            fix="smelt keys create NAME --store FILE",
         )
 
 
@@ -116,6 +118,7 @@ def make_server(
     *,
     settings: EngineSettings,
     keys: Keys | None = None,
+    store: Store | None = None,
     hosts: Sequence[str] = (),
     drain_seconds: float = 30,
 ) -> Server:
@@ -123,7 +126,7 @@ def make_server(
     engine = EngineLoop(load, settings)
     made: list[Server] = []
     config = uvicorn.Config(
-        make_app(engine, keys=keys, hosts=hosts, on_failure=lambda: made[0].end()),
+        make_app(engine, keys=keys, store=store, hosts=hosts, on_failure=lambda: made[0].end()),
         http=Connection,
         ws="none",
         loop="asyncio",

@@ -25,6 +25,7 @@ else:
     Response = need("fastapi", extra="serve").Response
 
 PING_SECONDS = 15.0
+PING = b": ping\n\n"
 WRITE_SECONDS = 60.0  # a client that reads nothing for so long is taken for gone
 ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 Result = TypeVar("Result")
@@ -69,15 +70,12 @@ class EventStream(Response):
 
     Args:
         job: its prompts were accepted.
-        answers: what makes JSON of it.
-        note: is told all steps.
+        events: what is sent, an event or more at a time.
         headers: further ones.
     """
 
-    def __init__(
-        self, job: Job, answers: Answers, note: Callable[[Sequence[Step]], None], headers: Mapping[str, str]
-    ) -> None:
-        self.job, self.answers, self.note = job, answers, note
+    def __init__(self, job: Job, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        self.job, self.events = job, events
         always = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(headers={**always, **headers}, media_type="text/event-stream; charset=utf-8")
         del self.headers["content-length"]
@@ -91,7 +89,7 @@ class EventStream(Response):
 
     async def _send_all(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async for data in self._events():
+        async for data in self.events:
             try:
                 async with asyncio.timeout(WRITE_SECONDS):
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -99,24 +97,33 @@ class EventStream(Response):
                 raise Gone from None
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self) -> AsyncIterator[bytes]:
-        try:
-            while not self.answers.done:
-                try:
-                    async with asyncio.timeout(PING_SECONDS):
-                        steps = await self.job.next()
-                except TimeoutError:
-                    yield b": ping\n\n"
-                    continue
-                self.note(steps)
-                data = [event(self.answers.chunk(piece)) for step in steps for piece in self.answers.take(step)]
-                if data:
-                    yield b"".join(data)
-            if self.answers.request.wants_usage:
-                yield event(self.answers.chunk())
-            yield b"data: [DONE]\n\n"
-        except ApiError as error:
-            yield event(error.body)
-        except Exception as error:
-            log(f"request {self.job.request_id} failed\n{traced(error)}")
-            yield event(fault(self.job.request_id).body)
+
+async def heard(job: Job) -> list[Step] | None:
+    """Return what was written since the last call, None after a while without anything; raises ApiError as `next`."""
+    try:
+        async with asyncio.timeout(PING_SECONDS):
+            return await job.next()
+    except TimeoutError:
+        return None
+
+
+async def sent(job: Job, answers: Answers, note: Callable[[Sequence[Step]], None]) -> AsyncIterator[bytes]:
+    """Yield the events of a completion; `note` is told all steps."""
+    try:
+        while not answers.done:
+            steps = await heard(job)
+            if steps is None:
+                yield PING
+                continue
+            note(steps)
+            data = [event(answers.chunk(piece)) for step in steps for piece in answers.take(step)]
+            if data:
+                yield b"".join(data)
+        if answers.request.wants_usage:
+            yield event(answers.chunk())
+        yield b"data: [DONE]\n\n"
+    except ApiError as error:
+        yield event(error.body)
+    except Exception as error:
+        log(f"request {job.request_id} failed\n{traced(error)}")
+        yield event(fault(job.request_id).body)

@@ -19,6 +19,7 @@ SUBCOMMANDS = {
     "tokenizer": ("train", "encode", "inspect"),
     "data": ("inspect", "pack", "town"),
     "runs": ("list", "show", "compare"),
+    "keys": ("create", "list", "revoke"),
     "vectors": ("train", "nearest", "eval"),
     "ngram": ("train", "eval", "generate"),
 }

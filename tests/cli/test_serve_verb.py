@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -67,3 +68,31 @@ def test_what_cannot_be_served(smelt: Smelt, checkpoint: Path, tmp_path: Path) -
     assert result.code == 1 and f"127.0.0.1:{port}: Address already in use" in result.err
     result = smelt("serve", tmp_path / "absent", "--port", 0)
     assert result.code == 1 and "no such directory" in result.err
+
+
+def test_a_store_s_keys_open_it_until_they_are_revoked(smelt: Smelt, checkpoint: Path, tmp_path: Path) -> None:
+    place = tmp_path / "smelt.db"
+    key = smelt("keys", "create", "ann", "--store", place).out.strip()
+    words = [sys.executable, "-m", "smelt.cli.main", "serve", str(checkpoint), "--port", "0", "--name", "mine"]
+    with subprocess.Popen([*words, "--store", str(place)], stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        url = ""
+        for line in running.stderr:
+            url = match[0] if (match := re.search(r"http://127.0.0.1:\d+", line)) else url
+            if line.startswith("ready: mine"):
+                break
+
+        def respond(**body: Any) -> Any:
+            asked = json.dumps({"model": "mine", "input": "hi", "max_output_tokens": 3, **body}).encode()
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+            with urlopen(Request(f"{url}/v1/responses", asked, headers), timeout=30) as response:
+                return json.load(response)
+
+        first = respond()
+        assert respond(previous_response_id=first["id"])["usage"]["input_tokens"] > first["usage"]["input_tokens"]
+        smelt("keys", "revoke", "ann", "--store", place)
+        with pytest.raises(HTTPError, match="401"):
+            respond()
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0 and "Traceback" not in running.stderr.read()
+    assert [path.name for path in tmp_path.iterdir()] == ["smelt.db"], "a closed store is one file"

@@ -152,7 +152,8 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
         def load() -> Served:
             before()
             template = ChatTemplate(tokenizer)
-            return Served(NAME, 1_700_000_000, tokenizer, template, tokenizer.vocab_size, CONTEXT, new_engine)
+            size, dim = tokenizer.vocab_size, model.spec.dim
+            return Served(NAME, 1_700_000_000, tokenizer, template, size, CONTEXT, new_engine, dim)
 
         server = make_server(load, settings=ENGINE, **settings)
         listening = listen("127.0.0.1", 0)

@@ -3,13 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from smelt.core.errors import DataError, UsageError
-from smelt.serve.guard import Keys
+from smelt.core.errors import UsageError
+from smelt.serve.keys import Keys
 from smelt.serve.run import check_bind
 
 from .conftest import NAME, Live, eventually
@@ -72,18 +71,6 @@ def test_openai_knows_the_error(locked: Live) -> None:
         pytest.raises(openai.AuthenticationError),
     ):
         client.models.list()
-
-
-def test_files_of_keys(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    path.write_text(f"# ours\n{HASHES[0].upper()}  -\n\n{HASHES[1]} ann # since May\n")
-    assert Keys.read(path).hashes == tuple(HASHES)
-    for text, message in ((f"{HASHES[0]}\nsk-plain\n", "keys:2: no SHA-256 hash"), ("# none\n", "holds no key")):
-        path.write_text(text)
-        with pytest.raises(DataError, match=message):
-            Keys.read(path)
-    with pytest.raises(DataError, match="No such file"):
-        Keys.read(tmp_path / "absent")
 
 
 def test_no_address_for_others_without_a_key() -> None:

@@ -15,15 +15,17 @@ from smelt.serve.protocol import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
+    EmbeddingRequest,
     TokenizeRequest,
     parse,
     unknown_fields,
 )
+from smelt.serve.responses import ResponseRequest
 
 from .conftest import NAME, Live
 
 JSON = {"content-type": "application/json"}
-KINDS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+KINDS = (ChatRequest, CompletionRequest, ResponseRequest, EmbeddingRequest, TokenizeRequest, DetokenizeRequest)
 GOOD = {"model": NAME, "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
 BODIES = [
     (b"", "not JSON"),
@@ -92,7 +94,7 @@ def test_unknown_fields_are_tolerated_and_named(live: Live) -> None:
 def test_paths_and_methods_that_there_are_not(live: Live) -> None:
     assert live.get("/v1/nothing").status == 404 and live.get("/v1/nothing").error["code"] == "not_found"
     assert live.get("/v1/chat/completions").status == 405 and live.get("/v1/chat/completions").error
-    assert live.get("/v1/models/").status == 404 and live.post("/v1/embeddings", input="x").status == 404
+    assert live.get("/v1/models/").status == 404 and live.post("/v1/edits", input="x").status == 404
     assert live.get("/docs").status == 404, "its page would load scripts from elsewhere"
 
 
@@ -128,7 +130,7 @@ VALUES = st.recursive(
 @settings(max_examples=50, deadline=None)
 def test_any_value_of_any_field_is_taken_or_refused_cleanly(kind: type[Any], data: Any) -> None:
     fields = data.draw(st.dictionaries(st.sampled_from(sorted(kind.model_fields)), VALUES, max_size=4))
-    good = {"model": NAME, "prompt": "x", "tokens": [1], "messages": GOOD["messages"]}
+    good = {"model": NAME, "prompt": "x", "input": "x", "tokens": [1], "messages": GOOD["messages"]}
     body = json.dumps({**good, **fields}).encode()
     try:
         asked = parse(kind, body)
