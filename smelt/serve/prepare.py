@@ -6,12 +6,14 @@ becomes a control token: only the chat template, or a caller that sends ids, can
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from smelt.core.errors import SmeltError, nearest
 from smelt.infer import Engine, EngineSettings
+from smelt.infer.constrain import Constraint, Grammars
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, from_smelt, invalid
 from smelt.serve.protocol import ChatRequest, CompletionRequest, Generating
@@ -32,6 +34,7 @@ class Served:
         created: when it was written, in seconds since 1970.
         template: how it reads conversations; None where its tokenizer cannot write one.
         max_seq_len: tokens of prompt and answer together; no more than the engine's cache holds.
+        stop_ids: tokens that end an answer.
         new_engine: makes an engine over the loaded model; again after a fault.
     """
 
@@ -41,16 +44,24 @@ class Served:
     template: ChatTemplate | None
     vocab_size: int
     max_seq_len: int
+    stop_ids: tuple[int, ...]
     new_engine: Callable[[EngineSettings], Engine]
+
+    @functools.cached_property
+    def grammars(self) -> Grammars:
+        """Return what makes constraints for the model's answers."""
+        return Grammars(self.tokenizer, self.vocab_size, self.stop_ids)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One prompt for the engine; `prompt_logprobs` as the engine's `submit` takes it."""
+    """One prompt for the engine, as its `submit` takes it."""
 
     prompt: tuple[int, ...]
     sampling: Sampling
     prompt_logprobs: int | None = None
+    constraint: Constraint | None = None
+    shown: tuple[int, ...] = ()
 
 
 def check_model(served: Served, name: str | None) -> None:

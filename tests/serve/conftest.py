@@ -143,16 +143,17 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
 
     def begin(*, wait: bool = True, before: Callable[[], None] = lambda: None, **settings: Any) -> Live:
         engines: list[Engine] = []
+        template = ChatTemplate(tokenizer)
+        stops = template.stop_ids
 
         def new_engine(settings: EngineSettings) -> Engine:
-            stops = ChatTemplate(tokenizer).stop_ids
             engines.append(Watched(model, tokenizer, stop_ids=stops, settings=settings))
             return engines[-1]
 
         def load() -> Served:
             before()
-            template = ChatTemplate(tokenizer)
-            return Served(NAME, 1_700_000_000, tokenizer, template, tokenizer.vocab_size, CONTEXT, new_engine)
+            size = tokenizer.vocab_size
+            return Served(NAME, 1_700_000_000, tokenizer, template, size, CONTEXT, stops, new_engine)
 
         server = make_server(load, settings=ENGINE, **settings)
         listening = listen("127.0.0.1", 0)
