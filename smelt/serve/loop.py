@@ -215,10 +215,11 @@ class EngineLoop:
         for update in engine.step() if engine.has_work else ():
             done = update.finish_reason is not None
             job, place = self._owners.pop(update.request) if done else self._owners[update.request]
-            steps.setdefault(job, []).append((place, update))
             self._expected.pop(job, None)
             if update.finish_reason == "error":
                 failed.append(job)
+            else:
+                steps.setdefault(job, []).append((place, update))
         self.load = Load(engine.num_running, engine.num_waiting, engine.num_free_pages, engine.num_pages)
         if steps:
             self._loop.call_soon_threadsafe(deliver, steps)
