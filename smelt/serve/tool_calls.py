@@ -33,10 +33,10 @@ class Calling:
     def __init__(self, form: Form, names: Sequence[str], *, certain: bool, parallel: bool) -> None:
         self.form, self.certain, self.parallel = form, certain, parallel
         head = f"(?P<name>{'|'.join(map(regex.escape, names))}){loose(form.middle)}{SPACE}{{"
-        before, never = SPACE + loose(form.before), "(?!)"
-        between = never if form.between is None else SPACE + loose(form.between)
-        at_start = before if form.anywhere else rf"\A{before}"
-        after_call = rf"(?:\A{between}|{before})" if form.anywhere else rf"\A{between}"
+        before = SPACE + loose(form.before) if form.before else ""
+        between = "(?!)" if form.between is None else SPACE + loose(form.between)
+        at_start = before if form.anywhere else rf"(?:\A{before}|{between})"
+        after_call = rf"(?:\A{between}|{before})" if form.anywhere else between
         in_text = before if form.anywhere else between
         self.at_start, self.after_call, self.in_text = (
             regex.compile(opening + head) for opening in (at_start, after_call, in_text)
