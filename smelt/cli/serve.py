@@ -116,6 +116,7 @@ def served(checkpoint: str, name: str) -> Served:
         template=template,
         vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
         max_seq_len=model.spec.max_seq_len,
+        stop_ids=tuple(stops),
         new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
         dim=model.spec.dim,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from smelt.infer.visible import VisibleText
 from smelt.tokenizers.base import Tokenizer
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "error"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Generation:
     """One answer.
 
     `ids` are all chosen tokens, including the stop id or the tokens of the stop string that ended it; `text` has
-    neither, nor any special token. `finish_reason` is "stop" for those two, "length" for a full budget or context.
+    neither, nor any special token. `finish_reason` is "stop" for those two and for a constraint that lets nothing
+    follow, "length" for a full budget or context, "error" for a constraint that failed on the way.
     """
 
     ids: tuple[int, ...]
@@ -36,18 +37,25 @@ class Answer:
     finish_reason: FinishReason | None = None
 
     @classmethod
-    def begin(cls, tokenizer: Tokenizer, budget: int, stop_ids: frozenset[int], stop: Sequence[str]) -> Answer:
+    def begin(
+        cls,
+        tokenizer: Tokenizer,
+        budget: int,
+        stop_ids: frozenset[int],
+        stop: Sequence[str],
+        shown: Collection[int] = (),
+    ) -> Answer:
         """Return an answer without a token, which is over if its budget is 0."""
-        return cls(budget, stop_ids, VisibleText(tokenizer, stop), finish_reason=None if budget else "length")
+        return cls(budget, stop_ids, VisibleText(tokenizer, stop, shown), finish_reason=None if budget else "length")
 
-    def push(self, token_id: int) -> str:
-        """Take the next token and return the text that is certain now."""
+    def push(self, token_id: int, *, is_last: bool = False) -> str:
+        """Take the next token, `is_last` if nothing may follow it, and return the text that is certain now."""
         self.ids.append(token_id)
         is_stop = token_id in self.stop_ids
         text = "" if is_stop else self.visible.push(token_id)
-        if is_stop or len(self.ids) == self.budget:
+        if is_stop or is_last or len(self.ids) == self.budget:
             text += self.visible.finish()
-        if is_stop or self.visible.stopped:
+        if is_stop or is_last or self.visible.stopped:
             self.finish_reason = "stop"
         elif len(self.ids) == self.budget:
             self.finish_reason = "length"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ def kind_of(sampling: Sampling) -> Sampling:
 
 def choose(logits: Tensor, requests: Sequence[Request], ahead: int = 0) -> list[int]:
     """Return the next token of each request, given its row of logits (R, V), or the one so many tokens ahead of it."""
+    logits = constrained(logits, requests)
     kinds: dict[Sampling, list[int]] = defaultdict(list)
     for row, request in enumerate(requests):
         kinds[request.kind].append(row)
@@ -38,6 +40,16 @@ def choose(logits: Tensor, requests: Sequence[Request], ahead: int = 0) -> list[
             for one, id_ in zip(pasts, ids.split(1), strict=True):
                 one.add(id_)
     return chosen.tolist()
+
+
+def constrained(logits: Tensor, requests: Sequence[Request]) -> Tensor:
+    """Set the logits (R, V) of tokens that a request's constraint does not allow to -inf."""
+    allowed = {row: one.constraint.allowed for row, one in enumerate(requests) if one.constraint is not None}
+    if not allowed:
+        return logits
+    index = torch.tensor(list(allowed), device=logits.device)
+    ruled = torch.stack(list(allowed.values())).to(logits.device)
+    return logits.index_copy(0, index, logits[index].masked_fill(~ruled, -math.inf))
 
 
 def _number(request: Request, ahead: int) -> Tensor:

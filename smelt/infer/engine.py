@@ -12,7 +12,7 @@ Ref: PagedAttention, arXiv:2309.06180. Ref: Orca, OSDI 2022. Ref: Sarathi-Serve,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from smelt.core.errors import SmeltError, UsageError
 from smelt.infer.adapters import Adapters
 from smelt.infer.answer import Answer, Generation
 from smelt.infer.choose import choose, kind_of, log_probabilities
+from smelt.infer.constrain import Constraint
 from smelt.infer.drafts import Drafter
 from smelt.infer.fused import FusedDecoder
 from smelt.infer.generate import OnText, generate
@@ -141,11 +142,17 @@ class Engine:
         priority: int = 0,
         prompt_logprobs: int | None = None,
         adapter: str | None = None,
+        constraint: Constraint | None = None,
+        shown: Collection[int] = (),
     ) -> Request:
         """Put a prompt in line; lower priorities are served first, and `adapter` names one of `adapters`.
 
+        The answer keeps to a `constraint`, which no other request may share. Special tokens have no text, but for
+        those in `shown`.
+
         Raises UsageError for a prompt that is empty or too long, for an id that the vocabulary does not have, for an
-        adapter that is not loaded, and for beams, and QueueFull where the line is full.
+        adapter that is not loaded, for a constraint of another vocabulary, and for beams, and QueueFull where the line
+        is full.
         """
         if sampling.num_beams > 1:
             raise UsageError("beam search in a batch of requests", accepted="num_beams=1", fix="use Engine.generate")
@@ -160,6 +167,10 @@ class Engine:
             )
         if wrong := [id_ for id_ in prompt if not 0 <= id_ < self.model.spec.vocab_size]:
             raise UsageError(f"no id {wrong[0]} in this vocabulary", accepted=f"0 to {self.model.spec.vocab_size - 1}")
+        if constraint is not None and constraint.vocab_size != self.vocab_size:
+            raise UsageError(
+                f"a constraint over {constraint.vocab_size} tokens", accepted=f"one over the {self.vocab_size} here"
+            )
         room = self.num_pages * self.settings.page_tokens
         if len(prompt) + budget > room:
             raise UsageError(
@@ -173,11 +184,12 @@ class Engine:
             sampling=sampling,
             kind=kind_of(sampling),
             priority=priority,
-            answer=Answer.begin(self.tokenizer, budget, self.stop_ids, sampling.stop),
+            answer=Answer.begin(self.tokenizer, budget, self.stop_ids, sampling.stop, shown),
             prompt_logprobs=prompt_logprobs,
             numbers=None if sampling.greedy else uniforms([sampling.seed], budget)[0],
             past=Past.of([prompt], self.vocab_size, self.model.head_weight.device) if sampling.looks_back else None,
             adapter=None if adapter is None else self.adapters.find(adapter),
+            constraint=constraint,
             tokens=list(prompt),
         )
         if budget:
@@ -246,10 +258,8 @@ class Engine:
         requests = self.scheduler.decoding()
         if self.drafter is None or not requests:
             return [Piece(request, 1) for request in requests]
-        # Penalties depend on tokens that are not certain yet; and the last token of all needs no guess behind it.
-        left = [
-            0 if request.sampling.looks_back else request.answer.budget - len(request.ids) - 1 for request in requests
-        ]
+        # The last token of all needs no guess behind it.
+        left = [0 if request.looks_back else request.answer.budget - len(request.ids) - 1 for request in requests]
         most = [
             self.scheduler.room(request, min(self.drafter.num_tokens, count))
             for request, count in zip(requests, left, strict=True)
@@ -343,7 +353,10 @@ class Engine:
         """Give a request its next token, and let it go when that was the last."""
         is_first, num_top = not request.ids, request.sampling.logprobs
         logprobs = () if num_top is None else tuple(log_probabilities(logits[None], [token_id], num_top))
-        text = request.answer.push(token_id)
+        constraint = request.constraint
+        text = request.answer.push(token_id, is_last=constraint is not None and constraint.take(token_id))
+        if constraint is not None and constraint.failed:
+            request.answer.finish_reason = "error"
         request.tokens.append(token_id)
         if request.finish_reason is not None:
             self.scheduler.remove(request)

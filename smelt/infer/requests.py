@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from torch import Tensor
 
 from smelt.infer.adapters import Adapter
 from smelt.infer.answer import Answer, FinishReason
+from smelt.infer.constrain import Constraint
 from smelt.infer.sampling import Past, Sampling
 
 
@@ -27,7 +27,7 @@ class Request:
 
     `pages` hold their keys and values, the first `num_named` of which others may find; `cached_tokens` of the prompt
     were there when it came. Requests of one `kind` choose their tokens together; `numbers` are the uniform numbers of
-    its draws.
+    its draws. A `constraint` says which tokens may come next.
     """
 
     id: int
@@ -40,6 +40,7 @@ class Request:
     numbers: Tensor | None = None
     past: Past | None = None
     adapter: Adapter | None = None
+    constraint: Constraint | None = None
     tokens: list[int] = field(default_factory=list)
     pages: list[int] = field(default_factory=list)
     num_computed: int = 0
@@ -63,6 +64,11 @@ class Request:
     def finish_reason(self) -> FinishReason | None:
         """Return why the answer is over, None while it is not."""
         return self.answer.finish_reason
+
+    @property
+    def looks_back(self) -> bool:
+        """Tell whether a choice depends on all tokens before it, as penalties and constraints do: no guess helps."""
+        return self.sampling.looks_back or self.constraint is not None
 
     @property
     def is_heard(self) -> bool:
@@ -92,4 +98,4 @@ class Update:
     text: str
     logprobs: tuple[TokenLogprobs, ...]
     prompt_logprobs: tuple[TokenLogprobs | None, ...] | None
-    finish_reason: Literal["stop", "length", "cancelled"] | None
+    finish_reason: FinishReason | None

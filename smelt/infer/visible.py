@@ -7,7 +7,7 @@ Whole characters are the business of the tokenizers' TextStream, which this one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.stream import TextStream
@@ -19,14 +19,15 @@ class VisibleText:
     Args:
         tokenizer: gives the bytes of an id.
         stop: texts that end the answer and do not belong to it.
+        shown: special tokens that are text all the same.
     """
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[int] = ()) -> None:
         self.stop = tuple(stop)
         self.text = ""  # all that has been released
         self.stopped = False
         self._held = ""
-        self._stream = TextStream(tokenizer)
+        self._stream = TextStream(tokenizer, shown=shown)
 
     def push(self, token_id: int) -> str:
         """Take the next id and return the text that it releases, often empty; sets `stopped` at a stop string."""

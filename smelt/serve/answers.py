@@ -18,6 +18,7 @@ from smelt.infer.requests import TokenLogprobs, Update
 from smelt.serve.loop import Step
 from smelt.serve.prepare import Served, Wanted
 from smelt.serve.protocol import ChatRequest, CompletionRequest
+from smelt.serve.tool_calls import CallReader
 from smelt.tokenizers.stream import TextStream
 
 LOWEST_LOGPROB = -9999.0
@@ -112,31 +113,49 @@ class Choice:
 
 
 class ChatChoice(Choice):
-    """An assistant's message."""
+    """An assistant's message: text, calls of tools, or both."""
+
+    def __init__(self, served: Served, index: int, wanted: Wanted) -> None:
+        super().__init__(served, index, wanted)
+        self.reader = CallReader(wanted.calling) if wanted.calling else None
 
     def pieces(self, update: Update) -> list[Json]:
-        """Return the role once, then text, then the end."""
-        deltas: list[tuple[Json, Json | None, str | None]] = []
-        if not self.begun:
-            deltas.append(({"role": "assistant", "content": ""}, None, None))
+        """Return the role once, then text and calls, then the end."""
+        made = [] if self.begun else [self.piece({"role": "assistant", "content": ""})]
         logprobs = self.logprobs(update.logprobs)
-        if update.text or logprobs:
-            deltas.append(({"content": update.text}, logprobs, None))
+        deltas = self.deltas(update) or ([{"content": ""}] if logprobs else [])
+        made += [self.piece(delta, None if place else logprobs) for place, delta in enumerate(deltas)]
         if update.finish_reason is not None:
-            deltas.append(({}, None, update.finish_reason))
-        return [
-            {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-            for delta, logprobs, reason in deltas
-        ]
+            called = self.reader is not None and self.reader.num_calls and update.finish_reason == "stop"
+            made.append(self.piece({}, None, "tool_calls" if called else update.finish_reason))
+        return made
+
+    def deltas(self, update: Update) -> list[Json]:
+        """Return what an update adds to the message."""
+        if self.reader is not None:
+            return self.reader.push(update.text, last=update.finish_reason is not None)
+        return [{"content": update.text}] if update.text else []
+
+    def piece(self, delta: Json, logprobs: Json | None = None, reason: str | None = None) -> Json:
+        """Return one piece."""
+        return {"index": self.index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
 
     def whole(self, pieces: Sequence[Json]) -> Json:
-        """Return the message."""
+        """Return the message; where tools are called, one without text has no content."""
         text = "".join(piece["delta"].get("content", "") for piece in pieces)
+        calls: list[Json] = []
+        for delta in (delta for piece in pieces for delta in piece["delta"].get("tool_calls", ())):
+            if delta["index"] == len(calls):
+                calls.append({**delta, "function": dict(delta["function"])})
+                del calls[-1]["index"]
+            else:
+                calls[delta["index"]]["function"]["arguments"] += delta["function"]["arguments"]
+        said: Json = {"content": text or None, "tool_calls": calls} if calls else {"content": text}
         entries = [entry for piece in pieces if piece["logprobs"] for entry in piece["logprobs"]["content"]]
         wanted = self.wanted.sampling.logprobs is not None
         return {
             "index": self.index,
-            "message": {"role": "assistant", "content": text, "refusal": None},
+            "message": {"role": "assistant", **said, "refusal": None},
             "logprobs": {"content": entries, "refusal": None} if wanted else None,
             "finish_reason": pieces[-1]["finish_reason"],
         }

@@ -238,16 +238,23 @@ class EngineLoop:
 
     def _step(self, engine: Engine) -> None:
         steps: dict[Job, list[Step]] = {}
+        failed: list[Job] = []
         for update in engine.step() if engine.has_work else ():
             done = update.finish_reason is not None
             job, place = self._owners.pop(update.request) if done else self._owners[update.request]
-            steps.setdefault(job, []).append((place, update))
             self._expected.pop(job, None)
+            if update.finish_reason == "error":
+                failed.append(job)
+            else:
+                steps.setdefault(job, []).append((place, update))
         self.load = Load(engine.num_running, engine.num_waiting, engine.num_free_pages, engine.num_pages)
         if steps:
             self._loop.call_soon_threadsafe(deliver, steps)
         if self._readings:
             self._read_on()
+        for job in failed:
+            self._cancel(engine, job)
+            self._tell(job, invalid("the schema that the answer has to keep to led too far; a simpler one may do"))
         latest = time.monotonic() - self.deadline_seconds
         for job in [job for job, since in self._expected.items() if since < latest]:
             self._cancel(engine, job)
@@ -257,7 +264,13 @@ class EngineLoop:
         self._expected[job] = time.monotonic()
         try:
             for place, wanted in enumerate(job.wanted):
-                request = engine.submit(wanted.prompt, wanted.sampling, prompt_logprobs=wanted.prompt_logprobs)
+                request = engine.submit(
+                    wanted.prompt,
+                    wanted.sampling,
+                    prompt_logprobs=wanted.prompt_logprobs,
+                    constraint=wanted.constraint,
+                    shown=wanted.shown,
+                )
                 self._owners[request] = job, place
         except SmeltError as error:
             self._cancel(engine, job)

@@ -6,15 +6,21 @@ becomes a control token: only the chat template, or a caller that sends ids, can
 
 from __future__ import annotations
 
+import functools
+import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from smelt.core.errors import SmeltError, nearest
 from smelt.infer import Engine, EngineSettings
+from smelt.infer.constrain import Constraint, Grammars, json_rule
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, from_smelt, invalid
-from smelt.serve.protocol import ChatRequest, CompletionRequest, Generating
+from smelt.serve.protocol import ChatRequest, CompletionRequest, Function, Generating, Message, Named, Tool
+from smelt.serve.tool_calls import Calling
+from smelt.serve.tool_forms import calls_grammar, form_of
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
@@ -32,6 +38,7 @@ class Served:
         created: when it was written, in seconds since 1970.
         template: how it reads conversations; None where its tokenizer cannot write one.
         max_seq_len: tokens of prompt and answer together; no more than the engine's cache holds.
+        stop_ids: tokens that end an answer.
         new_engine: makes an engine over the loaded model; again after a fault.
         dim: numbers of its hidden states, and so of its embeddings.
     """
@@ -42,17 +49,26 @@ class Served:
     template: ChatTemplate | None
     vocab_size: int
     max_seq_len: int
+    stop_ids: tuple[int, ...]
     new_engine: Callable[[EngineSettings], Engine]
     dim: int
+
+    @functools.cached_property
+    def grammars(self) -> Grammars:
+        """Return what makes constraints for the model's answers."""
+        return Grammars(self.tokenizer, self.vocab_size, self.stop_ids)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """One prompt for the engine; `prompt_logprobs` as the engine's `submit` takes it."""
+    """One prompt for the engine, as its `submit` takes it, and what calls of tools to look for in the answer."""
 
     prompt: tuple[int, ...]
     sampling: Sampling
     prompt_logprobs: int | None = None
+    constraint: Constraint | None = None
+    shown: tuple[int, ...] = ()
+    calling: Calling | None = None
 
 
 def check_model(served: Served, name: str | None) -> None:
@@ -71,18 +87,101 @@ def chat_prompts(served: Served, request: ChatRequest) -> list[Wanted]:
     check_model(served, request.model)
     if served.template is None:
         raise invalid("this model has no chat template; /v1/completions continues texts", "messages")
-    messages = [
-        {"role": "system" if message.role == "developer" else message.role, "content": message.content}
-        for message in request.messages
-    ]
+    calling = calling_of(served.template, request)
+    tools = [told_tool(tool) for tool in request.tools or ()] if calling else None
+    messages = [told_message(message, place) for place, message in enumerate(request.messages)]
     try:
-        ids, _ = served.template.render(messages, add_reply=True, options=request.chat_template_kwargs)
+        ids, _ = served.template.render(messages, add_reply=True, tools=tools, options=request.chat_template_kwargs)
     except SmeltError as error:
         raise from_smelt(error) from error
     room = room_after(served, ids, "messages")
     top = (request.top_logprobs or 0) if request.logprobs else None
     sampling = sampling_of(served, request, request.max_tokens or request.max_completion_tokens or room, top, room)
-    return [Wanted(tuple(ids), seeded(sampling, place)) for place in range(request.n or 1)]
+    constraint = constraint_of(served, request, calling)
+    shown = tuple(calling.form.marks(served.tokenizer.special)) if calling else ()
+    return [
+        Wanted(tuple(ids), seeded(sampling, place), None, constraint and constraint.copy(), shown, calling)
+        for place in range(request.n or 1)
+    ]
+
+
+def told_message(message: Message, place: int) -> dict[str, Any]:
+    """Return a message as a template reads it; raises ApiError for a call whose arguments are no object of JSON."""
+    told: dict[str, Any] = {"role": "system" if message.role == "developer" else message.role}
+    told["content"] = message.content
+    if message.tool_call_id is not None:
+        told["tool_call_id"] = message.tool_call_id
+    for number, call in enumerate(message.tool_calls or ()):
+        try:
+            arguments = json.loads(call.function.arguments or "{}")
+        except (ValueError, RecursionError):
+            arguments = None
+        if not isinstance(arguments, dict):
+            where = f"messages[{place}].tool_calls[{number}].function.arguments"
+            raise invalid(f"{where}: an object of JSON in a string is expected", where)
+        function = {"name": call.function.name, "arguments": arguments}
+        told.setdefault("tool_calls", []).append({"id": call.id, "type": call.type, "function": function})
+    return told
+
+
+def told_tool(tool: Tool) -> dict[str, Any]:
+    """Return a tool as a template shows it to the model: as it was sent, but for what concerns the server alone."""
+    return tool.model_dump(exclude_unset=True, exclude={"function": {"strict"}})
+
+
+def calling_of(template: ChatTemplate, request: ChatRequest) -> Calling | None:
+    """Return what calls there may be in the answer; raises ApiError for tools that the template cannot say."""
+    if not request.tools or request.tool_choice == "none":
+        return None
+    form = form_of(template.jinja)
+    if form is None:
+        raise invalid(
+            "tools: the chat template of this model has no place for tools"
+            if "tools" not in template.jinja
+            else "tools: the chat template of this model writes calls in a form that is not known here",
+            "tools",
+        )
+    names = [function.name for function in callable_functions(request)]
+    certain = must_call(request) or wants_json(request)
+    return Calling(form, names, certain=certain, parallel=request.parallel_tool_calls is not False)
+
+
+def constraint_of(served: Served, request: ChatRequest, calling: Calling | None) -> Constraint | None:
+    """Return what the answer is held to, None for a free one; raises ApiError for what no answer can be held to."""
+    kinds, rules = [], []
+    if calling is not None and calling.certain:
+        special, functions = served.tokenizer.special, callable_functions(request)
+        kinds.append("calls")
+        rules.append(calls_grammar(calling.form, functions, special, parallel=calling.parallel))
+    if wants_json(request) and not must_call(request):
+        asked = request.response_format and request.response_format.json_schema
+        schema = asked.schema_ if asked else {"type": "object"}
+        kinds.append("answer")
+        rules.append(f"answer: {json_rule(schema, lenient=not (asked and asked.strict))}")
+    if not kinds:
+        return None
+    try:
+        return served.grammars.compile("\n".join([f"start: {' | '.join(kinds)}", *rules]))
+    except SmeltError as error:
+        param = "response_format" if "answer" in kinds else "tools"
+        raise invalid(f"{param}: {error}", param) from error
+
+
+def callable_functions(request: ChatRequest) -> list[Function]:
+    """Return the functions that the answer may call."""
+    functions = [tool.function for tool in request.tools or ()]
+    choice = request.tool_choice
+    return [one for one in functions if one.name == choice.name] if isinstance(choice, Named) else functions
+
+
+def must_call(request: ChatRequest) -> bool:
+    """Tell whether the answer has to be a call."""
+    return request.tool_choice == "required" or isinstance(request.tool_choice, Named)
+
+
+def wants_json(request: ChatRequest) -> bool:
+    """Tell whether the answer has to be JSON where it is no call."""
+    return request.response_format is not None and request.response_format.type != "text"
 
 
 def completion_prompts(served: Served, request: CompletionRequest) -> list[Wanted]:

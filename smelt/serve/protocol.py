@@ -10,11 +10,13 @@ Ref: OpenAI's API reference, chat/completions and completions; bounds: CVE-2026-
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
+from smelt.core.errors import nearest
 from smelt.serve.errors import ApiError, invalid
 
 MAX_BODY_BYTES = 2 << 20
@@ -27,6 +29,9 @@ MAX_STOPS, MAX_STOP_CHARACTERS = 4, 256
 MAX_BIASES = 1024
 MAX_LOGPROBS = 20
 MAX_NAMES_SHOWN, MAX_NAME_CHARACTERS = 16, 64
+MAX_TOOLS, MAX_CALLS = 128, 128
+MAX_SCHEMA_CHARACTERS, MAX_SCHEMA_TEXT, MAX_SCHEMA_DEPTH = 64 << 10, 4096, 32
+NAME = r"^[a-zA-Z0-9_-]{1,64}$"
 
 
 def text_of(content: object) -> str:
@@ -101,11 +106,46 @@ def biases_of(value: object) -> tuple[tuple[int, float], ...]:
     return tuple((int(key), float(bias)) for key, bias in value.items())
 
 
-def text_format(value: object) -> object:
-    """Let the plain format pass: no other one can be promised here yet."""
-    if value is not None and (not isinstance(value, dict) or value.get("type") != "text"):
-        raise ValueError("only {'type': 'text'} is served; json_object and json_schema are not yet")
-    return value
+def bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema that is neither too deep nor too long to compile."""
+    level: list[Any] = [schema]
+    longest = 0
+    for _ in range(MAX_SCHEMA_DEPTH):
+        inner = [[*value, *value.values()] if isinstance(value, dict) else value for value in level]
+        longest = max([longest, *(len(item) for values in inner for item in values if isinstance(item, str))])
+        level = [item for values in inner for item in values if isinstance(item, (dict, list))]
+    if level:
+        raise ValueError(f"a schema of at most {MAX_SCHEMA_DEPTH} levels is expected")
+    if longest > MAX_SCHEMA_TEXT:
+        raise ValueError(f"a schema with texts of at most {MAX_SCHEMA_TEXT:,} characters is expected, not {longest:,}")
+    if (length := len(json.dumps(schema, ensure_ascii=False))) > MAX_SCHEMA_CHARACTERS:
+        raise ValueError(f"a schema of at most {MAX_SCHEMA_CHARACTERS:,} characters is expected, not {length:,}")
+    return schema
+
+
+def of_object(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a function's arguments, which are an object."""
+    if schema.get("type", "object") != "object":
+        raise ValueError("a schema of type 'object' is expected")
+    return schema
+
+
+@dataclass(frozen=True)
+class Named:
+    """The one tool that has to be called."""
+
+    name: str
+
+
+def choice_of(value: object) -> Named | str | None:
+    """Return how a tool is chosen: "none", "auto", "required", or a named one."""
+    if value is None or value in ("none", "auto", "required"):
+        return value
+    function = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
+    name = function.get("name") if isinstance(function, dict) else None
+    if not isinstance(name, str):
+        raise ValueError("'none', 'auto', 'required' or {'type': 'function', 'function': {'name': ...}} is expected")
+    return Named(name)
 
 
 def absent(value: object) -> object:
@@ -134,11 +174,13 @@ Biases = Annotated[
     tuple[tuple[int, float], ...], PlainValidator(biases_of, json_schema_input_type=dict[str, float] | None)
 ]
 Content = Annotated[str, BeforeValidator(text_of, json_schema_input_type=str | list[dict[str, Any]] | None)]
-TextFormat = Annotated[Any, AfterValidator(text_format)]
+Schema = Annotated[dict[str, Any], AfterValidator(bounded)]
+Parameters = Annotated[Schema, AfterValidator(of_object)]
+Choice = Annotated[Named | str | None, PlainValidator(choice_of, json_schema_input_type=str | dict[str, Any] | None)]
 Absent = Annotated[Any, AfterValidator(absent)]
 NoTool = Annotated[Any, AfterValidator(no_tool)]
 # Fields that change nothing here and are no reason for a warning.
-IGNORED = frozenset({"user", "metadata", "store", "service_tier", "parallel_tool_calls", "safety_identifier"})
+IGNORED = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier"})
 
 
 class Fields(BaseModel):
@@ -147,13 +189,61 @@ class Fields(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True, allow_inf_nan=False)
 
 
+class CalledFunction(Fields):
+    """What the model called, its arguments as JSON in a string."""
+
+    name: str = Field(max_length=256)
+    arguments: str
+
+
+class ToolCall(Fields):
+    """A call in a message of the assistant."""
+
+    id: str = Field(max_length=256)
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
 class Message(Fields):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Content
+    content: Content = ""
     name: str | None = Field(default=None, max_length=256)
-    tool_calls: Absent = None
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_CALLS)
+    tool_call_id: str | None = Field(default=None, max_length=256)
+
+
+class Function(Fields):
+    """A function that the model may call; without parameters it takes none."""
+
+    name: str = Field(pattern=NAME)
+    description: str | None = None
+    parameters: Parameters | None = None
+    strict: bool | None = None
+
+
+class Tool(Fields):
+    """A tool; functions are the only kind."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class JsonSchema(Fields):
+    """What an answer has to be; without `strict`, keywords that are not known here are passed over."""
+
+    name: str = Field(pattern=NAME)
+    description: str | None = None
+    schema_: Schema = Field(default_factory=dict, alias="schema")
+    strict: bool | None = None
+
+
+class ResponseFormat(Fields):
+    """The form of an answer: any text, any object of JSON, or what a schema describes."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
 
 class StreamOptions(Fields):
@@ -195,9 +285,10 @@ class ChatRequest(Generating):
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     chat_template_kwargs: dict[str, Any] | None = Field(default=None, max_length=16)
-    response_format: TextFormat = None
-    tools: Absent = None
-    tool_choice: NoTool = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_choice: Choice = None
+    parallel_tool_calls: bool | None = None
     functions: Absent = None
     function_call: NoTool = None
 
@@ -263,11 +354,39 @@ def check_together(request: Fields) -> None:
         limits = {request.max_tokens, request.max_completion_tokens} - {None}
         if len(limits) > 1:
             raise invalid("max_tokens and max_completion_tokens differ", "max_tokens")
+        check_messages(request.messages)
+        check_forms(request)
     if isinstance(request, CompletionRequest):
         if request.best_of is not None and request.best_of != (request.n or 1):
             raise invalid("best_of: only the same number as n is served", "best_of")
         if request.max_tokens == 0 and not request.echo:
             raise invalid("max_tokens: 0 only with echo=true", "max_tokens")
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Refuse a message that says nothing, and calls of others than the assistant."""
+    for place, message in enumerate(messages):
+        if message.tool_calls and message.role != "assistant":
+            raise invalid(
+                f"messages[{place}].tool_calls: only the assistant calls tools", f"messages[{place}].tool_calls"
+            )
+        if "content" not in message.model_fields_set and not message.tool_calls:
+            raise invalid(f"messages[{place}].content: field required", f"messages[{place}].content")
+
+
+def check_forms(request: ChatRequest) -> None:
+    """Refuse a choice among tools that are not there, two of one name, and a format by a schema without one."""
+    names = [tool.function.name for tool in request.tools or ()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise invalid(f"tools: two functions have the name {twice[0]!r}", "tools")
+    choice, form = request.tool_choice, request.response_format
+    if choice == "required" and not names:
+        raise invalid("tool_choice: 'required' without tools to choose from", "tool_choice")
+    if isinstance(choice, Named) and choice.name not in names:
+        name = choice.name[:MAX_NAME_CHARACTERS]
+        raise invalid(f"tool_choice: there is no tool {name!r}.{nearest(name, names)}", "tool_choice")
+    if form is not None and form.type == "json_schema" and form.json_schema is None:
+        raise invalid("response_format.json_schema: field required", "response_format.json_schema")
 
 
 def read_json(body: bytes) -> Any:

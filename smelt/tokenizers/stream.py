@@ -8,16 +8,17 @@ equals `decode` of all ids at once.
 from __future__ import annotations
 
 import codecs
+from collections.abc import Collection
 
 from smelt.tokenizers.base import Tokenizer
 
 
 class TextStream:
-    """Decode one sequence id by id."""
+    """Decode one sequence id by id, without special tokens but those that are to be `shown`."""
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, shown: Collection[int] = ()) -> None:
         self._tokenizer = tokenizer
-        self._hidden = frozenset(tokenizer.special.values()) if skip_special else frozenset()
+        self._hidden = frozenset(tokenizer.special.values()) - frozenset(shown) if skip_special else frozenset()
         self._begun = False
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 

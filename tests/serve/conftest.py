@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,14 @@ import torch
 
 pytest.importorskip("fastapi")
 
-from smelt.infer import Engine, EngineSettings, Update
+from smelt.infer import Engine, EngineSettings, Sampling, Update
+from smelt.infer.constrain import Grammars
+from smelt.infer.requests import Request
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.serve.prepare import Served
 from smelt.serve.run import Server, listen, make_server
+from smelt.serve.tool_forms import literal
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
 
@@ -30,10 +33,17 @@ ENGINE = EngineSettings(max_running=4, max_waiting=4, cache_tokens=2048)
 
 
 class Watched(Engine):
-    """An engine that takes its time or fails when a test says so."""
+    """An engine that takes its time, fails, or writes a given text when a test says so."""
 
     seconds = 0.0  # of a step
     fault: Exception | None = None
+    says: str | None = None
+
+    def submit(self, prompt: Sequence[int], sampling: Sampling, **options: Any) -> Request:
+        if Watched.says is not None:
+            grammars = Grammars(self.tokenizer, self.vocab_size, self.stop_ids)
+            options["constraint"] = grammars.compile(f"start: {literal(Watched.says, self.tokenizer.special)}")
+        return super().submit(prompt, sampling, **options)
 
     def step(self) -> list[Update]:
         time.sleep(Watched.seconds)
@@ -128,7 +138,11 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="session")
 def model() -> Any:
-    shape = Shape(vocab_size=259, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=CONTEXT)
+    return tiny_model(259, CONTEXT)
+
+
+def tiny_model(vocab_size: int, max_seq_len: int) -> Any:
+    shape = Shape(vocab_size=vocab_size, dim=24, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=max_seq_len)
     decoder = build(spec_for("llama", shape), seed=1)
     with torch.no_grad():
         for parameter in decoder.parameters():
@@ -141,19 +155,27 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
     """Return what starts a server; all are stopped at the end."""
     running: list[Live] = []
 
-    def begin(*, wait: bool = True, before: Callable[[], None] = lambda: None, **settings: Any) -> Live:
+    def begin(
+        *,
+        wait: bool = True,
+        before: Callable[[], None] = lambda: None,
+        model: Any = model,
+        tokenizer: Any = tokenizer,
+        jinja: str | None = None,
+        **settings: Any,
+    ) -> Live:
         engines: list[Engine] = []
+        template = ChatTemplate(tokenizer, jinja)
+        stops = template.stop_ids
 
         def new_engine(settings: EngineSettings) -> Engine:
-            stops = ChatTemplate(tokenizer).stop_ids
             engines.append(Watched(model, tokenizer, stop_ids=stops, settings=settings))
             return engines[-1]
 
         def load() -> Served:
             before()
-            template = ChatTemplate(tokenizer)
-            size, dim = tokenizer.vocab_size, model.spec.dim
-            return Served(NAME, 1_700_000_000, tokenizer, template, size, CONTEXT, new_engine, dim)
+            sizes = tokenizer.vocab_size, model.spec.max_seq_len
+            return Served(NAME, 1_700_000_000, tokenizer, template, *sizes, stops, new_engine, model.spec.dim)
 
         server = make_server(load, settings=ENGINE, **settings)
         listening = listen("127.0.0.1", 0)
@@ -180,5 +202,5 @@ def shared_live(start: Callable[..., Live]) -> Live:
 def live(shared_live: Live) -> Iterator[Live]:
     """A server that many tests share; each leaves it idle and quick."""
     yield shared_live
-    Watched.seconds, Watched.fault = 0.0, None
+    Watched.seconds, Watched.fault, Watched.says = 0.0, None, None
     assert eventually(shared_live.idle)
