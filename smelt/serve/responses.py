@@ -24,7 +24,6 @@ from smelt.serve.protocol import (
     Fields,
     NoTool,
     explained,
-    text_format,
 )
 
 MAX_METADATA = 16
@@ -43,9 +42,9 @@ def items_of(value: object) -> tuple[Json, ...]:
 
 def plain_text(value: object) -> object:
     """Let an answer in plain text pass."""
-    if value is not None and not isinstance(value, dict):
-        raise ValueError("an object is expected")
-    text_format((value or {}).get("format"))
+    form = {} if value is None else value.get("format") or {} if isinstance(value, dict) else value
+    if not isinstance(form, dict) or form.get("type", "text") != "text":
+        raise ValueError("only {'format': {'type': 'text'}} is served; json_object and json_schema are not yet")
     return value
 
 

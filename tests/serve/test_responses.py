@@ -219,6 +219,7 @@ REFUSED = [
     ({"tool_choice": "required"}, "tool_choice"),
     ({"text": {"format": {"type": "json_object"}}}, "text"),
     ({"text": 5}, "text"),
+    ({"text": {"format": "json"}}, "text"),
     ({"background": True}, "background"),
     ({"truncation": "auto"}, "truncation"),
 ]
@@ -229,6 +230,11 @@ def test_what_cannot_be_is_refused_with_its_place(live: Live, change: dict[str, 
     reply = live.post("/v1/responses", **{**ASKED, **change})
     assert reply.status == 400 and reply.error["param"].startswith(param)
     assert reply.error["type"] == "invalid_request_error" and reply.error["message"]
+
+
+@pytest.mark.parametrize("text", [None, {}, {"format": None}, {"format": {"type": "text"}}, {"verbosity": "low"}])
+def test_plain_text_may_be_asked_for(text: Any) -> None:
+    assert parse(ResponseRequest, json.dumps({**ASKED, "text": text}).encode()).text == text
 
 
 def test_calls_stand_in_the_message_before_them() -> None:
