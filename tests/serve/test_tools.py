@@ -212,7 +212,7 @@ def test_a_call_that_is_cut_says_so(client: Any) -> None:
     (choice,) = client.chat.completions.create(**asked).choices
     assert choice.finish_reason == "length"
     (call,) = choice.message.tool_calls
-    assert call.function.name == "stop" and "{}".startswith(call.function.arguments)
+    assert call.function.name == "stop" and "{}".startswith("".join(call.function.arguments.split()))
 
 
 def test_logprobs_tell_every_token(client: Any) -> None:
