@@ -6,16 +6,17 @@ request, without what was asked or answered.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smelt.cli.chat import warn_of_template
 from smelt.cli.common import make_app, open_checkpoint
-from smelt.core.errors import TokenizerError
+from smelt.core.errors import TokenizerError, UsageError
 from smelt.core.log import printable, say
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="A name by which this server may be called; repeat for several.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR: a LoRA of peft's that answers as the model NAME; repeat.")
+    ] = None,
+    adapter_root: Annotated[
+        Path | None, typer.Option(help="A directory whose adapters may be loaded while the server runs.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="smelt; or vllm, which must be installed.")] = "smelt",
     max_running: Annotated[int, typer.Option(min=1, help="Prompts that are answered at the same time.")] = 64,
     max_waiting: Annotated[int, typer.Option(min=1, help="Prompts that may wait; one more gets a 429.")] = 256,
     cache_tokens: Annotated[
@@ -58,9 +66,11 @@ def serve(
 
     Example: smelt serve runs/books-chat --port 8000
     """
+    from smelt.core.storage import checkpoint_at
     from smelt.infer import EngineSettings
     from smelt.serve.run import serve as run
     from smelt.serve.store.database import Store
+    from smelt.serve.vllm import become_vllm, command
 
     settings = EngineSettings(
         max_running=max_running,
@@ -69,9 +79,16 @@ def serve(
         weights=weights,  # type: ignore[arg-type]  # checked there
         cache_dtype=cache_dtype,  # type: ignore[arg-type]
     )
+    model_name = name or Path(checkpoint).resolve().name
+    adapters = named_adapters(adapter or (), model_name)
+    if engine == "vllm":
+        refuse_for_vllm(keys=keys, store=store, allowed_host=allowed_host, adapter_root=adapter_root)
+        become_vllm(command(checkpoint_at(checkpoint), model_name, host, port, settings, adapters))
+    if engine != "smelt":
+        raise UsageError(f"--engine {engine}", accepted="smelt or vllm")
     with nullcontext() if store is None else closing(Store.open(store)) as opened:
         run(
-            lambda: served(checkpoint, name),
+            lambda: served(checkpoint, model_name, adapters, adapter_root),
             host=host,
             port=port,
             keys=known_keys(keys, opened),
@@ -93,10 +110,35 @@ def known_keys(path: Path | None, store: Store | None) -> Keys | None:
     return Keys(hashes, partial(valid_keys, store))
 
 
-def served(checkpoint: str, name: str) -> Served:
-    """Load a model for the server; raises UsageError for one that the engine does not know."""
+def named_adapters(given: Sequence[str], model_name: str) -> dict[str, Path]:
+    """Return the directories of adapters by their names; raises UsageError for one that is not NAME=DIR."""
+    from smelt.serve.adapters import is_free_name
+
+    found: dict[str, Path] = {}
+    for one in given:
+        name, _, path = one.partition("=")
+        if not path or name in found or not is_free_name(name, model_name):
+            accepted = "NAME=DIR, each NAME once and not the model's, of letters, digits, '.', '_' and '-'"
+            raise UsageError(f"--adapter {one}", accepted=accepted)
+        found[name] = Path(path)
+    return found
+
+
+def refuse_for_vllm(**given: Any) -> None:
+    """Raise UsageError for options that vLLM has no word for."""
+    for name, value in given.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} with --engine vllm, which has nothing like it", fix=f"leave {option} out")
+
+
+def served(checkpoint: str, name: str, adapters: Mapping[str, Path], adapter_root: Path | None) -> Served:
+    """Load a model and its adapters for the server; raises UsageError for one that the engine does not know."""
+    from smelt.infer.adapters import Adapters
     from smelt.infer.engine import Engine
     from smelt.infer.limits import check_spec
+    from smelt.models.transformer import Transformer
+    from smelt.peft.files import load_lora
     from smelt.serve.prepare import Served
     from smelt.tokenizers.chat import ChatTemplate
 
@@ -109,14 +151,20 @@ def served(checkpoint: str, name: str) -> Served:
     except TokenizerError as error:
         say(f"no chat, only completions: {printable(str(error))}")
     stops = dict.fromkeys((*model.spec.token_ids.end, *(template.stop_ids if template else ())))
+    assert isinstance(model, Transformer), "a model without an encoder is one"
+    known = Adapters(model)
+    for own, path in adapters.items():
+        known.add(own, load_lora(path, model.spec))
     return Served(
-        name=name or Path(checkpoint).resolve().name,
+        name=name,
         created=int((directory / "config.json").stat().st_mtime),
         tokenizer=tokenizer,
         template=template,
         vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
         max_seq_len=model.spec.max_seq_len,
         stop_ids=tuple(stops),
-        new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings),
+        new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings, adapters=known),
+        adapters=known,
+        adapter_root=adapter_root,
         dim=model.spec.dim,
     )

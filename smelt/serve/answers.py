@@ -36,13 +36,13 @@ class Answers:
     def __init__(
         self, served: Served, request: ChatRequest | CompletionRequest, wanted: Sequence[Wanted], name: str
     ) -> None:
-        self.request, self.num_each, self.model = request, request.n or 1, served.name
+        self.request, self.num_each, self.model = request, request.n or 1, request.model
         chat = isinstance(request, ChatRequest)
         self._kind = ("chat.completion", "chat.completion.chunk") if chat else ("text_completion",) * 2
         self._head = {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{name}",
             "created": int(time.time()),
-            "model": served.name,
+            "model": self.model,
             "system_fingerprint": f"smelt-{__version__}",
         }
         self.choices = [

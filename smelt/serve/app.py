@@ -9,7 +9,7 @@ a few threads beside the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
@@ -21,6 +21,7 @@ from smelt import __version__
 from smelt.core.errors import SmeltError
 from smelt.core.extras import need
 from smelt.serve import response_events, streaming
+from smelt.serve.adapters import AdapterRequest, check_loaded, stored_adapter
 from smelt.serve.answers import Answers
 from smelt.serve.embeddings import embeddings, texts_of
 from smelt.serve.errors import ApiError, fault, from_smelt
@@ -29,7 +30,7 @@ from smelt.serve.kept import earlier_items, keeper
 from smelt.serve.keys import Keys, Scope
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
-from smelt.serve.prepare import Served, Wanted, chat_prompts, check_model, completion_prompts, token_ids
+from smelt.serve.prepare import Served, Wanted, adapter_of, chat_prompts, check_model, completion_prompts, token_ids
 from smelt.serve.protocol import (
     MAX_BODY_BYTES,
     ChatRequest,
@@ -74,6 +75,7 @@ class Api:
 
     def __init__(self, engine: EngineLoop, metrics: Metrics, keys: Keys | None, store: Store | None) -> None:
         self.engine, self.metrics, self.keys, self.store = engine, metrics, keys, store
+        self._changing = asyncio.Lock()
         self.pool = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
 
     async def authorize(self, request: Request) -> None:
@@ -125,7 +127,7 @@ class Api:
 
         async def work() -> Response:
             asked, texts = await self._aside(begin)
-            vectors = await job.embed(texts)
+            vectors = await job.embed(texts, adapter_of(served, asked.model))
             self.metrics.embedded.inc(sum(map(len, texts)))
             return await self._aside(lambda: answer(embeddings(served, asked, texts, vectors), warning(asked)))
 
@@ -165,13 +167,34 @@ class Api:
         return answer({**marks, "vocab_size": served.vocab_size, "chat_template": jinja})
 
     async def models(self) -> Response:
-        """List the one model."""
-        return answer({"object": "list", "data": [self._card()]})
+        """List the model, and its adapters."""
+        served = self.engine.served
+        return answer(
+            {"object": "list", "data": [card(served, name) for name in (served.name, *served.adapters.names)]}
+        )
 
     async def model(self, model_id: str) -> Response:
-        """Describe the model."""
+        """Describe a model."""
         check_model(self.engine.served, model_id)
-        return answer(self._card())
+        return answer(card(self.engine.served, model_id))
+
+    async def load_adapter(self, request: Request) -> Response:
+        """Load an adapter, from then on a model of its own name."""
+
+        async def work(served: Served, asked: AdapterRequest) -> None:
+            lora = await self._aside(lambda: stored_adapter(served, asked))
+            await self.engine.order(lambda engine: engine.adapters.add(asked.lora_name, lora))
+
+        return await self._change(request, work)
+
+    async def drop_adapter(self, request: Request) -> Response:
+        """Drop an adapter; answers under way keep it."""
+
+        async def work(served: Served, asked: AdapterRequest) -> None:
+            check_loaded(served, asked.lora_name)
+            await self.engine.order(lambda engine: engine.adapters.drop(asked.lora_name))
+
+        return await self._change(request, work)
 
     async def health(self) -> Response:
         """Say that the process lives."""
@@ -191,16 +214,6 @@ class Api:
         """Return smelt's version."""
         return answer({"version": __version__})
 
-    def _card(self) -> dict[str, Any]:
-        served = self.engine.served
-        return {
-            "id": served.name,
-            "object": "model",
-            "created": served.created,
-            "owned_by": "smelt",
-            "max_model_len": served.max_seq_len,
-        }
-
     async def _aside(self, work: Callable[[], Result]) -> Result:
         """Do work in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.pool, work)
@@ -213,6 +226,17 @@ class Api:
             return answer(await self._aside(lambda: work(served, body)))
         finally:
             job.close()
+
+    async def _change(self, request: Request, work: Callable[[Served, AdapterRequest], Awaitable[None]]) -> Response:
+        """Change which adapters there are, one at a time, and list the models."""
+        served, body = self.engine.served, await read_body(request)
+        job = self.engine.open(id_of(request))
+        try:
+            async with self._changing:
+                await work(served, parse(AdapterRequest, body))
+        finally:
+            job.close()
+        return await self.models()
 
     async def _complete(self, request: Request, kind: type[ChatRequest] | type[CompletionRequest]) -> Response:
         served, body = self.engine.served, await read_body(request)
@@ -267,6 +291,18 @@ class Api:
 def answer(value: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
     """Return a response of JSON."""
     return Response(to_json(value), media_type="application/json", headers=headers)
+
+
+def card(served: Served, name: str) -> dict[str, Any]:
+    """Describe a model; an adapter has a parent."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "smelt",
+        "max_model_len": served.max_seq_len,
+        "parent": None if name == served.name else served.name,
+    }
 
 
 def warning(asked: Fields) -> dict[str, str]:
@@ -357,6 +393,8 @@ def add_routes(router: Any, api: Api) -> None:
         "/v1/completions": (api.completions, CompletionRequest),
         "/v1/responses": (api.responses, ResponseRequest),
         "/v1/embeddings": (api.embeddings, EmbeddingRequest),
+        "/v1/load_lora_adapter": (api.load_adapter, AdapterRequest),
+        "/v1/unload_lora_adapter": (api.drop_adapter, AdapterRequest),
         "/tokenize": (api.tokenize, TokenizeRequest),
         "/v1/tokenize": (api.tokenize, TokenizeRequest),
         "/detokenize": (api.detokenize, DetokenizeRequest),

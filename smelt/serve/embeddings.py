@@ -52,7 +52,7 @@ def embeddings(
             {"object": "embedding", "index": place, "embedding": written(vector, request)}
             for place, vector in enumerate(vectors)
         ],
-        "model": served.name,
+        "model": request.model,
         "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
     }
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
 from torch import Tensor
@@ -22,6 +23,7 @@ from torch import Tensor
 from smelt.core.errors import SmeltError
 from smelt.core.log import printable
 from smelt.infer import Engine, EngineSettings
+from smelt.infer.adapters import Adapter
 from smelt.infer.embed import embed
 from smelt.infer.requests import Request, Update
 from smelt.infer.sampling import Sampling
@@ -57,9 +59,9 @@ class Job:
         self._engine.enter(self, wanted)
         await self._accepted
 
-    async def embed(self, texts: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    async def embed(self, texts: Sequence[Sequence[int]], adapter: str | None) -> Sequence[Tensor]:
         """Have the engine's thread read texts, and return a vector (D,) of each; raises ApiError when it failed."""
-        self._engine.read(self, texts)
+        self._engine.read(self, texts, adapter)
         return await self._accepted
 
     async def next(self) -> list[Step]:
@@ -93,6 +95,7 @@ class Reading:
 
     job: Job
     num_texts: int
+    adapter: Adapter | None
     steps: Iterator[dict[int, Tensor]]
     found: dict[int, Tensor] = field(default_factory=dict)
 
@@ -173,9 +176,24 @@ class EngineLoop:
         job.wanted = wanted
         self._orders.put(lambda engine: self._submit(engine, job))
 
-    def read(self, job: Job, texts: Sequence[Sequence[int]]) -> None:
+    def read(self, job: Job, texts: Sequence[Sequence[int]], adapter: str | None) -> None:
         """Send texts that a job wants as vectors to the engine's thread."""
-        self._orders.put(lambda engine: self._begin_reading(engine, job, texts))
+        self._orders.put(lambda engine: self._begin_reading(engine, job, texts, adapter))
+
+    async def order(self, work: Callable[[Engine], None]) -> None:
+        """Have the engine's thread do something between two steps; raises the SmeltError that it raises."""
+        done: Future[None] = Future()
+
+        def run(engine: Engine) -> None:
+            try:
+                work(engine)
+            except SmeltError as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._orders.put(run)
+        await asyncio.wrap_future(done)
 
     def leave(self, job: Job) -> None:
         """Forget a job and cancel what still runs of it; a second call does nothing."""
@@ -251,7 +269,7 @@ class EngineLoop:
         if steps:
             self._loop.call_soon_threadsafe(deliver, steps)
         if self._readings:
-            self._read_on()
+            self._read_on(engine)
         for job in failed:
             self._cancel(engine, job)
             self._tell(job, invalid("the schema that the answer has to keep to led too far; a simpler one may do"))
@@ -270,6 +288,7 @@ class EngineLoop:
                     prompt_logprobs=wanted.prompt_logprobs,
                     constraint=wanted.constraint,
                     shown=wanted.shown,
+                    adapter=wanted.adapter,
                 )
                 self._owners[request] = job, place
         except SmeltError as error:
@@ -278,16 +297,22 @@ class EngineLoop:
         else:
             self._loop.call_soon_threadsafe(job.accept, None)
 
-    def _begin_reading(self, engine: Engine, job: Job, texts: Sequence[Sequence[int]]) -> None:
+    def _begin_reading(self, engine: Engine, job: Job, texts: Sequence[Sequence[int]], adapter: str | None) -> None:
+        try:
+            chosen = None if adapter is None else engine.adapters.find(adapter)
+        except SmeltError as error:
+            self._tell(job, from_smelt(error))
+            return
         self._expected[job] = time.monotonic()
         steps = embed(engine.model, texts, step_tokens=engine.settings.prefill_tokens)
-        self._readings.append(Reading(job, len(texts), steps))
+        self._readings.append(Reading(job, len(texts), chosen, steps))
 
-    def _read_on(self) -> None:
+    def _read_on(self, engine: Engine) -> None:
         """Do one step of one job's texts; the jobs take turns."""
         reading = self._readings[0]
         self._expected.pop(reading.job, None)
-        reading.found |= next(reading.steps)
+        with engine.adapters.applied([reading.adapter]):  # texts are read in one row
+            reading.found |= next(reading.steps)
         self._readings.rotate(-1)
         if len(reading.found) == reading.num_texts:
             self._readings.pop()

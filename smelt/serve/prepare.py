@@ -11,10 +11,12 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from smelt.core.errors import SmeltError, nearest
 from smelt.infer import Engine, EngineSettings
+from smelt.infer.adapters import Adapters
 from smelt.infer.constrain import Constraint, Grammars, json_rule
 from smelt.infer.sampling import Sampling
 from smelt.serve.errors import ApiError, from_smelt, invalid
@@ -40,6 +42,8 @@ class Served:
         max_seq_len: tokens of prompt and answer together; no more than the engine's cache holds.
         stop_ids: tokens that end an answer.
         new_engine: makes an engine over the loaded model; again after a fault.
+        adapters: those that are loaded, each a model of its own name; of all engines that follow one another.
+        adapter_root: the directory with those that may be loaded while the server runs; None: none may.
         dim: numbers of its hidden states, and so of its embeddings.
     """
 
@@ -51,6 +55,8 @@ class Served:
     max_seq_len: int
     stop_ids: tuple[int, ...]
     new_engine: Callable[[EngineSettings], Engine]
+    adapters: Adapters
+    adapter_root: Path | None
     dim: int
 
     @functools.cached_property
@@ -69,22 +75,30 @@ class Wanted:
     constraint: Constraint | None = None
     shown: tuple[int, ...] = ()
     calling: Calling | None = None
+    adapter: str | None = None
 
 
 def check_model(served: Served, name: str | None) -> None:
-    """Raise ApiError (404) for a model that is not the one that is served."""
-    if name is not None and name != served.name:
+    """Raise ApiError (404) for a model that is not served."""
+    known = [served.name, *served.adapters.names]
+    if name is not None and name not in known:
         raise ApiError(
             404,
-            f"there is no model {name[:128]!r}.{nearest(name[:128], [served.name])} Served here: {served.name}",
+            f"there is no model {name[:128]!r}.{nearest(name[:128], known)} Served here: {', '.join(known[:16])}",
             param="model",
             code="model_not_found",
         )
 
 
+def adapter_of(served: Served, name: str) -> str | None:
+    """Return the adapter that a model's name means, None for the base; raises ApiError (404)."""
+    check_model(served, name)
+    return None if name == served.name else name
+
+
 def chat_prompts(served: Served, request: ChatRequest) -> list[Wanted]:
     """Return one prompt an answer; raises ApiError for what the model cannot read or has no room for."""
-    check_model(served, request.model)
+    adapter = adapter_of(served, request.model)
     if served.template is None:
         raise invalid("this model has no chat template; /v1/completions continues texts", "messages")
     calling = calling_of(served.template, request)
@@ -100,7 +114,7 @@ def chat_prompts(served: Served, request: ChatRequest) -> list[Wanted]:
     constraint = constraint_of(served, request, calling)
     shown = tuple(calling.form.marks(served.tokenizer.special)) if calling else ()
     return [
-        Wanted(tuple(ids), seeded(sampling, place), None, constraint and constraint.copy(), shown, calling)
+        Wanted(tuple(ids), seeded(sampling, place), None, constraint and constraint.copy(), shown, calling, adapter)
         for place in range(request.n or 1)
     ]
 
@@ -186,7 +200,7 @@ def wants_json(request: ChatRequest) -> bool:
 
 def completion_prompts(served: Served, request: CompletionRequest) -> list[Wanted]:
     """Return the prompts, each as often as answers are wanted; raises ApiError as `chat_prompts` does."""
-    check_model(served, request.model)
+    adapter = adapter_of(served, request.model)
     wanted = []
     limit = DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else max(1, request.max_tokens)
     for prompt in request.prompt:
@@ -195,7 +209,7 @@ def completion_prompts(served: Served, request: CompletionRequest) -> list[Wante
         room = room_after(served, ids, "prompt")
         sampling = sampling_of(served, request, limit, request.logprobs, room)
         scored = request.logprobs if request.echo else None
-        wanted += [Wanted(ids, seeded(sampling, place), scored) for place in range(request.n or 1)]
+        wanted += [Wanted(ids, seeded(sampling, place), scored, adapter=adapter) for place in range(request.n or 1)]
     return wanted
 
 

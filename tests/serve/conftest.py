@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import torch
 pytest.importorskip("fastapi")
 
 from smelt.infer import Engine, EngineSettings, Sampling, Update
+from smelt.infer.adapters import Adapters
 from smelt.infer.constrain import Grammars
 from smelt.infer.requests import Request
 from smelt.models.build import build
@@ -162,20 +164,23 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
         model: Any = model,
         tokenizer: Any = tokenizer,
         jinja: str | None = None,
+        adapter_root: Path | None = None,
         **settings: Any,
     ) -> Live:
         engines: list[Engine] = []
+        adapters = Adapters(model)
         template = ChatTemplate(tokenizer, jinja)
         stops = template.stop_ids
 
         def new_engine(settings: EngineSettings) -> Engine:
-            engines.append(Watched(model, tokenizer, stop_ids=stops, settings=settings))
+            engines.append(Watched(model, tokenizer, stop_ids=stops, settings=settings, adapters=adapters))
             return engines[-1]
 
         def load() -> Served:
             before()
             sizes = tokenizer.vocab_size, model.spec.max_seq_len
-            return Served(NAME, 1_700_000_000, tokenizer, template, *sizes, stops, new_engine, model.spec.dim)
+            rest = stops, new_engine, adapters, adapter_root, model.spec.dim
+            return Served(NAME, 1_700_000_000, tokenizer, template, *sizes, *rest)
 
         server = make_server(load, settings=ENGINE, **settings)
         listening = listen("127.0.0.1", 0)
