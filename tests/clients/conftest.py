@@ -1,0 +1,56 @@
+"""What every suite knows: where the server is, its model's name, a key, and what the model must answer.
+
+`run.py` starts the server and says so in the environment. The suites run beside one client and pytest, not beside smelt.
+"""
+
+import json
+import os
+import re
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REFUSAL = re.compile(r"not served yet|json_object and json_schema are not yet|there is nothing at this path")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A running server."""
+
+    url: str
+    model: str
+    key: str
+
+    @property
+    def v1(self) -> str:
+        return f"{self.url}/v1"
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="session")
+def address() -> Address:
+    return Address(os.environ["SMELT_URL"], os.environ["SMELT_MODEL"], os.environ["SMELT_KEY"])
+
+
+@pytest.fixture(scope="session")
+def expected() -> Any:
+    """What the model says when it is asked without a server; `tiny_model.py` writes it."""
+    return json.loads(Path(os.environ["SMELT_EXPECTED"]).read_text(encoding="utf-8"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
+    """Skip a test of what is not served yet, with the server's own words as the reason."""
+    try:
+        return (yield)
+    except Exception as error:
+        refusal = REFUSAL.search(str(error))
+        if refusal is None or pyfuncitem.get_closest_marker("not_served_yet") is None:
+            raise
+        pytest.skip(f"the server says: {refusal[0]}")
