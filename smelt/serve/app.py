@@ -25,7 +25,15 @@ from smelt.serve.errors import ApiError, fault, from_smelt
 from smelt.serve.guard import Guard, Keys
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
-from smelt.serve.prepare import Served, Wanted, chat_prompts, check_model, completion_prompts, token_ids
+from smelt.serve.prepare import (
+    Served,
+    Wanted,
+    chat_prompts,
+    check_model,
+    completion_prompts,
+    plain_jinja,
+    token_ids,
+)
 from smelt.serve.protocol import (
     MAX_BODY_BYTES,
     ChatRequest,
@@ -106,7 +114,7 @@ class Api:
         begin = {"bos_token": END_OF_TEXT} if END_OF_TEXT in served.tokenizer.special else {}
         named = {**begin, **(served.template.tokens if served.template else {}), **served.tokenizer.named_tokens}
         marks = {name: named.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        jinja = served.template.jinja if served.template else None
+        jinja = plain_jinja(served.template.jinja) if served.template else None
         return answer({**marks, "vocab_size": served.vocab_size, "chat_template": jinja})
 
     async def models(self) -> Response:
