@@ -84,7 +84,7 @@ def test_a_conversation_with_tools_in_it(chat: Any) -> None:
 
 @pytest.mark.not_served_yet
 def test_embeddings(address: Address) -> None:
-    """The default settings send token ids of another tokenizer; `check_embedding_ctx_length=False` sends texts."""
+    """Texts are sent: the ids that are the default are those of a tokenizer of OpenAI, which would be downloaded."""
     model = OpenAIEmbeddings(
         model=address.model, base_url=address.v1, api_key=address.key, check_embedding_ctx_length=False
     )
