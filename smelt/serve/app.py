@@ -25,6 +25,7 @@ from smelt.serve.errors import ApiError, fault, from_smelt
 from smelt.serve.guard import Guard, Keys
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
+from smelt.serve.openapi import described
 from smelt.serve.prepare import (
     Served,
     Wanted,
@@ -275,6 +276,8 @@ def make_app(
             405: on_other,
         },
     )
+    describe = app.openapi
+    app.openapi = lambda: described(describe())
     guarded = fastapi.APIRouter(dependencies=[fastapi.Depends(api.authorize)])
     add_routes(guarded, api)
     app.include_router(guarded)
