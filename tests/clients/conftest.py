@@ -1,6 +1,6 @@
 """What every suite knows: where the server is, its model's name, a key, and what the model must answer.
 
-`run.py` starts the server and says so in the environment. The suites run beside one client and pytest, not beside smelt.
+`run.py` starts the server and says so in the environment. The suites run beside one client and pytest, without smelt.
 """
 
 import json

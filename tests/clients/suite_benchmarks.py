@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-
 from conftest import Address
 from wire import SECONDS, call
 
@@ -117,7 +116,10 @@ def test_the_counts_are_those_of_the_metrics(address: Address) -> None:
     assert {one.text for one in made[:4]} == {one.text for one in made} and len({one.text for one in made}) == 4
 
 
-@pytest.mark.parametrize("more", [{"repetition_penalty": 1.0, "logprobs": None}, {"ignore_eos": True, "cache_prompt": False}])
+OWN_FIELDS = [{"repetition_penalty": 1.0, "logprobs": None}, {"ignore_eos": True, "cache_prompt": False}]
+
+
+@pytest.mark.parametrize("more", OWN_FIELDS)
 def test_completions_with_their_own_fields(address: Address, more: Any) -> None:
     """The second fields are llama.cpp's and vLLM's; the server has none of them and says so in a header."""
     made = measure(address, "/v1/completions", {"prompt": "The mill", "max_tokens": 8, **more})

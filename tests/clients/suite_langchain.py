@@ -3,14 +3,13 @@
 from typing import Any, Literal
 
 import pytest
+from conftest import Address
 from langchain.agents import create_agent
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
-
-from conftest import Address
 
 MESSAGES = [SystemMessage("Answer in one word."), HumanMessage("Where is the mill?")]
 

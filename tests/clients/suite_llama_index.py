@@ -3,13 +3,12 @@
 from typing import Any, Literal
 
 import pytest
+from conftest import Address
 from llama_index.core.llms import ChatMessage
 from llama_index.core.tools import FunctionTool
 from llama_index.embeddings.openai import OpenAIEmbedding
 from llama_index.llms.openai_like import OpenAILike
 from pydantic import BaseModel
-
-from conftest import Address
 
 MESSAGES = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Where is the mill?")]
 

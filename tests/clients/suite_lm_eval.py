@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import Address
 
 TASKS = Path(__file__).parent / "lm_eval_tasks"

@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import pytest
-
 from conftest import Address
 from wire import Reply, call, connected, request, response_on
 
@@ -51,9 +50,9 @@ def test_a_body_in_chunks(address: Address, body: bytes) -> None:
     assert whole.json["choices"] == chunked.json["choices"]
 
 
-@pytest.mark.parametrize("coded", [b"zz\r\nx\r\n", b"-5\r\nhello\r\n", b"ffffffffffffffffffffff\r\n", b"5\r\nhelloworld\r\n"])
+@pytest.mark.parametrize("coded", [b"zz\r\nx", b"-5\r\nhello", b"f" * 22, b"5\r\nhelloworld"])
 def test_chunks_that_are_none(address: Address, coded: bytes) -> None:
-    assert send(address, request(address, coded, head=CHUNKED)).status == 400
+    assert send(address, request(address, coded + b"\r\n", head=CHUNKED)).status == 400
 
 
 def test_a_slow_body_is_waited_for(address: Address, body: bytes) -> None:
@@ -154,7 +153,8 @@ def test_bodies_that_are_no_json(address: Address, text: bytes, words: str) -> N
 def test_whole_pairs_of_surrogates_are_characters(address: Address, body: bytes) -> None:
     text = body.replace(b'"The mill"', b'"\\ud83d\\ude00"')
     plain = body.replace(b'"The mill"', '"\N{GRINNING FACE}"'.encode())
-    assert send(address, request(address, text)).json["choices"] == send(address, request(address, plain)).json["choices"]
+    escaped, direct = (send(address, request(address, data)).json["choices"] for data in (text, plain))
+    assert escaped == direct
 
 
 @pytest.mark.parametrize(
