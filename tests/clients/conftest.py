@@ -6,6 +6,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,13 @@ def address() -> Address:
 def expected() -> Any:
     """What the model says when it is asked without a server; `tiny_model.py` writes it."""
     return json.loads(Path(os.environ["SMELT_EXPECTED"]).read_text(encoding="utf-8"))
+
+
+def run_example(name: str, address: Address, *more: str) -> str:
+    """Run an example against the server, in this environment, and return what it prints."""
+    path = Path(__file__).resolve().parents[2] / "examples" / name
+    words = [sys.executable, path, address.v1, address.key, *more]
+    return subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, timeout=120).stdout
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import pytest
-from conftest import Address
+from conftest import Address, run_example
 from langchain.agents import create_agent
 from langchain_core.callbacks import get_usage_metadata_callback
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
@@ -79,6 +79,11 @@ def test_a_conversation_with_tools_in_it(chat: Any) -> None:
     """What a tool said earlier can be read whether or not new calls are possible."""
     made = chat().invoke([*MESSAGES, AIMessage("The clock says:"), ToolMessage("noon", tool_call_id="call_1")])
     assert made.content
+
+
+def test_the_example(address: Address) -> None:
+    shown = run_example("serve_langchain.py", address, address.model)
+    assert "asked: " in shown and "streamed: " in shown and "the inn: " in shown
 
 
 @pytest.mark.not_served_yet

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import openai
 import pytest
-from conftest import Address
+from conftest import Address, run_example
 from pydantic import BaseModel
 
 QUESTION: list[Any] = [
@@ -178,6 +178,11 @@ def test_completions(client: openai.OpenAI, address: Address) -> None:
     assert ids.usage.prompt_tokens == 3 and len(ids.choices) == 2
 
 
+def test_the_example(address: Address) -> None:
+    shown = run_example("serve_openai.py", address)
+    assert shown.startswith(f"{address.model} says: ") and "written)" in shown and "answer 2: " in shown
+
+
 def test_headers(client: openai.OpenAI, address: Address) -> None:
     asked: Any = {"model": address.model, "prompt": "x", "max_tokens": 1}
     raw = client.completions.with_raw_response.create(
@@ -209,9 +214,9 @@ def test_errors_have_their_class(ask: Any, given: Any, kind: Any, code: Any, par
 
 
 def test_a_wrong_key(address: Address) -> None:
-    with openai.OpenAI(base_url=address.v1, api_key="wrong") as stranger:
-        with pytest.raises(openai.AuthenticationError) as caught:
-            stranger.models.list()
+    stranger = openai.OpenAI(base_url=address.v1, api_key="wrong")
+    with stranger, pytest.raises(openai.AuthenticationError) as caught:
+        stranger.models.list()
     assert caught.value.code == "invalid_api_key" and caught.value.type == "authentication_error"
 
 
