@@ -36,7 +36,7 @@ UV = "uv==0.13.9"
 KEY = "a-key-of-the-suites"
 NAME = "tiny"
 START_SECONDS = 200  # the first step on a machine that has never compiled one
-DEFAULT_CASES = 300
+DEFAULT_CASES = 100
 # What each suite runs, and in which environment.
 SUITES = {
     "openai-3": ("suite_openai.py", "openai-3"),
