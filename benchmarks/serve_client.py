@@ -64,17 +64,18 @@ class Served:
     """A server that takes requests."""
 
     port: int
-    process: psutil.Popen
+    process: subprocess.Popen[bytes]
     log: Path
 
     @property
     def resident_bytes(self) -> int:
         """Return the memory that the process has."""
-        return int(self.process.memory_info().rss)
+        return int(psutil.Process(self.process.pid).memory_info().rss)
 
     def family(self) -> list[psutil.Process]:
         """Return the process and all that it started."""
-        return [psutil.Process(self.process.pid), *self.process.children(recursive=True)]
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
 
 
 @contextmanager
@@ -83,7 +84,7 @@ def served(checkpoint: str, folder: Path, *options: str) -> Iterator[Served]:
     log = folder / f"serve-{time.monotonic_ns()}.log"
     words = [sys.executable, "-m", "smelt.cli.main", "serve", checkpoint, "--port", "0", "--name", NAME, *options]
     with log.open("w") as stderr:
-        process = psutil.Popen(words, stderr=stderr, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(words, stderr=stderr, stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + START_SECONDS
         while f"ready: {NAME}" not in log.read_text():

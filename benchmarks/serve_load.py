@@ -236,11 +236,12 @@ async def slowloris(server: Served, seconds: float, slack: float) -> list[Figure
     open_sockets = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(500)]
 
     async def drip() -> None:
-        for place, byte in enumerate(b"POST /v1/completions HTTP/1.1\r\nX-Slow: " + b"x" * 1000):
-            for number, (_, writer) in enumerate(open_sockets):
-                if (number + place) % 5 == 0 and not writer.is_closing():
-                    writer.write(bytes([byte]))
-            await asyncio.sleep(0.2)
+        for byte in b"POST /v1/completions HTTP/1.1\r\nX-Slow: " + b"x" * 1000:
+            for fifth in range(5):  # each socket sends a byte a second
+                for _, writer in open_sockets[fifth::5]:
+                    if not writer.is_closing():
+                        writer.write(bytes([byte]))
+                await asyncio.sleep(0.2)
 
     dripping = asyncio.ensure_future(drip())
     answers: list[Answer] = []
