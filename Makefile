@@ -1,6 +1,7 @@
 # make demo   raw text to a chat model, end to end, on an embedded corpus (two cores: under 8 minutes of training)
+# make clients  the API's clients against a live server (a minute and a half; the first time it installs them)
 # make test   the default test suite (under 5 minutes on two cores)
-# Both create .venv with PYTHON and install what they need; a second call installs nothing and needs no network.
+# All create .venv with PYTHON and install what they need; a second call installs nothing and needs no network.
 
 PYTHON ?= python3
 TORCH := torch==2.13.0
@@ -9,7 +10,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types ci clean
+.PHONY: demo test clients lint types ci clean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/smelt quickstart --out runs/demo --yes
@@ -17,6 +18,10 @@ demo: $(VENV)/demo.stamp
 # One thread a worker: the tests' tensors are small, and threads of two workers would wait for one another.
 test: $(VENV)/test.stamp
 	OMP_NUM_THREADS=1 $(RUN) pytest -m "not slow and not gpu and not browser" -n $(WORKERS) --dist loadfile $(ARGS)
+
+# Real clients, each in an environment of its own under .venv-clients, against a live server.
+clients: $(VENV)/test.stamp
+	$(VENV)/bin/python tests/clients/run.py $(ARGS)
 
 lint: $(VENV)/test.stamp
 	$(RUN) ruff check .
@@ -29,7 +34,7 @@ ci:
 	.ci/run
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-clients build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find smelt tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Torch first and alone, at the version that smelt is tested with: a plain requirement could bring a newer build

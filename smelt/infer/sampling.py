@@ -22,6 +22,7 @@ from smelt.core.errors import UsageError
 
 MAX_SEED = 2**63 - 1
 LOWEST_TEMPERATURE = 1e-3  # below it logits / temperature leaves float32; 0 is the exact way to say greedy
+LOWEST_REPETITION_PENALTY = 1e-3  # below it logits / penalty does
 
 
 def _whole(value: object, low: int, high: float = math.inf) -> bool:
@@ -50,7 +51,10 @@ _RULES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "top_k": ("a whole number, 0 (off) or more", lambda v: _whole(v, 0)),
     "top_p": ("above 0, up to 1 (off)", lambda v: 0 < _number(v) <= 1),
     "min_p": ("0 (off) to 1", lambda v: 0 <= _number(v) <= 1),
-    "repetition_penalty": ("above 0, up to 10; 1 is off", lambda v: 0 < _number(v) <= 10),
+    "repetition_penalty": (
+        f"{LOWEST_REPETITION_PENALTY} to 10; 1 is off",
+        lambda v: LOWEST_REPETITION_PENALTY <= _number(v) <= 10,
+    ),
     "presence_penalty": ("-2 to 2; 0 is off", lambda v: -2 <= _number(v) <= 2),
     "frequency_penalty": ("-2 to 2; 0 is off", lambda v: -2 <= _number(v) <= 2),
     "logit_bias": ("pairs of an id and a number from -100 to 100, each id once", lambda v: _biases(v)),

@@ -30,7 +30,17 @@ from smelt.serve.kept import earlier_items, keeper
 from smelt.serve.keys import Keys, Scope
 from smelt.serve.loop import EngineLoop, Job
 from smelt.serve.metrics import Metrics
-from smelt.serve.prepare import Served, Wanted, adapter_of, chat_prompts, check_model, completion_prompts, token_ids
+from smelt.serve.openapi import described
+from smelt.serve.prepare import (
+    Served,
+    Wanted,
+    adapter_of,
+    chat_prompts,
+    check_model,
+    completion_prompts,
+    plain_jinja,
+    token_ids,
+)
 from smelt.serve.protocol import (
     MAX_BODY_BYTES,
     ChatRequest,
@@ -163,7 +173,7 @@ class Api:
         begin = {"bos_token": END_OF_TEXT} if END_OF_TEXT in served.tokenizer.special else {}
         named = {**begin, **(served.template.tokens if served.template else {}), **served.tokenizer.named_tokens}
         marks = {name: named.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-        jinja = served.template.jinja if served.template else None
+        jinja = plain_jinja(served.template.jinja) if served.template else None
         return answer({**marks, "vocab_size": served.vocab_size, "chat_template": jinja})
 
     async def models(self) -> Response:
@@ -376,6 +386,8 @@ def make_app(
             405: on_other,
         },
     )
+    describe = app.openapi
+    app.openapi = lambda: described(describe())
     guarded = fastapi.APIRouter(dependencies=[fastapi.Depends(api.authorize)])
     add_routes(guarded, api)
     app.include_router(guarded)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from smelt.tokenizers.pipeline import Pipeline
 
 DEFAULT_COMPLETION_TOKENS = 16  # OpenAI's
 SEEDS = 1 << 63
+GENERATION = re.compile(r"(\{%[-+]?\s*)(end)?generation(\s*[-+]?%\})")
 
 
 @dataclass(frozen=True)
@@ -286,3 +288,11 @@ def token_ids(served: Served, text: str, add_special: bool) -> list[int]:
     if add_special:
         return list(beginning(served, text))
     return served.tokenizer.encode(text)
+
+
+def plain_jinja(template: str) -> str:
+    """Return a chat template without its marks of what is learned, which are no part of Jinja and mean nothing here.
+
+    `{% generation %}` becomes `{% if true %}`, so that what trims white space around it still does.
+    """
+    return GENERATION.sub(lambda found: f"{found[1]}{'endif' if found[2] else 'if true'}{found[3]}", template)

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError
 
 from smelt.core.errors import nearest
+from smelt.infer.sampling import LOWEST_REPETITION_PENALTY
 from smelt.serve.errors import ApiError, invalid
 
 MAX_BODY_BYTES = 2 << 20
@@ -260,7 +261,7 @@ class Generating(Fields):
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0)
     min_p: float | None = Field(default=None, ge=0, le=1)
-    repetition_penalty: float | None = Field(default=None, gt=0, le=10)
+    repetition_penalty: float | None = Field(default=None, ge=LOWEST_REPETITION_PENALTY, le=10)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: Biases = ()

@@ -157,6 +157,7 @@ def test_the_asynchronous_client(live: Live) -> None:
 
 REFUSED = [
     ({"temperature": 3}, "temperature"),
+    ({"extra_body": {"repetition_penalty": 5e-324}}, "repetition_penalty"),
     ({"top_p": 0}, "top_p"),
     ({"n": 0}, "n"),
     ({"n": 9}, "n"),
