@@ -30,36 +30,26 @@ app = make_app()
 @app.command()
 def serve(
     checkpoint: Annotated[str, typer.Argument(metavar="CKPT", help="A checkpoint or a run directory.")],
-    host: Annotated[str, typer.Option(help="The address to listen at; beyond this machine only with keys.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[str, typer.Option(help="The address; beyond this machine only with keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0: any that is free.")] = 8000,
     name: Annotated[str, typer.Option(help="What requests call the model; by default its directory's name.")] = "",
     keys: Annotated[Path | None, typer.Option(help="A file with the SHA-256 of one API key a line.")] = None,
-    store: Annotated[
-        str | None, typer.Option(help="Where keys and responses are: a file, or a URL of PostgreSQL.")
-    ] = None,
+    store: Annotated[str | None, typer.Option(help="Keys and responses: a file, or PostgreSQL's URL.")] = None,
     allowed_host: Annotated[
         list[str] | None, typer.Option(help="A name by which this server may be called; repeat for several.")
     ] = None,
     adapter: Annotated[
         list[str] | None, typer.Option(help="NAME=DIR: a LoRA of peft's that answers as the model NAME; repeat.")
     ] = None,
-    adapter_root: Annotated[
-        Path | None, typer.Option(help="A directory whose adapters may be loaded while the server runs.")
-    ] = None,
+    adapter_root: Annotated[Path | None, typer.Option(help="Whose adapters may be loaded while it runs.")] = None,
     engine: Annotated[str, typer.Option(help="smelt; or vllm, which must be installed.")] = "smelt",
     max_running: Annotated[int, typer.Option(min=1, help="Prompts that are answered at the same time.")] = 64,
     max_waiting: Annotated[int, typer.Option(min=1, help="Prompts that may wait; one more gets a 429.")] = 256,
     cache_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens whose keys and values are kept; by default by the free memory.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="fp32, bf16, int8 or int4 while decoding; else as the model has them.")
-    ] = None,
-    cache_dtype: Annotated[
-        str | None, typer.Option(help="int8: keys and values in a quarter or half of the room; else as the model.")
-    ] = None,
+    weights: Annotated[str | None, typer.Option(help="While decoding: fp32, bf16, int8 or int4.")] = None,
+    cache_dtype: Annotated[str | None, typer.Option(help="int8: keys and values in less room.")] = None,
     drain_seconds: Annotated[float, typer.Option(min=0, help="What answers may still take after SIGTERM.")] = 30,
 ) -> None:
     """Serve a model to OpenAI's clients, and to people at /.
@@ -81,11 +71,9 @@ def serve(
     )
     model_name = name or Path(checkpoint).resolve().name
     adapters = named_adapters(adapter or (), model_name)
-    if engine == "vllm":
-        refuse_for_vllm(keys=keys, store=store, allowed_host=allowed_host, adapter_root=adapter_root)
-        become_vllm(command(checkpoint_at(checkpoint), model_name, host, port, settings, adapters))
     if engine != "smelt":
-        raise UsageError(f"--engine {engine}", accepted="smelt or vllm")
+        check_engine(engine, keys=keys, store=store, allowed_host=allowed_host, adapter_root=adapter_root)
+        become_vllm(command(checkpoint_at(checkpoint), model_name, host, port, settings, adapters))
     with nullcontext() if store is None else closing(Store.open(store)) as opened:
         run(
             lambda: served(checkpoint, model_name, adapters, adapter_root),
@@ -124,8 +112,10 @@ def named_adapters(given: Sequence[str], model_name: str) -> dict[str, Path]:
     return found
 
 
-def refuse_for_vllm(**given: Any) -> None:
-    """Raise UsageError for options that vLLM has no word for."""
+def check_engine(engine: str, **given: Any) -> None:
+    """Raise UsageError for an engine that is not vLLM, and for options that vLLM has no word for."""
+    if engine != "vllm":
+        raise UsageError(f"--engine {engine}", accepted="smelt or vllm")
     for name, value in given.items():
         if value:
             option = f"--{name.replace('_', '-')}"

@@ -24,6 +24,7 @@ from smelt.core.extras import need
 from smelt.tokenizers.base import Tokenizer
 
 MAX_LEXER_STATES = 50_000  # 1 to 2 kB each; other limits are llguidance's own, some 20 ms a token
+MAX_GRAMMAR_CHARACTERS = 1 << 18  # compiled in about a second
 MAX_REASON = 200
 # A model that is not sure what to write could write spaces for ever.
 SPACES = r"[ \n\r\t]{1,40}"
@@ -82,6 +83,10 @@ class Grammars:
         Raises:
             UsageError: the grammar is none, has what is not known here, describes no text, or is too large.
         """
+        if len(grammar) > MAX_GRAMMAR_CHARACTERS:
+            raise UsageError(
+                f"the grammar has {len(grammar):,} characters", accepted=f"at most {MAX_GRAMMAR_CHARACTERS:,}"
+            )
         guidance = need("llguidance", extra="serve")
         limits = guidance.LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         matcher = guidance.LLMatcher(self._vocabulary, grammar, limits=limits, log_level=0)
@@ -144,7 +149,7 @@ class Vocabulary:
 def json_rule(schema: Mapping[str, Any], *, lenient: bool) -> str:
     """Return the part of a grammar that a JSON schema describes; `lenient` passes over keywords not known here."""
     own = {"whitespace_pattern": SPACES, "lenient": lenient}
-    return f"%json {json.dumps({**schema, 'x-guidance': own})}"
+    return f"%json {json.dumps({**schema, 'x-guidance': own}, ensure_ascii=False)}"
 
 
 def reason_in(error: str) -> str:
@@ -153,4 +158,6 @@ def reason_in(error: str) -> str:
     reason = " ".join(line for line in lines if line and line[0] not in " <")
     if not reason or reason.startswith("NoExtension"):
         return "no text fits"
+    if reason.startswith("panic"):
+        return "it is too large"
     return reason[:MAX_REASON]

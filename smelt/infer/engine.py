@@ -160,24 +160,7 @@ class Engine:
             raise QueueFull(f"{self.num_waiting} requests are waiting", fix="ask again later")
         (budget,) = token_budgets([prompt], sampling.max_new_tokens, self.model.spec.max_seq_len)
         check_biases(sampling, self.vocab_size)
-        if not budget and prompt_logprobs is not None:
-            raise UsageError(
-                f"log-probabilities of a prompt that fills the context of {self.model.spec.max_seq_len} tokens",
-                accepted="a prompt that leaves room for one token",
-            )
-        if wrong := [id_ for id_ in prompt if not 0 <= id_ < self.model.spec.vocab_size]:
-            raise UsageError(f"no id {wrong[0]} in this vocabulary", accepted=f"0 to {self.model.spec.vocab_size - 1}")
-        if constraint is not None and constraint.vocab_size != self.vocab_size:
-            raise UsageError(
-                f"a constraint over {constraint.vocab_size} tokens", accepted=f"one over the {self.vocab_size} here"
-            )
-        room = self.num_pages * self.settings.page_tokens
-        if len(prompt) + budget > room:
-            raise UsageError(
-                f"{len(prompt)} tokens and {budget} new ones in a cache of {room}",
-                accepted=f"{room} tokens in all",
-                fix="a shorter prompt, a smaller max_new_tokens, or an engine with more cache_tokens",
-            )
+        self._check(prompt, budget, prompt_logprobs, constraint)
         request = Request(
             id=next(self._ids),
             prompt=tuple(prompt),
@@ -197,6 +180,29 @@ class Engine:
         else:
             self._full.append(request)
         return request
+
+    def _check(
+        self, prompt: Sequence[int], budget: int, prompt_logprobs: int | None, constraint: Constraint | None
+    ) -> None:
+        """Raise UsageError for what cannot be answered, as `submit` says."""
+        if not budget and prompt_logprobs is not None:
+            raise UsageError(
+                f"log-probabilities of a prompt that fills the context of {self.model.spec.max_seq_len} tokens",
+                accepted="a prompt that leaves room for one token",
+            )
+        if wrong := [id_ for id_ in prompt if not 0 <= id_ < self.model.spec.vocab_size]:
+            raise UsageError(f"no id {wrong[0]} in this vocabulary", accepted=f"0 to {self.model.spec.vocab_size - 1}")
+        if constraint is not None and constraint.vocab_size != self.vocab_size:
+            raise UsageError(
+                f"a constraint over {constraint.vocab_size} tokens", accepted=f"one over the {self.vocab_size} here"
+            )
+        room = self.num_pages * self.settings.page_tokens
+        if len(prompt) + budget > room:
+            raise UsageError(
+                f"{len(prompt)} tokens and {budget} new ones in a cache of {room}",
+                accepted=f"{room} tokens in all",
+                fix="a shorter prompt, a smaller max_new_tokens, or an engine with more cache_tokens",
+            )
 
     def cancel(self, request: Request) -> None:
         """Forget a request, at any moment between two steps; one that is over, or cancelled already, is left alone."""

@@ -310,6 +310,12 @@ def test_a_grammar_that_is_none(grammar, message):
     assert message is None or str(caught.value).endswith(message)
 
 
+def test_a_grammar_that_would_take_long():
+    grammars = Grammars(TOKENIZERS["bytes"], 259, [])
+    with pytest.raises(UsageError, match="the grammar has 300,009 characters"):
+        grammars.compile(f'start: "{"x" * 300_000}"')
+
+
 def test_a_lenient_schema_passes_over_what_is_not_known():
     grammars = Grammars(TOKENIZERS["bytes"], 259, [])
     assert grammars.compile(lark({"type": "string", "not": {"const": "x"}, "x-guidance": {"lenient": 0}}, lenient=True))
@@ -341,3 +347,4 @@ def test_a_reason_without_quotations():
     assert reason_in(error) == "Invalid type: x"
     assert reason_in("NoExtensionBias\n<non-verbose/>") == reason_in("") == "no text fits"
     assert len(reason_in("x" * 1000)) == 200
+    assert reason_in("panic: assertion failed: symbols.len() < u16::MAX as usize - 10") == "it is too large"

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from smelt.core.errors import UsageError
 from smelt.infer.constrain import Grammars
 from smelt.serve.protocol import Function
 from smelt.serve.tool_calls import Calling, CallReader
@@ -13,7 +14,7 @@ from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.chat_templates import TEMPLATES
-from smelt.tokenizers.pipeline import Pipeline
+from smelt.tokenizers.pipeline import Pipeline, byte_level
 
 pytest.importorskip("llguidance")
 
@@ -158,6 +159,31 @@ def test_arguments_follow_the_parameters() -> None:
             constraint.take(id_)
             taken += 1
         assert (taken == len(text)) is fits, text
+
+
+def test_a_mark_that_is_one_token_is_written_as_one() -> None:
+    """As Qwen's tokenizers have it: <tool_call> is no special token, but one that plain text has too."""
+    single = [bytes([byte]) for byte in range(256)] + [END_OF_TEXT.encode(), b"<tool_call>"]
+    tokenizer = byte_level(single, [], pattern="gpt4", special={END_OF_TEXT: 256}, literal={"<tool_call>": 257})
+    grammars = Grammars(tokenizer, 258, [256])
+    rules = calls_grammar(HERMES, [FUNCTIONS[2]], tokenizer.special, parallel=False)
+    assert grammars.compile(f"start: calls\n{rules}").allowed.nonzero().flatten().tolist() == [257]
+
+
+@pytest.mark.parametrize("form", [HERMES, GLM4])
+def test_the_most_functions_with_the_longest_parameters(form: Form) -> None:
+    """Compiled, or refused by its length before that is begun."""
+    tokenizer = tokenizer_of()
+    grammars = Grammars(tokenizer, tokenizer.vocab_size, [256])
+    for width in (1, 12, 150):
+        keys = {f"k{number}": {"type": "string", "pattern": "(a+)+$"} for number in range(width)}
+        functions = [Function(name=f"f{number}", parameters={"properties": keys}) for number in range(128)]
+        rules = f"start: calls\n{calls_grammar(form, functions, {}, parallel=True)}"
+        if width < 150:
+            assert bool(grammars.compile(rules).allowed.any())
+        else:
+            with pytest.raises(UsageError, match=r"the grammar has [0-9,]+ characters"):
+                grammars.compile(rules)
 
 
 def test_marks_that_are_special_tokens_are_named_by_their_ids() -> None:
