@@ -53,6 +53,11 @@ class Answers:
         ]
 
     @property
+    def may_call(self) -> bool:
+        """Tell whether there may be calls of tools in the answers."""
+        return any(choice.wanted.calling for choice in self.choices)
+
+    @property
     def done(self) -> bool:
         """Tell whether all answers are complete."""
         return all(choice.done for choice in self.choices)

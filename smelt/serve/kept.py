@@ -37,7 +37,9 @@ def keeper(store: Store | None, owner: str, request: ResponseRequest) -> Callabl
         return None
 
     async def keep(reply: Reply) -> None:
-        items = kept_form([*request.input, reply.message()])
+        # Nobody can answer half a call, and no template can write it.
+        output = [item for item in reply.output() if item["type"] == "message" or item["status"] == "completed"]
+        items = kept_form([*request.input, *output])
         try:
             await asyncio.to_thread(keep_response, store, owner, reply.id, request.previous_response_id, items)
         except SmeltError as error:

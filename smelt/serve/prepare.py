@@ -128,16 +128,22 @@ def told_message(message: Message, place: int) -> dict[str, Any]:
     if message.tool_call_id is not None:
         told["tool_call_id"] = message.tool_call_id
     for number, call in enumerate(message.tool_calls or ()):
-        try:
-            arguments = json.loads(call.function.arguments or "{}")
-        except (ValueError, RecursionError):
-            arguments = None
-        if not isinstance(arguments, dict):
+        arguments = arguments_in(call.function.arguments or "{}")
+        if arguments is None:
             where = f"messages[{place}].tool_calls[{number}].function.arguments"
             raise invalid(f"{where}: an object of JSON in a string is expected", where)
         function = {"name": call.function.name, "arguments": arguments}
         told.setdefault("tool_calls", []).append({"id": call.id, "type": call.type, "function": function})
     return told
+
+
+def arguments_in(text: str) -> dict[str, Any] | None:
+    """Return the arguments of a call; None where the text is no object of JSON."""
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return arguments if isinstance(arguments, dict) else None
 
 
 def told_tool(tool: Tool) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What /v1/responses writes: the events of a response, of which a whole one is the last.
 
-Each event says its type and its number. A stream begins with the response as it stands, builds up its one message
-piece by piece, and ends with the response as it is: completed, incomplete where its tokens ran out, or failed. One that
-is to be kept is on the disk before its client is told that it is complete.
+Each event says its type and its number. A stream begins with the response as it stands, builds up its items piece by
+piece, one after the other, and ends with the response as it is: completed, incomplete where its tokens ran out, or
+failed. One that is to be kept is on the disk before its client is told that it is complete.
 
 Ref: OpenAI's API reference, responses, streaming events.
 """
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from smelt.serve.answers import Answers
 from smelt.serve.errors import ApiError, fault, log, traced
 from smelt.serve.loop import Job, Step
+from smelt.serve.protocol import Named
+from smelt.serve.response_items import Event, WrittenCall, WrittenMessage
 from smelt.serve.responses import Json, ResponseRequest
 from smelt.serve.streaming import PING, event, heard
 
@@ -26,7 +28,7 @@ class Reply:
 
     Args:
         request: asks for it.
-        answers: makes the pieces of its message, as for a chat.
+        answers: makes the pieces of its items, as for a chat.
         keep: is told the items of a complete one; None: it is not kept.
     """
 
@@ -34,16 +36,17 @@ class Reply:
         self, request: ResponseRequest, answers: Answers, keep: Callable[[Reply], Awaitable[None]] | None
     ) -> None:
         self.request, self.answers, self.keep = request, answers, keep
-        self.id, self.item_id, self.created = f"resp_{uuid.uuid4().hex}", f"msg_{uuid.uuid4().hex}", int(time.time())
-        self.text, self.finish_reason = "", ""
+        self.id, self.created, self.finish_reason = f"resp_{uuid.uuid4().hex}", int(time.time()), ""
+        self.items: list[WrittenMessage | WrittenCall] = []
         self._num_events = 0
 
     async def events(self, job: Job, note: Callable[[Sequence[Step]], None]) -> AsyncIterator[Json | None]:
         """Yield the events, and None after a while without one; raises ApiError when the job failed."""
         for name in ("response.created", "response.in_progress"):
             yield self._event(name, response=self.response("in_progress"))
-        yield self._event("response.output_item.added", output_index=0, item=self.item("in_progress", []))
-        yield self._of_part("response.content_part.added", part=self.part())
+        if not self.answers.may_call:  # a message it is, whatever comes
+            for made in self._open(WrittenMessage()):
+                yield made
         while not self.answers.done:
             steps = await heard(job)
             if steps is None:
@@ -52,19 +55,17 @@ class Reply:
             note(steps)
             for piece in (piece for step in steps for piece in self.answers.take(step)):
                 self.finish_reason = piece["finish_reason"]
-                if text := piece["delta"].get("content"):
-                    self.text += text
-                    yield self._of_part("response.output_text.delta", delta=text, logprobs=[])
-        yield self._of_part("response.output_text.done", text=self.text, logprobs=[])
-        yield self._of_part("response.content_part.done", part=self.part())
-        yield self._event("response.output_item.done", output_index=0, item=self.message())
+                for made in self._take(piece["delta"]):
+                    yield made
+        for made in self._close():
+            yield made
         if self.keep is not None:
             await self.keep(self)
         yield self._event(f"response.{self.status}", response=self.response(self.status))
 
     @property
     def status(self) -> str:
-        """Return how the message ended."""
+        """Return how it ended."""
         return "incomplete" if self.finish_reason == "length" else "completed"
 
     def failed(self, error: ApiError) -> Json:
@@ -74,27 +75,14 @@ class Reply:
             "response.failed", response=self.response("failed", error={"code": code, "message": error.message})
         )
 
-    def part(self) -> Json:
-        """Return the text so far."""
-        return {"type": "output_text", "text": self.text, "annotations": [], "logprobs": []}
-
-    def item(self, status: str, content: Sequence[Json]) -> Json:
-        """Return the message."""
-        return {
-            "id": self.item_id,
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": list(content),
-        }
-
-    def message(self) -> Json:
-        """Return the message as it is in the end."""
-        return self.item(self.status, [self.part()])
+    def output(self) -> list[Json]:
+        """Return the items."""
+        return [item.item() for item in self.items]
 
     def response(self, status: str, error: Json | None = None) -> Json:
         """Return the response as it stands."""
         asked, done = self.request, status in ("completed", "incomplete")
+        choice = asked.tool_choice
         return {
             "id": self.id,
             "object": "response",
@@ -106,14 +94,14 @@ class Reply:
             "max_output_tokens": asked.max_output_tokens,
             "metadata": asked.metadata or {},
             "model": self.answers.model,
-            "output": [self.message()] if done else [],
-            "parallel_tool_calls": True,
+            "output": self.output() if done else [],
+            "parallel_tool_calls": asked.parallel_tool_calls is not False,
             "previous_response_id": asked.previous_response_id,
             "store": self.keep is not None,
             "temperature": 1.0 if asked.temperature is None else asked.temperature,
-            "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "text": {"format": asked.form.model_dump(by_alias=True, exclude_unset=True)},
+            "tool_choice": {"type": "function", "name": choice.name} if isinstance(choice, Named) else choice or "auto",
+            "tools": [tool.model_dump() for tool in asked.tools or ()],
             "top_p": 1.0 if asked.top_p is None else asked.top_p,
             "truncation": "disabled",
             "usage": self.usage() if done else None,
@@ -131,10 +119,36 @@ class Reply:
             "total_tokens": found["total_tokens"],
         }
 
-    def _of_part(self, name: str, **values: Any) -> Json:
-        return self._event(name, item_id=self.item_id, output_index=0, content_index=0, **values)
+    def _take(self, delta: Json) -> Iterator[Json]:
+        """Add what a piece of a chat adds: to the item that is open, or to a new one."""
+        if text := delta.get("content"):
+            if not self.items or isinstance(self.items[-1], WrittenCall):
+                yield from self._open(WrittenMessage())
+            yield from self._of_last(self.items[-1].add(text))
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                yield from self._open(WrittenCall(call["id"], call["function"]["name"]))
+            else:
+                yield from self._of_last(self.items[-1].add(call["function"]["arguments"]))
 
-    def _event(self, name: str, **values: Any) -> Json:
+    def _open(self, item: WrittenMessage | WrittenCall) -> Iterator[Json]:
+        """Begin an item behind the one before it."""
+        if self.items:
+            yield from self._of_last(self.items[-1].end(cut=False))
+        self.items.append(item)
+        yield from self._of_last(item.begin())
+
+    def _close(self) -> Iterator[Json]:
+        """End the last item; an answer of nothing is an empty message."""
+        if not self.items:
+            yield from self._open(WrittenMessage())
+        yield from self._of_last(self.items[-1].end(cut=self.status == "incomplete"))
+
+    def _of_last(self, events: Iterable[Event]) -> Iterator[Json]:
+        for name, values in events:
+            yield self._event(f"response.{name}", output_index=len(self.items) - 1, **values)
+
+    def _event(self, name: str, /, **values: Any) -> Json:
         made = {"type": name, "sequence_number": self._num_events, **values}
         self._num_events += 1
         return made

@@ -1,7 +1,8 @@
 """What /v1/responses reads: items become the messages of a chat, which then takes the same way as any other.
 
 An item is a message, a call of a function or what the function returned. Calls stand in the assistant's message before
-them, as chat has them. Instructions are of one request and not carried on to the next.
+them, as chat has them. What chat nests, tools and formats, is flat here. Instructions and tools are of one request and
+not carried on to the next.
 
 Ref: OpenAI's API reference, responses.
 """
@@ -14,19 +15,25 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError
 
 from smelt.serve.errors import ApiError, invalid
-from smelt.serve.prepare import Served, Wanted, chat_prompts
+from smelt.serve.prepare import Served, Wanted, arguments_in, chat_prompts
 from smelt.serve.protocol import (
     MAX_MESSAGES,
     MAX_NAME_CHARACTERS,
+    MAX_TOOLS,
+    NAME,
     Absent,
     ChatRequest,
     Content,
     Fields,
-    NoTool,
+    Named,
+    Parameters,
+    Schema,
+    check_forms,
     explained,
 )
 
 MAX_METADATA = 16
+NAMES_HERE = {"messages": "input", "response_format": "text.format"}
 Json = dict[str, Any]
 
 
@@ -40,17 +47,54 @@ def items_of(value: object) -> tuple[Json, ...]:
     return tuple(value)  # type: ignore[arg-type]
 
 
-def plain_text(value: object) -> object:
-    """Let an answer in plain text pass."""
-    form = {} if value is None else value.get("format") or {} if isinstance(value, dict) else value
-    if not isinstance(form, dict) or form.get("type", "text") != "text":
-        raise ValueError("only {'format': {'type': 'text'}} is served; json_object and json_schema are not yet")
+def choice_of(value: object) -> Named | str | None:
+    """Return how a tool is chosen: "none", "auto", "required", or a named one."""
+    if value is None or value in ("none", "auto", "required"):
+        return value
+    name = value.get("name") if isinstance(value, dict) and value.get("type") == "function" else None
+    if not isinstance(name, str):
+        raise ValueError("'none', 'auto', 'required' or {'type': 'function', 'name': ...} is expected")
+    return Named(name)
+
+
+def object_text(value: str) -> str:
+    """Let an object of JSON in a string pass, and an empty string, which means one without keys."""
+    if arguments_in(value or "{}") is None:
+        raise ValueError("an object of JSON in a string is expected")
     return value
 
 
 Items = Annotated[tuple[Json, ...], PlainValidator(items_of, json_schema_input_type=str | list[Json])]
+Choice = Annotated[Named | str | None, PlainValidator(choice_of, json_schema_input_type=str | Json | None)]
+Arguments = Annotated[str, AfterValidator(object_text)]
 MetadataText = Annotated[str, Field(max_length=512)]
 MetadataName = Annotated[str, Field(max_length=64)]
+
+
+class ResponseTool(Fields):
+    """A function that the model may call; without parameters it takes none."""
+
+    type: Literal["function"]
+    name: str = Field(pattern=NAME)
+    description: str | None = None
+    parameters: Parameters | None = None
+    strict: bool | None = None
+
+
+class TextFormat(Fields):
+    """The form of an answer: any text, any object of JSON, or what a schema describes."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: str | None = Field(default=None, pattern=NAME)
+    description: str | None = None
+    schema_: Schema | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class TextOptions(Fields):
+    """What the text of an answer is like."""
+
+    format: TextFormat | None = None
 
 
 class ResponseRequest(Fields):
@@ -66,13 +110,19 @@ class ResponseRequest(Fields):
     store: bool | None = None
     metadata: dict[MetadataName, MetadataText] | None = Field(default=None, max_length=MAX_METADATA)
     previous_response_id: str | None = Field(default=None, max_length=128)
-    text: Annotated[Any, AfterValidator(plain_text)] = None
-    tools: Absent = None
-    tool_choice: NoTool = None
+    text: TextOptions | None = None
+    tools: list[ResponseTool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_choice: Choice = None
+    parallel_tool_calls: bool | None = None
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
     conversation: Absent = None
     prompt: Absent = None
+
+    @property
+    def form(self) -> TextFormat:
+        """Return the form of the answer."""
+        return (self.text and self.text.format) or TextFormat(type="text")
 
 
 class MessageItem(Fields):
@@ -87,7 +137,7 @@ class CallItem(Fields):
 
     call_id: str = Field(max_length=256)
     name: str = Field(max_length=256)
-    arguments: str
+    arguments: Arguments
 
 
 class ReturnItem(Fields):
@@ -112,8 +162,11 @@ def response_prompts(
     try:
         return chat, chat_prompts(served, chat)
     except ApiError as error:
-        param = "input" if error.param == "messages" else error.param
-        raise ApiError(error.status, error.message, param=param, code=error.code) from None
+        param, message = error.param, error.message
+        if param in NAMES_HERE:
+            message = message.replace(f"{param}: ", f"{NAMES_HERE[param]}: ", 1)
+            param = NAMES_HERE[param]
+        raise ApiError(error.status, message, param=param, code=error.code) from None
 
 
 def chat_of(request: ResponseRequest, earlier: Sequence[Json]) -> ChatRequest:
@@ -132,11 +185,37 @@ def chat_of(request: ResponseRequest, earlier: Sequence[Json]) -> ChatRequest:
         "temperature": request.temperature,
         "top_p": request.top_p,
         "stream": request.stream,
+        **chat_tools(request),
+        "response_format": chat_format(request.form),
     }
     try:
-        return ChatRequest.model_validate(values)
+        chat = ChatRequest.model_validate(values)
     except ValidationError as error:
         raise invalid(f"input: {explained(error).message}", "input") from None
+    check_forms(chat)
+    return chat
+
+
+def chat_tools(request: ResponseRequest) -> Json:
+    """Return a request's tools, and how they are chosen, as chat has them."""
+    functions = [tool.model_dump(exclude={"type"}, exclude_unset=True) for tool in request.tools or ()]
+    choice = request.tool_choice
+    return {
+        "tools": [{"type": "function", "function": function} for function in functions],
+        "tool_choice": {"type": "function", "function": {"name": choice.name}} if isinstance(choice, Named) else choice,
+        "parallel_tool_calls": request.parallel_tool_calls,
+    }
+
+
+def chat_format(form: TextFormat) -> Json:
+    """Return the form of an answer as chat has it; raises ApiError (400) for a schema that is not there or nameless."""
+    if form.type != "json_schema":
+        return {"type": form.type}
+    schema = form.model_dump(by_alias=True, exclude={"type"}, exclude_unset=True)
+    for field in ("name", "schema"):
+        if schema.get(field) is None:
+            raise invalid(f"text.format.{field}: field required", f"text.format.{field}")
+    return {"type": form.type, "json_schema": schema}
 
 
 def read_item(item: Json, place: str) -> MessageItem | CallItem | ReturnItem:

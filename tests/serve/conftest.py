@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,15 @@ from smelt.models.families import Shape, spec_for
 from smelt.serve.prepare import Served
 from smelt.serve.run import Server, listen, make_server
 from smelt.serve.tool_forms import literal
+from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
+from smelt.tokenizers.chat_templates import TEMPLATES
 
-CONTEXT = 160
+CONTEXT, CONTEXT_WITH_TOOLS = 160, 2048
 COMPILING_SECONDS = 200  # of the first step on a machine that has never made one
 NAME = "tiny"
+SPACES = {str(id_): -50 for id_ in (197, 198, 201, 220)}  # in whose place a tiny model would write nothing else
 ENGINE = EngineSettings(max_running=4, max_waiting=4, cache_tokens=2048)
 
 
@@ -40,11 +43,14 @@ class Watched(Engine):
     seconds = 0.0  # of a step
     fault: Exception | None = None
     says: str | None = None
+    spaces = True  # whether it may write any, where a request cannot say so
 
     def submit(self, prompt: Sequence[int], sampling: Sampling, **options: Any) -> Request:
         if Watched.says is not None:
             grammars = Grammars(self.tokenizer, self.vocab_size, self.stop_ids)
             options["constraint"] = grammars.compile(f"start: {literal(Watched.says, self.tokenizer.special)}")
+        if not Watched.spaces:
+            sampling = replace(sampling, logit_bias=tuple((int(id_), bias) for id_, bias in SPACES.items()))
         return super().submit(prompt, sampling, **options)
 
     def step(self) -> list[Update]:
@@ -196,6 +202,15 @@ def start(model: Any, tokenizer: Any) -> Iterator[Callable[..., Live]]:
     for live in running:
         live.server.should_exit = True
         live.thread.join(10)
+
+
+def start_with_tools(start: Callable[..., Live], name: str, **settings: Any) -> Live:
+    """Start a server whose chat template has a place for tools."""
+    special = tuple(dict.fromkeys((END_OF_TEXT, *TEMPLATES[name].marks)))
+    size = 256 + len(special)
+    tokenizer = train_bpe([], vocab_size=size, special=special)
+    model = tiny_model(size, CONTEXT_WITH_TOOLS)
+    return start(model=model, tokenizer=tokenizer, jinja=TEMPLATES[name].jinja, **settings)
 
 
 @pytest.fixture(scope="session")

@@ -7,13 +7,12 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from .conftest import NAME, Live
+from .conftest import NAME, SPACES, Live
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("llguidance")
 
 ASKED: dict[str, Any] = {"model": NAME, "messages": [{"role": "user", "content": "Hi"}]}
-SPACES = {str(id_): -50 for id_ in (197, 198, 201, 220)}  # in whose place a tiny model would write nothing else
 
 
 class Room(BaseModel):

@@ -7,17 +7,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from smelt.tokenizers.base import END_OF_TEXT
-from smelt.tokenizers.bpe_train import train_bpe
-from smelt.tokenizers.chat_templates import TEMPLATES
-
-from .conftest import NAME, Live, Watched, eventually, tiny_model
+from .conftest import NAME, SPACES, Live, Watched, eventually, start_with_tools
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("llguidance")
 
-CONTEXT = 2048
-SPACES = {str(id_): -50 for id_ in (197, 198, 201, 220)}  # in whose place a tiny model would write nothing else
 WEATHER = {
     "type": "function",
     "function": {
@@ -39,20 +33,13 @@ QUESTION = {"role": "user", "content": "Hi"}
 ASKED: dict[str, Any] = {"model": NAME, "messages": [QUESTION], "tools": [WEATHER, STOP], "logit_bias": SPACES}
 
 
-def begin(start: Callable[..., Live], name: str) -> Live:
-    special = tuple(dict.fromkeys((END_OF_TEXT, *TEMPLATES[name].marks)))
-    size = 256 + len(special)
-    tokenizer = train_bpe([], vocab_size=size, special=special)
-    return start(model=tiny_model(size, CONTEXT), tokenizer=tokenizer, jinja=TEMPLATES[name].jinja)
-
-
 @pytest.fixture(scope="module")
 def servers(start: Callable[..., Live]) -> Callable[[str], Live]:
     known: dict[str, Live] = {}
 
     def get(name: str) -> Live:
         if name not in known:
-            known[name] = begin(start, name)
+            known[name] = start_with_tools(start, name)
         return known[name]
 
     return get
