@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from smelt.infer.constrain import json_rule
 from smelt.serve.protocol import Function
 
-NO_ARGUMENTS = {"type": "object", "additionalProperties": False}
-
 
 @dataclass(frozen=True)
 class Form:
@@ -87,10 +85,16 @@ def calls_grammar(form: Form, functions: Sequence[Function], special: Mapping[st
         f"call: ({named}) {f'({id_})?' if form.has_ids else ''} {say(form.after)}",
     ]
     for place, function in enumerate(functions):
-        schema = NO_ARGUMENTS if function.parameters is None else {"type": "object", **function.parameters}
-        arguments = json_rule(schema, lenient=not function.strict)
+        arguments = json_rule(arguments_schema(function.parameters), lenient=not function.strict)
         rules.append(f"call_{place}: {say(function.name + form.middle)} {arguments}")
     return "\n".join(rules)
+
+
+def arguments_schema(parameters: Mapping[str, object] | None) -> dict[str, object]:
+    """Return what arguments must be: those that are named, and no others unless the schema says something of them."""
+    given = {} if parameters is None else dict(parameters)
+    closed = {"additionalProperties": False} if parameters is None or "properties" in given else {}
+    return {"type": "object", **closed, **given}
 
 
 def literal(text: str, special: Mapping[str, int]) -> str:

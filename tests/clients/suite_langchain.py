@@ -11,6 +11,7 @@ from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
 from pydantic import BaseModel
 
+ROOM = 600  # for JSON in which a model that has learned nothing writes every space that it may
 MESSAGES = [SystemMessage("Answer in one word."), HumanMessage("Where is the mill?")]
 
 
@@ -96,20 +97,20 @@ def test_embeddings(address: Address) -> None:
 
 
 def test_bound_tools(chat: Any) -> None:
-    made = chat(max_tokens=200).bind_tools([weather], tool_choice="any").invoke(MESSAGES)
+    made = chat(max_tokens=ROOM).bind_tools([weather], tool_choice="any", parallel_tool_calls=False).invoke(MESSAGES)
     assert made.tool_calls[0]["name"] == "weather" and made.tool_calls[0]["args"]["town"] in ("Paris", "Rome")
 
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 def test_structured_answers(chat: Any, method: str) -> None:
-    model = chat(max_tokens=200).with_structured_output(Sky, method=method)
+    model = chat(max_tokens=ROOM).with_structured_output(Sky, method=method)
     assert isinstance(model.invoke(MESSAGES), Sky)
 
 
 def test_an_agent(chat: Any) -> None:
     """Three rounds of calls and answers, each call forced, as this model would never make one by itself."""
     messages: list[Any] = [*MESSAGES]
-    model = chat(max_tokens=200).bind_tools([weather], tool_choice="weather")
+    model = chat(max_tokens=ROOM).bind_tools([weather], tool_choice="weather", parallel_tool_calls=False)
     for _ in range(3):
         made = model.invoke(messages)
         results = [weather.invoke(call) for call in made.tool_calls]

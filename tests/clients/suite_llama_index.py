@@ -51,7 +51,7 @@ def test_chat(model: Any) -> None:
 
 
 def test_a_tool(model: Any) -> None:
-    chat = model(is_chat_model=True, is_function_calling_model=True, max_tokens=200)
+    chat = model(is_chat_model=True, is_function_calling_model=True, max_tokens=600)
     made = chat.chat_with_tools([FunctionTool.from_defaults(weather)], "Rain?", tool_required=True)
     (call, *_) = chat.get_tool_calls_from_response(made)
     assert call.tool_name == "weather" and call.tool_kwargs["town"] in ("Paris", "Rome")
@@ -60,7 +60,7 @@ def test_a_tool(model: Any) -> None:
 @pytest.mark.parametrize("by_schema", [True, False])
 def test_structured_answers(model: Any, by_schema: bool) -> None:
     chat = model(
-        is_chat_model=True, is_function_calling_model=True, max_tokens=200, should_use_structured_outputs=by_schema
+        is_chat_model=True, is_function_calling_model=True, max_tokens=600, should_use_structured_outputs=by_schema
     )
     made = chat.as_structured_llm(Sky).chat(MESSAGES)
     assert isinstance(made.raw, Sky)

@@ -19,8 +19,9 @@ from smelt.models.encoder_decoder import Network
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load, save
 from smelt.nn.spec import TokenIds
+from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe_train import train_bpe
-from smelt.tokenizers.chat import ChatTemplate
+from smelt.tokenizers.chat import TEMPLATES, ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
 
 HERE = Path(__file__).parent
@@ -31,7 +32,9 @@ NUM_WRITTEN = 24
 def make_model(directory: Path) -> None:
     """Write a checkpoint of a chat model that has learned nothing."""
     text = (HERE.parents[1] / "LICENSE").read_text(encoding="utf-8")  # which nobody edits
-    tokenizer = train_bpe([text], vocab_size=512)
+    template = TEMPLATES["qwen"]  # which has a place for tools
+    tokenizer = train_bpe([text], vocab_size=512, special=tuple(dict.fromkeys((END_OF_TEXT, *template.marks))))
+    tokenizer.chat_template = template.jinja
     shape = Shape(
         vocab_size=tokenizer.vocab_size, dim=48, num_layers=2, num_heads=4, num_kv_heads=2, max_seq_len=CONTEXT
     )

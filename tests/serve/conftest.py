@@ -82,7 +82,7 @@ class Live:
     def call(self, method: str, path: str, body: Any = None, **headers: str) -> "Reply":
         """Send one request; a body that is not bytes is sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=COMPILING_SECONDS)
         try:
             sent = {name.replace("_", "-"): value for name, value in headers.items()}
             given = {"Content-Type": "application/json"} if body is not None else {}

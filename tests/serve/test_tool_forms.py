@@ -9,7 +9,17 @@ from smelt.core.errors import UsageError
 from smelt.infer.constrain import Grammars
 from smelt.serve.protocol import Function
 from smelt.serve.tool_calls import Calling, CallReader
-from smelt.serve.tool_forms import GLM4, HERMES, LLAMA3, MISTRAL, Form, calls_grammar, form_of, literal
+from smelt.serve.tool_forms import (
+    GLM4,
+    HERMES,
+    LLAMA3,
+    MISTRAL,
+    Form,
+    arguments_schema,
+    calls_grammar,
+    form_of,
+    literal,
+)
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
@@ -196,3 +206,19 @@ def test_marks_that_are_special_tokens_are_named_by_their_ids() -> None:
 def test_ids_are_new_and_of_the_form_that_the_template_takes() -> None:
     assert len({HERMES.new_id() for _ in range(100)}) == 100
     assert HERMES.new_id().startswith("call_") and len(MISTRAL.new_id()) == 9
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        (None, {"type": "object", "additionalProperties": False}),
+        ({"type": "object"}, {"type": "object"}),
+        ({"properties": {"a": {}}}, {"type": "object", "additionalProperties": False, "properties": {"a": {}}}),
+        (
+            {"properties": {"a": {}}, "additionalProperties": True},
+            {"type": "object", "additionalProperties": True, "properties": {"a": {}}},
+        ),
+    ],
+)
+def test_arguments_are_those_that_are_named(parameters: dict[str, Any] | None, expected: dict[str, Any]) -> None:
+    assert arguments_schema(parameters) == expected
