@@ -2,8 +2,9 @@
 
 Reading order: `sampling` (logits to a token), `visible` (the text that may be shown), `answer`, `rows` (a batch inside
 the cache), `generate`, `beam`. That loop is the oracle for the engine: `pages` (who holds which memory), `paged_cache`
-(what the model sees of it), `requests`, `scheduler` (who runs), `choose`, `constrain`, `drafts`, `adapters`, `limits`, `engine`. `fused` is one
-decode step for many requests without torch in it (`absmax`, `packing`, `prepared`, `crew`, then `kernels`).
+(what the model sees of it), `requests`, `scheduler` (who runs), `choose`, `constrain`, `drafts`, `adapters`, `limits`,
+`engine`. `fused` is one decode step for many requests without torch in it (`absmax`, `packing`, `prepared`, `crew`,
+then `kernels`). `embed` makes vectors.
 """
 
 from smelt.infer.answer import FinishReason, Generation
