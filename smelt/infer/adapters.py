@@ -45,6 +45,12 @@ class Adapter:
     packed: PackedAdapter | None  # where the fused step knows the model
     root: bytes
 
+    @property
+    def address(self) -> int:
+        """Return where the fused step finds it."""
+        assert self.packed is not None, "a model with a fused step has packed adapters"
+        return self.packed.address
+
 
 class Adapters:
     """The adapters of a model by name.

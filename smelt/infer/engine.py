@@ -289,7 +289,7 @@ class Engine:
                 self._hear(request, self.model.head_weight[:0])
             self.scheduler.advance(request, 1)
         rows = [piece.request.adapter for piece, count in zip(batch, counts, strict=True) for _ in range(count)]
-        adapters = [0 if adapter is None or adapter.packed is None else adapter.packed.address for adapter in rows]
+        adapters = [0 if adapter is None else adapter.address for adapter in rows]
         return self._choose(batch, step.decode(ids, positions, pages, counts, adapters)[:, : self.vocab_size])
 
     def _compute(self, batch: Sequence[Piece]) -> list[Update]:
