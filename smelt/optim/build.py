@@ -72,8 +72,9 @@ def build_optimizers(
         group["params"].append(parameter)
     if not groups:
         raise TrainingError("every parameter of the model is frozen, so there is nothing to train")
-    plain = [group for key, group in groups.items() if not key[0]]
-    orthogonal = [group for key, group in groups.items() if key[0]]
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], -item[0][2]))
+    plain = [group for key, group in ordered if not key[0]]
+    orthogonal = [group for key, group in ordered if key[0]]
     optimizers: list[torch.optim.Optimizer] = []
     if plain:  # empty where only matrices of layers are trained
         betas = (recipe.beta1, recipe.beta2)

@@ -57,9 +57,7 @@ class TuneRecipe(Config):
         """Refuse an unknown method, and settings that the chosen one would not look at."""
         if self.method != WHOLE and self.method not in METHODS:
             known = (WHOLE, *METHODS)
-            raise ValueError(
-                f"method '{self.method}' is unknown.{nearest(self.method, known)} Known: {', '.join(known)}"
-            )
+            raise ValueError(f"no method '{self.method}'.{nearest(self.method, known)} Known: {', '.join(known)}")
         for name, method in METHODS.items():
             if name != self.method and getattr(self, field_of(name)) != method.settings():
                 raise ValueError(f"{field_of(name)} has settings, and the method is {self.method}")
