@@ -30,7 +30,10 @@ KINDS = {
     "all": ("llama", dict(target_modules="all-linear", r=4, lora_alpha=6)),
     "pattern of names": ("llama", dict(target_modules=r".*\.layers\.1\..*(q|k)_proj", r=4)),
     "one layer": ("llama", dict(target_modules=["q_proj", "o_proj"], layers_to_transform=[1], r=4)),
-    "left out": ("llama", dict(target_modules=["q_proj", "o_proj"], exclude_modules=["layers.0.self_attn.q_proj"], r=4)),
+    "left out": (
+        "llama",
+        dict(target_modules=["q_proj", "o_proj"], exclude_modules=["layers.0.self_attn.q_proj"], r=4),
+    ),
     "dora": ("llama", dict(target_modules=["q_proj", "up_proj", "down_proj"], r=4, lora_alpha=6, use_dora=True)),
     "stabilized": ("qwen2", dict(target_modules=["q_proj", "k_proj", "gate_proj"], r=3, lora_alpha=5, use_rslora=True)),
     "dora with biases": ("qwen2", dict(target_modules=["q_proj", "k_proj", "v_proj"], r=3, use_dora=True)),
