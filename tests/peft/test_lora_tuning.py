@@ -9,6 +9,7 @@ from smelt.infer.adapters import Adapters
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.peft.combine import combine_adapters
+from smelt.peft.lora import LowRank
 from smelt.peft.lora_config import check_fields, layer_of
 from smelt.peft.lora_method import METHOD, files_of, patterns_for
 from smelt.peft.lora_tuning import LoraSettings, attach, lora_layers, lora_of, merge, put, rate_factor
@@ -155,6 +156,28 @@ def test_what_was_learned_can_be_served_combined_and_put_on_again():
         torch.testing.assert_close(changed[name], expected, atol=1e-6, rtol=1e-5)
 
 
+def test_layers_that_choose_experts_are_left_alone():
+    model = build(spec_for("mixtral", Shape(64, 16, 2, 2, 32, 1, 24)), seed=1)
+    attach(model, LoraSettings(rank=2), 0)
+    assert {name.rsplit(".", 1)[-1] for name in lora_layers(model)} == {"query", "key", "value", "output"}
+    with pytest.raises(ConfigError, match="'router' matches nothing"):
+        attach(build(model.spec, seed=1), LoraSettings(targets=("router",)), 0)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_a_layer_that_is_asked_for_its_weight_says_the_changed_one(dora):
+    model = build(spec_for("deepseek_v2", Shape(64, 16, 2, 2, 32)), seed=1).eval()
+    attach(model, LoraSettings(rank=2, targets=("kv_up",), dora=dora), 0)
+    drawn(model, 4)
+    attention, kept = model.blocks[0].attention, torch.randn(1, 1, 6, model.spec.layers[0].attention.latent.kv_rank)
+    turned = torch.randn(1, 1, 6, attention.rotary.dim)
+    queries, kept = torch.randn(1, 2, 6, attention.spec.head_dim), torch.cat((kept, turned), dim=-1)
+    absorbed, widened = (way(queries, kept, None) for way in (attention.attend_absorbed, attention.attend_widened))
+    torch.testing.assert_close(absorbed, widened, atol=1e-5, rtol=1e-4)
+    absorbed.square().sum().backward()
+    assert bool(attention.kv_up.up.grad.any())
+
+
 def test_an_adapter_of_another_model_is_not_put_on():
     narrow = lora_of(tuned(rank=2))
     with pytest.raises(UsageError, match="no such linear layer"):
@@ -174,8 +197,6 @@ def test_a_combination_of_modules_is_a_file_that_attaches_again():
     model = tuned("gpt2", rank=2)
     places = published_layers(model.spec)
     tensors = METHOD.tensors(model)
-    from smelt.peft.lora import LowRank
-
     modules = {
         place.module: LowRank(
             tensors[f"base_model.model.{place.module}.lora_A.weight"],
@@ -237,7 +258,7 @@ def test_doras_lengths_of_layers_left_out_are_those_of_their_weights():
     torch.testing.assert_close(tensors[name][16:32], model.blocks[0].attention.key.weight.norm(dim=1))
     METHOD.fill(model, tensors)
     tensors[name][20] *= 1.1
-    with pytest.raises(CheckpointError, match="changes blocks.0.attention.key"):
+    with pytest.raises(CheckpointError, match=r"changes blocks\.0\.attention\.key"):
         METHOD.fill(model, tensors)
 
 
