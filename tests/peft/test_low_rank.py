@@ -149,3 +149,13 @@ def test_what_is_no_linear_layer_is_refused():
 
 def test_lengths_are_never_zero():
     assert row_lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist() == [5.0, torch.finfo(torch.float32).tiny]
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_the_compiler_takes_a_layer_as_one_graph(dora):
+    torch.compiler.reset()
+    layer = LoraLinear.from_linear(nn.Linear(8, 6), rank=2, scale=1.0, dora=dora)
+    nn.init.normal_(layer.up)
+    compiled, x = torch.compile(layer, backend="aot_eager", fullgraph=True), torch.randn(3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(compiled(x), layer(x))
