@@ -52,6 +52,10 @@ def test_the_length_of_a_changed_row_is_a_constant_for_the_gradient():
     factors = torch.tensor([5 / math.hypot(3.5, 5.0), 2.0])
     torch.testing.assert_close(layer.up.grad, (factors * 0.5 * 3)[:, None])  # s (down x) m / |W'|
     torch.testing.assert_close(layer.magnitude.grad, torch.tensor([8.5 / math.hypot(3.5, 5.0), -1.0]))
+    through_weight = small(dora=True)
+    functional.linear(X, through_weight.weight).sum().backward()
+    torch.testing.assert_close(through_weight.up.grad, layer.up.grad)
+    torch.testing.assert_close(through_weight.magnitude.grad, layer.magnitude.grad)
     assert layer.base.weight.grad is not None  # freezing is the model's business
 
 
