@@ -108,7 +108,7 @@ def merge(model: Network) -> None:
     del model.adalora
 
 
-ADALORA = Method(
+METHOD = Method(
     name="adalora",
     peft_type="ADALORA",
     settings=AdaLoraSettings,

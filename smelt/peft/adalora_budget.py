@@ -95,7 +95,6 @@ class Allocator:
             self.measured += [(triplets, name, triplets.get_parameter(name)) for name in ("right", "values")]
             self.measured += [(layer, "left", layer.left) for layer in layers.values()]
 
-    @torch.no_grad()
     def after(self, optimizer: torch.optim.Optimizer, *, is_last: bool) -> None:
         """Measure the parameters of an optimizer that has just stepped; the last of a step chooses the triplets."""
         step = int(self.progress.step) + 1
@@ -117,6 +116,7 @@ class Allocator:
         return [_scores(triplets, list(layers.values())) for triplets, layers in self.parts]
 
 
+@torch.no_grad()
 def update_means(parameter: Tensor, sensitivity: Tensor, uncertainty: Tensor, beta1: float, beta2: float) -> None:
     """Take a parameter's gradient into its running means, in place; none is a gradient of zero.
 
@@ -138,6 +138,7 @@ def _scores(triplets: Triplets, layers: Iterable[Measured]) -> Tensor:
     return products(triplets, "values") + products(triplets, "right").mean(dim=1) + left.mean(dim=0)
 
 
+@torch.no_grad()
 def choose(parts: list[Triplets], scores: list[Tensor], budget: int) -> None:
     """Keep the `budget` triplets of the highest scores (R,) among all modules, and mask the others, in place.
 
@@ -151,6 +152,7 @@ def choose(parts: list[Triplets], scores: list[Tensor], budget: int) -> None:
     mask(parts)
 
 
+@torch.no_grad()
 def mask(parts: Iterable[Triplets]) -> None:
     """Set lambda of all triplets that are not kept to zero, in place."""
     for part in parts:
@@ -168,6 +170,7 @@ def mean_rank(model: nn.Module) -> float:
     return sum(kept) / len(kept)
 
 
+@torch.no_grad()
 def prune(model: nn.Module) -> None:
     """Take the triplets out that are not kept, in place: a smaller file and less to compute, once a run is over."""
     for triplets, layers in by_triplets(model):

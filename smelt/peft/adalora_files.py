@@ -24,6 +24,7 @@ from smelt.peft.adalora_layer import AdaLoraLinear, Triplets, by_triplets
 from smelt.peft.adalora_settings import AdaLoraSettings
 from smelt.peft.checks import CONFIG, WEIGHTS, check_fields, check_tensors
 from smelt.peft.lora_config import WITHOUT_EFFECT, targeted
+from smelt.peft.lora_method import patterns_for
 from smelt.peft.published import PREFIX, Place, by_module, laid_together, published_layers, task_type
 
 SAME = {
@@ -78,14 +79,17 @@ def read(config: Mapping[str, Any], spec: ModelSpec) -> AdaLoraSettings:
     check_fields(config, FIXED, KNOWN, accepted="AdaLoRA without anything beside it")
     places = published_layers(spec)
     parts = by_module(places)
-    targets = [name for module in targeted(config, list(parts), CONFIG) for name in parts[module]]
+    names = [name for module in targeted(config, list(parts), CONFIG) for name in parts[module]]
     values = {ours: config[theirs] for theirs, ours in SAME.items() if theirs in config}
     warmup, final, steps = (config.get(name) or 0 for name in PHASES)
+    if not all(isinstance(number, int) for number in (warmup, final, steps)):
+        told = f"{warmup!r:.40}, {final!r:.40}, {steps!r:.40}"
+        raise CheckpointError(f"{CONFIG}: {', '.join(PHASES)} = {told}", accepted="numbers of steps")
+    shares = {"warmup_fraction": warmup / steps, "final_fraction": final / steps} if steps else {}
     try:
-        shares = {"warmup_fraction": warmup / steps, "final_fraction": final / steps} if steps else {}
-        return validate(AdaLoraSettings, {**values, **shares, "targets": targets}, source=CONFIG)
-    except (ConfigError, TypeError) as error:
-        raise CheckpointError(f"{CONFIG}: {error}") from error
+        return validate(AdaLoraSettings, {**values, **shares, "targets": patterns_for(names, places)}, source=CONFIG)
+    except ConfigError as error:
+        raise CheckpointError(error.what) from error
 
 
 @torch.no_grad()
