@@ -230,7 +230,7 @@ def test_tensors_that_do_not_fit_are_refused(change, said):
         ({"init_r": 0}, "initial_rank=0"),
         ({"init_r": "four"}, "initial_rank='four'"),
         ({"target_modules": ["q_prj"]}, "'q_prj' is no linear layer .*Did you mean 'q_proj'"),
-        ({"tinit": "2"}, r"tinit, tfinal, total_step = '2', 4, 1\naccepted: numbers of steps"),
+        ({"tinit": "2"}, r"tinit, tfinal, total_step = '2', 0, 1\naccepted: numbers of steps"),
     ],
 )
 def test_settings_that_we_cannot_honour_are_refused(change, said):
