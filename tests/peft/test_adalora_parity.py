@@ -32,12 +32,14 @@ IDS = torch.randint(64, (STEPS, 2, 12), generator=torch.Generator().manual_seed(
 
 def published(kind):
     if kind == "gpt2":
-        sizes = dict(n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0)
+        sizes = dict(n_embd=32, n_layer=2, n_head=4, bos_token_id=0, eos_token_id=0, initializer_range=0.2)
         config = transformers.GPT2Config(
             vocab_size=64, n_positions=32, **sizes, embd_pdrop=0, attn_pdrop=0, resid_pdrop=0
         )
     else:
-        sizes = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
+        sizes = dict(
+            hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, initializer_range=0.2
+        )
         config = transformers.LlamaConfig(vocab_size=64, max_position_embeddings=32, num_key_value_heads=2, **sizes)
     torch.manual_seed(1)
     return transformers.AutoModelForCausalLM.from_config(config)
