@@ -26,8 +26,8 @@ def base(files: Path, tmp_path_factory: pytest.TempPathFactory) -> StageResult:
     return pretrain(
         PretrainRecipe(
             name="base", out=str(tmp_path_factory.mktemp("runs")), data=str(files / "text.jsonl"),
-            tokenizer=str(files / "tokenizer"), model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=48,
-            batch_rows=4, steps=4, compile="no", dtype="float32",
+            tokenizer=str(files / "tokenizer"), max_seq_len=48, batch_rows=4, steps=4, compile="no", dtype="float32",
+            model=ModelRecipe(family="gpt2", dim=16, num_layers=2, num_heads=2),  # its layers are fused in files
         )
     )  # fmt: skip
 
@@ -114,8 +114,8 @@ def test_another_base_is_refused(base, files, adapter, tmp_path):
     other = pretrain(
         PretrainRecipe(
             name="other", out=str(tmp_path), data=str(files / "text.jsonl"), tokenizer=str(files / "tokenizer"),
-            model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=48, batch_rows=4, steps=1, seed=5,
-            compile="no",
+            model=ModelRecipe(family="gpt2", dim=16, num_layers=2, num_heads=2), max_seq_len=48, batch_rows=4, steps=1,
+            seed=5, compile="no",
         )
     )  # fmt: skip
     changed = copied(adapter, tmp_path, base_model_name_or_path=other.checkpoint)
