@@ -56,7 +56,7 @@ def attach(model: Network, settings: AdaLoraSettings, seed: int) -> None:
         for name in layers:
             base = model.get_submodule(name)
             left = drawn(len(places[name].rows), settings.initial_rank, device)
-            layer = AdaLoraLinear(base, left, triplets, dropout=settings.dropout)
+            layer = AdaLoraLinear(base, left, triplets, owns=name == layers[0], dropout=settings.dropout)
             swap(model, name, layer.train(base.training))
     model.adalora = Progress(settings.orthogonality).to(device)
 

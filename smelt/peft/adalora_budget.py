@@ -172,9 +172,9 @@ def mean_rank(model: nn.Module) -> float:
 
 @torch.no_grad()
 def prune(model: nn.Module) -> None:
-    """Take the triplets out that are not kept, in place: a smaller file and less to compute, once a run is over."""
+    """Take the triplets out whose lambda is zero, in place: a smaller file and less to compute, once a run is over."""
     for triplets, layers in by_triplets(model):
-        kept = triplets.kept
+        used = triplets.values != 0
         for layer in layers.values():
-            layer.put("left", layer.left[:, kept])
-        triplets.put_triplets(triplets.right[kept], triplets.values[kept])
+            layer.put("left", layer.left[:, used])
+        triplets.put_triplets(triplets.right[used], triplets.values[used])

@@ -2,8 +2,9 @@
 
 A triplet is a column of P, a number of lambda and a row of Q. Lambda begins as zero, so that a new layer gives what its
 base gives, bit for bit. Our layers of one published module, as GPT-2's query, key and value, have lambda and Q in
-common, and each has its own rows of P. Beside its numbers each part keeps two running means of their importance, and
-the triplets which are kept, as buffers: a training state that holds the buffers goes on where it stopped.
+common, and each has its own rows of P; the first of them has what is common as a module, so that a state holds it once.
+Beside its numbers each part keeps two running means of their importance, and the triplets which are kept, as buffers:
+a training state that holds the buffers goes on where it stopped.
 
 Costs R (in + out + 1) trainable numbers in fp32, and twice that in running means.
 
@@ -70,15 +71,24 @@ class Triplets(Measured):
 
 
 class AdaLoraLinear(Measured):
-    """A base layer with `left`, its rows of P (out, R), and the triplets that it has in common with others."""
+    """A base layer with `left`, its rows of P (out, R), and the triplets that it has in common with others.
 
-    def __init__(self, base: nn.Module, left: Tensor, triplets: Triplets, *, dropout: float) -> None:
+    One of the layers `owns` the triplets: in it alone they are a module with parameters and buffers to be found.
+    """
+
+    def __init__(self, base: nn.Module, left: Tensor, triplets: Triplets, *, owns: bool, dropout: float) -> None:
         super().__init__()
         self.in_features, self.out_features = cast(int, base.in_features), cast(int, base.out_features)
-        self.base, self.triplets = base, triplets
+        self.base, self.common = base, triplets if owns else None
+        self._triplets = (triplets,)  # what is in a tuple is not registered
         self.left = nn.Parameter(left)
         self.dropout = nn.Dropout(dropout)
         self.measure(("left",))
+
+    @property
+    def triplets(self) -> Triplets:
+        """Return the triplets, whoever owns them."""
+        return self._triplets[0]
 
     @property
     def bias(self) -> Tensor | None:

@@ -38,9 +38,9 @@ Value = TypeVar("Value")
 class Ia3Settings(Config):
     """Vectors that multiply outputs or inputs of linear layers."""
 
-    targets: tuple[str, ...] = ("key", "value")
+    targets: tuple[str, ...] = ("attention.key", "attention.value")
     """Patterns over our names of the layers whose outputs are multiplied."""
-    inputs: tuple[str, ...] = ("down",)
+    inputs: tuple[str, ...] = ("feed_forward.down",)
     """Patterns over our names of the layers whose inputs are multiplied."""
 
 

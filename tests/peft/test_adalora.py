@@ -1,5 +1,7 @@
 """AdaLoRA: the budget's numbers by hand, the least important triplets let go, a run that goes on where it stopped."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -114,7 +116,7 @@ def test_the_lowest_of_all_modules_are_let_go():
 def test_a_triplets_score_is_of_lambda_and_the_means_of_its_vectors():
     base = nn.Linear(2, 3)
     triplets = Triplets(torch.zeros(1, 2), scale=1.0)
-    layer = AdaLoraLinear(base, torch.zeros(3, 1), triplets, dropout=0.0)
+    layer = AdaLoraLinear(base, torch.zeros(3, 1), triplets, owns=True, dropout=0.0)
     for name, module, numbers in (
         ("values", triplets, [2.0]), ("right", triplets, [[1.0, 3.0]]), ("left", layer, [[3.0], [6.0], [0.0]])
     ):  # fmt: skip
@@ -128,7 +130,7 @@ def test_a_triplets_score_is_of_lambda_and_the_means_of_its_vectors():
 def test_the_penalty_is_the_mean_distance_from_orthogonal():
     triplets = Triplets(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), scale=1.0)  # Q Q' - I = diag(0, 8)
     left = torch.tensor([[2.0, 0.0], [0.0, 1.0]])  # P' P - I = diag(3, 0), of two layers with half the rows each
-    layers = [AdaLoraLinear(nn.Linear(2, 1), rows, triplets, dropout=0.0) for rows in left.split(1)]
+    layers = [AdaLoraLinear(nn.Linear(2, 1), rows, triplets, owns=True, dropout=0.0) for rows in left.split(1)]
     assert orthogonality(nn.Sequential(*layers)).item() == pytest.approx((3 + 8) / 2)
 
 
@@ -143,6 +145,13 @@ def test_the_mean_rank_follows_its_schedule(name):
     assert train(model, optimizers, slice(0, 4)) == [4, 4, third, third]
     means = train(model, optimizers, slice(4, None))
     assert means == [third, 2, 2, 2, 2, 2]
+    for triplets, layers in by_triplets(model):  # whichever optimizer has them
+        for module, part in (
+            (triplets, "right"),
+            (triplets, "values"),
+            *((layer, "left") for layer in layers.values()),
+        ):
+            assert all(mean.any() for mean in module.means(part)), part
     found = ranks(model)
     assert sum(found.values()) == 28 and len(set(found.values())) > 1  # not the same for all
     for triplets, _ in by_triplets(model):
@@ -188,6 +197,10 @@ def test_pruning_takes_out_what_was_let_go():
 def test_layers_of_one_published_module_have_their_triplets_in_common():
     attention = model_of("gpt2").blocks[0].attention
     assert attention.query.triplets is attention.key.triplets is attention.value.triplets
+    names = [name for name in attention.state_dict() if name.endswith(("right", "kept"))]
+    assert names == [f"{name}.common.{part}" for name in ("query", "output") for part in ("right", "kept")]
+    double = copy.deepcopy(attention)
+    assert double.query.triplets is double.key.triplets is double.query.common is not attention.query.triplets
     apart = model_of("llama").blocks[0].attention
     assert apart.query.triplets is not apart.key.triplets
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from smelt.core.errors import CheckpointError, ConfigError, UsageError
+from smelt.infer.limits import reason_of_parts
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.peft.bottleneck import METHOD, BottleneckLinear, BottleneckSettings, layers_of
@@ -47,6 +48,14 @@ def test_a_mixture_of_experts_has_no_single_end():
     METHOD.attach(model, BottleneckSettings(places=("attention",)), 0)
     with pytest.raises(UsageError, match="bottleneck adapters already"):
         METHOD.attach(model, BottleneckSettings(places=("attention",)), 0)
+
+
+def test_the_fused_step_of_the_engine_leaves_such_a_model_to_itself():
+    """It copies plain weights, and would answer without the adapters."""
+    model = build(spec_for("llama", SHAPE), seed=7)
+    assert reason_of_parts(model) is None
+    METHOD.attach(model, BottleneckSettings(size=5), 0)
+    assert reason_of_parts(model) == "an adapter stands beside attention.output"
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,6 @@ def test_settings_that_we_cannot_honour_are_refused(change, said):
     model = build(spec_for("llama", LLAMA), seed=7)
     METHOD.attach(model, Ia3Settings(), 0)
     config = METHOD.config(model, Ia3Settings())
-    given = METHOD.read(config, model.spec)
-    assert given == Ia3Settings(targets=("attention.key", "attention.value"), inputs=("feed_forward.down",))
+    assert METHOD.read(config, model.spec) == Ia3Settings()
     with pytest.raises(CheckpointError, match=said):
         METHOD.read(config | change, model.spec)
