@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+from torch import nn
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError, SmeltError, UsageError
@@ -14,6 +15,7 @@ from smelt.infer.fused import FusedDecoder, supports
 from smelt.infer.kernels.step import run_step
 from smelt.infer.packing import Weights
 from smelt.infer.paged_cache import Pool
+from smelt.infer.prepared import MATRICES, linears
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.kernels.jit import is_compiled
@@ -101,13 +103,21 @@ def count_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -
     return min(fit, settings.max_running * -(-spec.max_seq_len // settings.page_tokens))
 
 
+def reason_of_parts(model: Transformer) -> str | None:
+    """Return why the fused step cannot copy a model's weights, None where every layer of its blocks is a plain one."""
+    changed = (name for block in model.blocks for phase in MATRICES for name, layer in linears(block, phase).items()
+               if not isinstance(layer, nn.Linear))  # fmt: skip
+    name = next(changed, None)
+    return None if name is None else f"an adapter stands beside {name}"
+
+
 def fused_step(model: Transformer, pool: Pool, settings: EngineSettings, *, rows: int) -> FusedDecoder | None:
     """Return the fast step of decoding up to so many tokens; None for a model that it does not know.
 
     Raises UsageError for such a model where weights are asked for in a type of their own.
     """
     weight = model.head_weight
-    reason = supports(model.spec)
+    reason = supports(model.spec) or reason_of_parts(model)
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         reason = f"it is in {str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
     if reason is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from smelt.peft import lora_method
+from smelt.peft import adalora, bottleneck, ia3, lora_method
 from smelt.peft.method import Method
 
-METHODS: dict[str, Method] = {method.name: method for method in (lora_method.METHOD,)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (lora_method.METHOD, adalora.METHOD, ia3.METHOD, bottleneck.METHOD)
+}

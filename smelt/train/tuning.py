@@ -26,6 +26,9 @@ from smelt.models.encoder_decoder import Network
 from smelt.models.hub import publish
 from smelt.models.transformer import Transformer
 from smelt.nn.surgery import inside
+from smelt.peft.adalora_settings import AdaLoraSettings
+from smelt.peft.bottleneck import BottleneckSettings
+from smelt.peft.ia3 import Ia3Settings
 from smelt.peft.load import publish_adapter
 from smelt.peft.lora_tuning import LoraSettings
 from smelt.peft.method import Method
@@ -54,6 +57,12 @@ class TuneRecipe(Config):
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
     lora: LoraSettings = LoraSettings()
     """Low ranks beside the linear layers."""
+    adalora: AdaLoraSettings = AdaLoraSettings()
+    """Low ranks beside the linear layers, more of them where they matter."""
+    ia3: Ia3Settings = Ia3Settings()
+    """Vectors that multiply keys, values and what the feed-forward's last layer reads."""
+    bottleneck: BottleneckSettings = BottleneckSettings()
+    """Small networks behind the parts of every block."""
 
     @model_validator(mode="after")
     def one_way(self) -> TuneRecipe:

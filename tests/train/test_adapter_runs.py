@@ -17,7 +17,15 @@ from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import ModelRecipe, PretrainRecipe, pretrain
 from smelt.train.stages.sft import SftRecipe, sft
 
-SETTINGS: dict[str, dict[str, object]] = {"lora": {"rank": 2, "dropout": 0.1, "dora": True}}
+SETTINGS: dict[str, dict[str, object]] = {
+    "lora": {"rank": 2, "dropout": 0.1, "dora": True},
+    "adalora": {
+        "initial_rank": 3, "target_rank": 2, "dropout": 0.1, "choose_every": 1,
+        "warmup_fraction": 1 / 6, "final_fraction": 2 / 6,
+    },
+    "ia3": {"targets": ("attention.query", "attention.key", "attention.value")},
+    "bottleneck": {"size": 3},
+}  # fmt: skip
 """Of each method, settings that its run goes through all of its parts with."""
 
 
