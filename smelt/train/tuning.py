@@ -26,9 +26,11 @@ from smelt.models.encoder_decoder import Network
 from smelt.models.hub import publish
 from smelt.models.transformer import Transformer
 from smelt.nn.surgery import inside
+from smelt.peft.gated_prompts import LlamaAdapterSettings
 from smelt.peft.load import publish_adapter
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
+from smelt.peft.prompt_methods import PrefixSettings, PromptSettings, PTuningSettings
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.train.objectives import Objective
@@ -51,6 +53,14 @@ class TuneRecipe(Config):
     """Factors of the learning rate by pattern of parameter names; the first that matches counts."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
+    prompt: PromptSettings = PromptSettings()
+    """method=prompt: embeddings of virtual tokens before each text."""
+    p_tuning: PTuningSettings = PTuningSettings()
+    """method=p-tuning: the same, learned through a network."""
+    prefix: PrefixSettings = PrefixSettings()
+    """method=prefix: keys and values of virtual tokens, in every layer."""
+    llama_adapter: LlamaAdapterSettings = LlamaAdapterSettings()
+    """method=llama-adapter: prompts that the last layers read through a gate."""
 
     @model_validator(mode="after")
     def one_way(self) -> TuneRecipe:
