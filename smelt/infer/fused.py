@@ -79,10 +79,7 @@ def _shape(layer: LayerSpec) -> tuple[int, ...]:
 
 
 def added_to(model: Transformer) -> str | None:
-    """Return what a model has that its spec does not tell, and a step made by the spec would leave out; None if nothing.
-
-    The same goes for parameters that something else has taken the place of.
-    """
+    """Return what a step made by the spec alone would leave out or miss, None where the model is as its spec says."""
     told = {name for name, _ in meta_network(model.spec).named_parameters()}
     odd = [name for name, _ in model.named_parameters() if name not in told]
     odd += sorted(told - {name for name, _ in model.named_parameters()})

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from smelt.nn.crf import LinearChainCRF
 from smelt.nn.cache import LayerCache
+from smelt.nn.crf import LinearChainCRF
 from smelt.nn.feedforward import ACTIVATIONS
 from smelt.nn.masks import Rules
 from smelt.nn.norms import make_norm

@@ -160,7 +160,8 @@ class Transformer(nn.Module):
         shared = self._shared(positions, None, None, x, None, num_virtual=0)
         found: KeysValues = []
         for block, kind in self._layers():
-            kept = LayerCache(*(x.new_empty(1, heads, num_tokens, size) for heads, size in kind.cached))
+            keys, values = (x.new_empty(1, heads, num_tokens, size) for heads, size in kind.cached)
+            kept = LayerCache(keys, values)
             x, _ = block.forward(x, *shared[kind], kept)
             found.append((kept.keys, kept.values))
         return found

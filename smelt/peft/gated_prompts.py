@@ -97,7 +97,7 @@ def attach(model: Transformer, settings: LlamaAdapterSettings, seed: int) -> Non
     device = model.token_embedding.weight.device
     for place in range(spec.num_layers - number, spec.num_layers):
         prompt = torch.randn(settings.num_virtual_tokens, spec.dim, generator=generator)
-        model.blocks[place].attention.addition = GatedPrompt(prompt.to(device))
+        model.get_submodule(f"blocks.{place}.attention").addition = GatedPrompt(prompt.to(device))
 
 
 def num_adapted(spec: ModelSpec, settings: LlamaAdapterSettings) -> int:

@@ -11,6 +11,7 @@ arXiv:2103.10385. Ref: Prefix-Tuning, arXiv:2101.00190. Ref: P-Tuning v2, arXiv:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -83,7 +84,7 @@ class Recurrent(nn.Module):
 def mlp(*sizes: int, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Return linear layers of these sizes with an activation between two."""
     layers: list[nn.Module] = []
-    for width, out in zip(sizes, sizes[1:], strict=False):
+    for width, out in itertools.pairwise(sizes):
         layers += [nn.Linear(width, out), activation()]
     return nn.Sequential(*layers[:-1])
 

@@ -1,4 +1,4 @@
-"""Prompt tuning, P-tuning, prefix tuning and Llama-Adapter against the peft library: logits, gradients, files both ways."""
+"""Prompt, prefix and P-tuning and Llama-Adapter against the peft library: logits, gradients, files both ways."""
 
 import json
 
