@@ -33,6 +33,11 @@ Inputs = tuple[Tensor, Tensor | None, Tensor | None, Tensor | Rules | None, Laye
 Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | Rules | None]]
 
 
+def drops(module: nn.Module) -> bool:
+    """Tell whether a module draws what it drops, which must be the same when it is run again: adapters may."""
+    return module.training and any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.modules())
+
+
 class Transformer(nn.Module):
     """Turn token ids into hidden states, and these into logits, pooled vectors and labels, as the spec has them.
 
@@ -145,7 +150,7 @@ class Transformer(nn.Module):
                 x, scores = block.forward(*last_inputs, memory, memory_mask)
             elif self.gradient_checkpointing and torch.is_grad_enabled():
                 inputs = (*last_inputs, memory, memory_mask)
-                x, scores = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+                x, scores = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=drops(block))
             else:
                 x, scores = block(*last_inputs, memory, memory_mask)
             if scores is not None:

@@ -25,7 +25,7 @@ from smelt.models.weights import mapped
 from smelt.nn.attention import Attention, attend
 from smelt.nn.spec import ModelSpec
 from smelt.peft.method import Method
-from smelt.peft.prompts import is_causal
+from smelt.peft.published import PREFIX, task_type
 
 LEFT_ALONE = 2  # layers without prompts where nobody says how many have them, as 30 of 32 have in the paper
 KNOWN = (
@@ -120,8 +120,8 @@ def published_names(spec: ModelSpec) -> list[str]:
 def config(model: Transformer, settings: LlamaAdapterSettings) -> dict[str, Any]:
     """Return what adapter_config.json says."""
     return {
-        "peft_type": LLAMA_ADAPTER.peft_type,
-        "task_type": "CAUSAL_LM" if model.spec.language_head and is_causal(model.spec) else None,
+        "peft_type": METHOD.peft_type,
+        "task_type": task_type(model.spec),
         "inference_mode": True,
         "target_modules": published_names(model.spec)[0].rsplit(".", 1)[-1],
         "adapter_len": settings.num_virtual_tokens,
@@ -133,8 +133,8 @@ def parameters(model: Transformer) -> dict[str, tuple[nn.Parameter, tuple[int, .
     """Return the parameters by their names in a file, with the shape that each has there."""
     names, found = published_names(model.spec), {}
     for place, held in gated_prompts(model).items():
-        found[f"base_model.model.{names[place]}.adaption_prompt"] = held.prompt, (1, *held.prompt.shape)
-        found[f"base_model.model.{names[place]}.adaption_gate"] = held.gate, tuple(held.gate.shape)
+        found[f"{PREFIX}{names[place]}.adaption_prompt"] = held.prompt, (1, *held.prompt.shape)
+        found[f"{PREFIX}{names[place]}.adaption_gate"] = held.gate, tuple(held.gate.shape)
     return found
 
 
@@ -177,7 +177,7 @@ def fill(model: Transformer, found: Mapping[str, Tensor]) -> None:
         parameter.data.copy_(found[name].reshape(parameter.shape))
 
 
-LLAMA_ADAPTER = Method(
+METHOD = Method(
     name="llama-adapter",
     peft_type="ADAPTION_PROMPT",
     settings=LlamaAdapterSettings,

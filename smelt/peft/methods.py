@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from smelt.peft.gated_prompts import LLAMA_ADAPTER
+from smelt.peft import gated_prompts, lora_method, prompt_methods
 from smelt.peft.method import Method
-from smelt.peft.prompt_methods import P_TUNING, PREFIX, PROMPT
 
-_ALL: tuple[Method, ...] = (PROMPT, P_TUNING, PREFIX, LLAMA_ADAPTER)
-METHODS = {method.name: method for method in _ALL}
+_ALL = (
+    lora_method.METHOD,
+    prompt_methods.PROMPT,
+    prompt_methods.P_TUNING,
+    prompt_methods.PREFIX,
+    gated_prompts.METHOD,
+)
+METHODS: dict[str, Method] = {method.name: method for method in _ALL}

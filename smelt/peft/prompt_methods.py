@@ -24,6 +24,8 @@ from smelt.peft.method import Method
 from smelt.peft.prompts import LayerPrompts, Prompt, Recurrent, check_model, common_config, is_causal, mlp, number_of
 
 Initial = Literal["vocabulary", "random"]
+DRAWN = "SAMPLE_VOCAB"
+"""What files call embeddings that begin as those of drawn tokens."""
 LOOKS_AHEAD = "reads text both ways, so that virtual tokens would look at it; prefix does not need that they do not"
 
 
@@ -148,7 +150,7 @@ def table_of(found: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 def prompt_config(model: Transformer, settings: PromptSettings) -> dict[str, Any]:
     """Return what adapter_config.json says of prompt tuning."""
-    how = "SAMPLE_VOCAB" if settings.initial == "vocabulary" else "RANDOM"
+    how = DRAWN if settings.initial == "vocabulary" else "RANDOM"
     return {**embedding_config(model), "peft_type": PROMPT.peft_type, "prompt_tuning_init": how}
 
 
@@ -190,7 +192,8 @@ def expected_of(spec: ModelSpec, token_dim: int) -> dict[str, Any]:
 def read_prompt(config: Mapping[str, Any], spec: ModelSpec) -> PromptSettings:
     """Return the settings of a file; raises CheckpointError as `number_of`."""
     number = number_of(config, expected_of(spec, width(spec)), ())
-    return PromptSettings(num_virtual_tokens=number, initial="random")  # for a moment: the table follows
+    drawn = config.get("prompt_tuning_init") == DRAWN
+    return PromptSettings(num_virtual_tokens=number, initial="vocabulary" if drawn else "random")
 
 
 def read_p_tuning(config: Mapping[str, Any], spec: ModelSpec) -> PTuningSettings:
@@ -215,11 +218,13 @@ def read_p_tuning(config: Mapping[str, Any], spec: ModelSpec) -> PTuningSettings
 
 
 def read_prefix(config: Mapping[str, Any], spec: ModelSpec) -> PrefixSettings:
-    """Return the settings of a file, which holds no projection; raises CheckpointError as `number_of`."""
+    """Return the settings of a file, which does not say what began as what; raises CheckpointError as `number_of`."""
     num_heads, head_dim = spec.layers[0].attention.cached[0] if spec.layers else (0, 0)
     expected = {**expected_of(spec, num_heads * head_dim), "num_attention_heads": num_heads}
     number = number_of(config, expected, ("encoder_hidden_size", "prefix_projection"))
-    return PrefixSettings(num_virtual_tokens=number, initial="random")
+    projection = bool(config.get("prefix_projection"))
+    hidden = config.get("encoder_hidden_size") if projection else None
+    return PrefixSettings(num_virtual_tokens=number, initial="random", projection=projection, hidden_dim=hidden)
 
 
 PROMPT = Method(

@@ -22,6 +22,7 @@ from smelt.core.errors import CheckpointError, ConfigError
 from smelt.models.transformer import Transformer
 from smelt.nn.prefix import KeysValues, Prefix
 from smelt.nn.spec import ModelSpec
+from smelt.peft.published import task_type
 
 TENSOR = "prompt_embeddings"
 """The one tensor of a file, whatever the encoder: a row a virtual token."""
@@ -168,7 +169,7 @@ def common_config(model: Transformer, *, token_dim: int, num_heads: int) -> dict
     """Return what adapter_config.json says of any kind of virtual tokens."""
     spec = model.spec
     return {
-        "task_type": "CAUSAL_LM" if spec.language_head and is_causal(spec) else None,
+        "task_type": task_type(spec),
         "inference_mode": True,  # the file holds a table and no encoder
         "num_virtual_tokens": model.num_virtual_tokens,
         "token_dim": token_dim,

@@ -28,6 +28,7 @@ from smelt.models.transformer import Transformer
 from smelt.nn.surgery import inside
 from smelt.peft.gated_prompts import LlamaAdapterSettings
 from smelt.peft.load import publish_adapter
+from smelt.peft.lora_tuning import LoraSettings
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
 from smelt.peft.prompt_methods import PrefixSettings, PromptSettings, PTuningSettings
@@ -53,6 +54,8 @@ class TuneRecipe(Config):
     """Factors of the learning rate by pattern of parameter names; the first that matches counts."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
+    lora: LoraSettings = LoraSettings()
+    """Low ranks beside the linear layers."""
     prompt: PromptSettings = PromptSettings()
     """method=prompt: embeddings of virtual tokens before each text."""
     p_tuning: PTuningSettings = PTuningSettings()
