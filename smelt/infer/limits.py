@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from torch import nn
 
 from smelt.core import runtime
 from smelt.core.errors import ResourceError, SmeltError, UsageError
 from smelt.core.log import say
-from smelt.infer.fused import FusedDecoder, supports
+from smelt.infer.fused import FusedDecoder, added_to, supports
 from smelt.infer.kernels.step import run_step
 from smelt.infer.packing import Weights
 from smelt.infer.paged_cache import Pool
-from smelt.infer.prepared import MATRICES, linears
+from smelt.models.encoder_decoder import Network
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.kernels.jit import is_compiled
@@ -67,24 +66,26 @@ class QueueFull(SmeltError):
     """No room in line; those who ask later may find some."""
 
 
-def reason_against(spec: ModelSpec) -> str | None:
+def reason_against(model: Network) -> str | None:
     """Return why a model's answers need more than the keys and values of its tokens, None where they do not."""
+    spec = model.spec
     reasons = {
         "has an encoder": spec.encoder is not None,
         "fills in masked tokens and has no next one": not spec.is_causal,
         "has recurrent layers": spec.recurrent is not None,
         "reads a context both ways": spec.context is not None,
         "attends among blocks": any(layer.attention.blocks for layer in spec.layers),
+        "has virtual tokens before its texts": isinstance(model, Transformer) and model.prefix is not None,
     }
     return next((reason for reason, is_so in reasons.items() if is_so), None)
 
 
-def check_spec(spec: ModelSpec) -> None:
+def check_model(model: Network) -> None:
     """Raise UsageError for a model that the engine cannot answer with."""
-    if (reason := reason_against(spec)) is not None:
+    if (reason := reason_against(model)) is not None:
         raise UsageError(
-            f"this {spec.family} model {reason}, which the engine does not know",
-            accepted="a decoder with attention over its own tokens",
+            f"this {model.spec.family} model {reason}, which the engine does not know",
+            accepted="a decoder with attention over its own tokens; of tuned ones, those whose method can be merged",
             fix="smelt.infer.generate answers with any model, one batch at a time",
         )
 
@@ -103,21 +104,15 @@ def count_pages(spec: ModelSpec, settings: EngineSettings, dtype: torch.dtype) -
     return min(fit, settings.max_running * -(-spec.max_seq_len // settings.page_tokens))
 
 
-def reason_of_parts(model: Transformer) -> str | None:
-    """Return why the fused step cannot copy a model's weights, None where every layer of its blocks is a plain one."""
-    changed = (name for block in model.blocks for phase in MATRICES for name, layer in linears(block, phase).items()
-               if not isinstance(layer, nn.Linear))  # fmt: skip
-    name = next(changed, None)
-    return None if name is None else f"an adapter stands beside {name}"
-
-
 def fused_step(model: Transformer, pool: Pool, settings: EngineSettings, *, rows: int) -> FusedDecoder | None:
     """Return the fast step of decoding up to so many tokens; None for a model that it does not know.
 
     Raises UsageError for such a model where weights are asked for in a type of their own.
     """
     weight = model.head_weight
-    reason = supports(model.spec) or reason_of_parts(model)
+    reason = supports(model.spec)
+    if reason is None and (reason := added_to(model)) is not None:
+        say(f"decoding without the fused step: {reason}")
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         reason = f"it is in {str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
     if reason is not None:

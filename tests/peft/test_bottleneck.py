@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from smelt.core.errors import CheckpointError, ConfigError, UsageError
-from smelt.infer.limits import reason_of_parts
+from smelt.infer.fused import added_to
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.peft.bottleneck import METHOD, BottleneckLinear, BottleneckSettings, layers_of
@@ -53,9 +53,9 @@ def test_a_mixture_of_experts_has_no_single_end():
 def test_the_fused_step_of_the_engine_leaves_such_a_model_to_itself():
     """It copies plain weights, and would answer without the adapters."""
     model = build(spec_for("llama", SHAPE), seed=7)
-    assert reason_of_parts(model) is None
+    assert added_to(model) is None
     METHOD.attach(model, BottleneckSettings(size=5), 0)
-    assert reason_of_parts(model) == "an adapter stands beside attention.output"
+    assert str(added_to(model)).startswith("it was tuned or changed, at blocks.0.attention.output")
 
 
 @pytest.mark.parametrize(
