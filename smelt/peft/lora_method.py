@@ -69,7 +69,7 @@ def tensors_of(model: Network) -> dict[str, Tensor]:
         if not own:
             continue
         downs = [layer.down.detach() for layer in own.values()]
-        if not all(down is downs[0] or torch.equal(down, downs[0]) for down in downs):
+        if not all(torch.equal(down, downs[0]) for down in downs):
             raise UsageError(f"{', '.join(own)} differ in `down`, but are one module, {module}, in the file")
         ups = {name: layer.up.detach() for name, layer in own.items()}
         found[f"{PREFIX}{module}.{DOWN}"] = downs[0]
