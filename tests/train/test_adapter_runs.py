@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from smelt.core.errors import CheckpointError, ConfigError
 from smelt.core.storage import sha256_file
+from smelt.peft.adalora_budget import mean_rank, prune
 from smelt.peft.files import CONFIG, WEIGHTS
 from smelt.peft.load import load, load_unmerged
 from smelt.peft.methods import METHODS
@@ -126,6 +128,21 @@ def test_the_best_step_is_measured_again_with_its_own_adapter(base, files, tmp_p
     result = sft(recipe(base, files, tmp_path, "lora", **values))
     assert result.metrics["best_step"] < result.steps
     assert result.validation_loss == pytest.approx(result.metrics["best_validation_loss"])
+
+
+def test_what_a_run_let_go_can_be_taken_out_of_its_adapter(base, files, tmp_path):
+    result = sft(recipe(base, files, tmp_path, "adalora"))
+    model, _, method, settings = load_unmerged(result.run)
+    prune(model)
+    assert mean_rank(model) == 2
+    small = tmp_path / "small"
+    small.mkdir()
+    fields = {"base_model_name_or_path": base.run}
+    (small / CONFIG).write_text(json.dumps(method.config(model, settings) | fields))
+    save_file(method.tensors(model), small / WEIGHTS)
+    ids = torch.arange(24).view(2, 12)
+    logits = [load(path)[0].eval()(ids).logits for path in (small, result.run)]
+    torch.testing.assert_close(*logits, atol=1e-6, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
