@@ -15,6 +15,7 @@ from smelt.tokenizers.bpe_train import train_bpe
 
 NUMBER, VOCABULARY, CONTEXT = 3, 41, 32
 PARTS = ("weight", "bias")
+WAYS = ("prompt", "p-tuning", "prefix", "llama-adapter")
 SHAPE = Shape(VOCABULARY, 24, 3, 4, CONTEXT)
 SPECS = {
     "llama": lambda: spec_for("llama", replace(SHAPE, num_kv_heads=2)),
@@ -157,7 +158,7 @@ def test_only_what_was_added_has_gradients_and_checkpointing_changes_none(way, s
         torch.testing.assert_close(again, found[name])
 
 
-@pytest.mark.parametrize("way", METHODS)
+@pytest.mark.parametrize("way", WAYS)
 def test_narrow_numbers_under_autocast_and_in_a_narrow_model(way):
     model, ids = tuned("llama", way), some_ids(2, 9)
     with torch.no_grad():
@@ -172,7 +173,7 @@ def test_narrow_numbers_under_autocast_and_in_a_narrow_model(way):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", METHODS)
+@pytest.mark.parametrize("way", WAYS)
 def test_compiled_blocks_give_the_same(way):
     model, ids = tuned("llama", way), some_ids(2, 9)
     expected = gradients(model, ids)
@@ -231,6 +232,8 @@ def test_a_text_has_the_room_that_virtual_tokens_leave(tokenizer):
     model(ids[:, 1:])
     (answer,) = generate(model, tokenizer, [ids[0, 5:].tolist()], Sampling(max_new_tokens=20, temperature=0))
     assert (len(answer.ids), answer.finish_reason) == (4, "length")
+    many = generate(model, tokenizer, [ids[0, 5:].tolist(), *[[5]] * 15], Sampling(max_new_tokens=20, temperature=0))
+    assert many[0] == answer and len(many[1].ids) == 20  # one waits at the end of the table until the others are done
     with pytest.raises(UsageError, match=r"context holds 29"):
         generate(model, tokenizer, [ids[0].tolist()], Sampling(max_new_tokens=1))
 
