@@ -16,6 +16,7 @@ from typing import NoReturn
 from smelt.core.errors import UsageError
 from smelt.core.extras import available
 from smelt.infer.limits import EngineSettings
+from smelt.peft.load import is_adapter
 
 DTYPES = {None: "auto", "bf16": "bfloat16", "fp32": "float32"}
 
@@ -23,7 +24,10 @@ DTYPES = {None: "auto", "bf16": "bfloat16", "fp32": "float32"}
 def command(
     checkpoint: Path, name: str, host: str, port: int, settings: EngineSettings, adapters: Mapping[str, Path]
 ) -> list[str]:
-    """Return vLLM's command line; raises UsageError for settings that it does not have."""
+    """Return vLLM's command line; raises UsageError for an adapter, and for settings that it does not have."""
+    if is_adapter(checkpoint):
+        what = f"{checkpoint} is an adapter, and vLLM serves adapters beside their base"
+        raise UsageError(what, fix=f"smelt serve BASE --engine vllm --adapter NAME={checkpoint}")
     if settings.weights not in DTYPES:
         raise UsageError(f"--weights {settings.weights} with vLLM", accepted="bf16, fp32, or as the model has them")
     if settings.cache_dtype is not None:
