@@ -39,7 +39,7 @@ def test_what_vllm_does_not_have_is_refused(settings, said):
 def test_an_adapter_is_to_stand_beside_its_base(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(UsageError, match="is an adapter, and vLLM serves adapters beside their base"):
-        command(tmp_path, "mine", "127.0.0.1", 8000, EngineSettings(), {})
+        vllm.command(tmp_path, "mine", "127.0.0.1", 8000, EngineSettings(), {})
 
 
 def test_a_machine_without_vllm_is_told_so(monkeypatch):
