@@ -6,6 +6,7 @@ can be merged too.
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +28,7 @@ def merge(
     weights: Annotated[str | None, typer.Option(help="A number for each, as 0.7,0.3 [default: equal ones]")] = None,
     base: Annotated[str | None, typer.Option(help="What all were tuned from, for ties and task.")] = None,
     density: Annotated[float | None, typer.Option(help="Share of the changes that ties keeps [default: 0.2]")] = None,
-    scale: Annotated[float | None, typer.Option(help="Factor of the merged changes, ties and task [default: 1]")] = None,
+    scale: Annotated[float | None, typer.Option(help="Factor of the changes, for ties and task [default: 1]")] = None,
     json: Json = False,
 ) -> None:
     """Merge the weights of checkpoints of one network, or an adapter into its base.
@@ -36,13 +37,49 @@ def merge(
     """
     started = time.perf_counter()
     refuse_out(out, [*checkpoints, *([base] if base else [])])
-    settings = {"method": method, "weights": weights, "base": base, "density": density, "scale": scale}
-    values = merge_weights(checkpoints, out, method or "linear", weights, base, density, scale)
+    if is_one_adapter(checkpoints):
+        options = {"method": method, "weights": weights, "base": base, "density": density, "scale": scale}
+        values = merge_into_base(checkpoints[0], out, [name for name, value in options.items() if value is not None])
+    else:
+        values = merge_weights(checkpoints, out, method or "linear", weights, base, density, scale)
     values["seconds"] = round(time.perf_counter() - started, 2)
     if json:
         print_json(values)
     else:
         show(values)
+
+
+def is_one_adapter(checkpoints: list[str]) -> bool:
+    """Tell whether an adapter is to be merged into its base; raises UsageError for one beside other checkpoints."""
+    from smelt.core.storage import checkpoint_at
+    from smelt.peft.load import is_adapter
+
+    adapters = [path for path in checkpoints if is_adapter(checkpoint_at(path))]
+    if adapters and len(checkpoints) > 1:
+        raise UsageError(
+            f"{adapters[0]} is an adapter, merged with other checkpoints",
+            accepted="whole checkpoints, or one adapter alone",
+            fix=f"smelt merge {shlex.quote(adapters[0])} --out WHOLE, then merge WHOLE",
+        )
+    return bool(adapters)
+
+
+def merge_into_base(adapter: str, out: Path, options: list[str]) -> dict[str, Any]:
+    """Merge an adapter into its base and return what became of it."""
+    from smelt.peft.merged import merge_adapter
+
+    if options:
+        raise UsageError(f"--{options[0]} with {adapter}, an adapter", accepted="--out and --json alone")
+    merged = merge_adapter(adapter, out)
+    return {
+        "checkpoint": str(out),
+        "method": merged.method,
+        "parents": merged.parents,
+        "parameters": merged.num_parameters,
+        "dtype": "float32",
+        "largest_logit_difference": merged.largest_difference,
+        "largest_logit": merged.largest_logit,
+    }
 
 
 def merge_weights(
@@ -68,8 +105,8 @@ def merge_weights(
     line.close()
     if merged.num_straight:
         say(
-            f"note: {merged.num_straight} of {plural(merged.num_tensors, 'tensor')} are nearly parallel (or opposite) in "
-            "both; there slerp is the straight line"
+            f"note: {merged.num_straight} of {plural(merged.num_tensors, 'tensor')} are nearly parallel or opposite; "
+            "their slerp is linear"
         )
     values: dict[str, Any] = {"checkpoint": str(merged.out), **settings.settings(), "parents": merged.parents}
     values |= {"tensors": merged.num_tensors, "parameters": merged.num_parameters, "dtype": merged.dtype}
@@ -100,7 +137,15 @@ def refuse_out(out: Path, sources: list[str]) -> None:
 def show(values: dict[str, Any]) -> None:
     """Print what became of a merge."""
     print(f"checkpoint  {values['checkpoint']}")
-    details = [f"{name} {values[name]:g}" for name in ("density", "scale") if name in values]
-    weights = ", ".join(f"{weight:g}" for weight in values["weights"])
-    print(f"method      {' · '.join([values['method'], f'weights {weights}', *details])}")
-    print(f"result      {values['parameters']:,} parameters in {values['tensors']:,} tensors of {values['dtype']}")
+    if "largest_logit_difference" in values:
+        base = next(parent["path"] for parent in values["parents"] if parent["role"] == "base")
+        difference, largest = values["largest_logit_difference"], values["largest_logit"]
+        print(f"method      {values['method']} into {base}")
+        print(
+            f"logits      differ by {difference:.2g} at most from the unmerged adapter's (the largest is {largest:.3g})"
+        )
+    else:
+        details = [f"{name} {values[name]:g}" for name in ("density", "scale") if name in values]
+        weights = ", ".join(f"{weight:g}" for weight in values["weights"])
+        print(f"method      {' · '.join([values['method'], f'weights {weights}', *details])}")
+    print(f"result      {values['parameters']:,} parameters of {values['dtype']}")

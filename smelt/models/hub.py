@@ -80,12 +80,10 @@ def write_config(spec: ModelSpec, dtype: str, directory: Path) -> None:
     Raises:
         CheckpointError: the family's published layout cannot hold the model; nothing was written.
     """
-    config, ids = FAMILIES[spec.family].hf_from_spec(spec), spec.token_ids
+    config = FAMILIES[spec.family].hf_from_spec(spec)
     check_representable(spec)
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
-    write_generation(ids, directory)
-    rules, parameters = family.rules(spec), dict(model.named_parameters())
-    write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
+    write_generation(spec.token_ids, directory)
 
 
 def write_generation(ids: TokenIds, directory: Path) -> None:

@@ -157,13 +157,15 @@ def merge_checkpoints(
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
         for name, plan in planned:
-            yield name, _merged_tensor(name, plan.dtype, parents, origin, merged)
+            tensor = _merged_tensor(name, plan.dtype, parents, origin, merged)
             for parent in everyone:
                 parent.shards.release([parent.names[name]])
             merged.num_tensors += 1
             merged.num_parameters += plan.numel()
             if on_progress is not None:
                 on_progress(merged.num_tensors, len(planned))
+            yield name, tensor
+            del tensor  # before the next one is made
 
     with atomic_directory(merged.out) as directory:
         write_config(first.spec, merged.dtype, directory)
