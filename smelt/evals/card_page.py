@@ -55,8 +55,9 @@ def write_page(
     lines = ["# Before and after", "", f"Before: `{names[0]}`. After: `{names[1]}`.", ""]
     lines += ["| metric | before | after | change | |", "|---|---|---|---|---|"]
     for name, one in before.items():
-        change = after[name].value - one.value
-        lines.append(f"| {cell(name)} | {one} | {after[name]} | {change:+.4f} | {verdict(name, one, after[name])} |")
+        two, change = after[name], after[name].value - one.value
+        moved = f"{change:+.4f}" if one.low is None else f"{100 * change:+.1f} points"
+        lines.append(f"| {cell(name)} | {one} | {two} | {moved} | {verdict(name, one, two)} |")
     lines += ["", *notes, *([""] if notes else [])]
     if available("matplotlib"):
         draw(out / PLOT, before, after)
@@ -134,7 +135,7 @@ def draw_shares(axes: Any, names: Sequence[str], before: Mapping[str, Reading], 
         places = [row + offset for row in range(len(names))]
         style = {"fmt": "o", "color": colour, "markersize": 6, "elinewidth": 2, "label": side}
         axes.errorbar(values, places, xerr=reach, **style)
-    labels = [f"{name.removeprefix(KIND) if name.startswith(KIND) else name}{arrow(name)}" for name in names]
+    labels = [f"{name.removeprefix(KIND)}{arrow(name)}".replace("$", r"\$") for name in names]  # $ would begin a formula
     axes.set(xlim=(-2, 102), ylim=(len(names) - 0.5, -0.5), xlabel="% with 95 % intervals")
     axes.set_yticks(range(len(names)), labels)
     axes.grid(alpha=0.25, axis="x")

@@ -139,7 +139,7 @@ def test_the_page(tmp_path: Path) -> None:
     text = page(tmp_path / "card", gates=gates, drops=[Drop(gates[1], 2.5, 2.6)], answers=answers, notes=["Note."])
     assert "Before: `old`. After: `new`." in text
     assert "| bits_per_byte | 2.5000 | 2.4000 | -0.1000 | better |" in text
-    assert "| exact_match | 50.0% (40.0% to 60.0%) | 80.0% (70.0% to 90.0%) | +0.3000 | better |" in text
+    assert "| exact_match | 50.0% (40.0% to 60.0%) | 80.0% (70.0% to 90.0%) | +30.0 points | better |" in text
     assert "| exact_match | 0 | holds |" in text and "| bits_per_byte | 0.01 | **FAILED** |" in text
     assert "| 2 + 2? | 4 | 5 \\| &lt;b>five&lt;/b><br>or so | 4 |" in text
     assert "x" * 400 + " …" in text and "x" * 401 not in text
