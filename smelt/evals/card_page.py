@@ -135,7 +135,8 @@ def draw_shares(axes: Any, names: Sequence[str], before: Mapping[str, Reading], 
         places = [row + offset for row in range(len(names))]
         style = {"fmt": "o", "color": colour, "markersize": 6, "elinewidth": 2, "label": side}
         axes.errorbar(values, places, xerr=reach, **style)
-    labels = [f"{name.removeprefix(KIND)}{arrow(name)}".replace("$", r"\$") for name in names]  # $ would begin a formula
+    # A dollar sign would begin a formula.
+    labels = [f"{name.removeprefix(KIND)}{arrow(name)}".replace("$", r"\$") for name in names]
     axes.set(xlim=(-2, 102), ylim=(len(names) - 0.5, -0.5), xlabel="% with 95 % intervals")
     axes.set_yticks(range(len(names)), labels)
     axes.grid(alpha=0.25, axis="x")
