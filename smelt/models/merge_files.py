@@ -122,8 +122,11 @@ class _Parent:
     names: dict[str, str] = field(default_factory=dict)
 
     def read(self, name: str) -> Tensor:
-        """Return a tensor in fp32."""
-        return self.shards.read(self.names[name]).float()
+        """Return a tensor in fp32; raises CheckpointError for numbers that are not finite, which TIES would trim."""
+        tensor = self.shards.read(self.names[name]).float()
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{self.path}: {name} holds numbers that are not finite", fix="use an earlier state")
+        return tensor
 
 
 def merge_checkpoints(
@@ -140,8 +143,8 @@ def merge_checkpoints(
     Each tensor has the widest of the types that the checkpoints store it in. A file below `out` appears whole or not.
 
     Raises:
-        CheckpointError: a checkpoint is damaged or fits no family, two do not fit each other, or the numbers of the
-            result are not finite.
+        CheckpointError: a checkpoint is damaged or fits no family, two do not fit each other, or numbers are not
+            finite.
         ResourceError: the disk is full.
     """
     parents = [_open(checkpoint_at(path), "merged") for path in checkpoints]
@@ -232,8 +235,8 @@ def _merged_tensor(
     found = found.to(dtype).contiguous()
     if not found.isfinite().all():
         raise CheckpointError(
-            f"{name}: the merged numbers are not finite in {dtype}".replace("torch.", ""),
-            fix="check the parents with smelt eval, or choose smaller weights",
+            f"{name}: the merged numbers are too large for {dtype}".replace("torch.", ""),
+            fix="choose smaller weights, or a smaller scale",
         )
     return found
 

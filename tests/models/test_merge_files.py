@@ -223,12 +223,15 @@ def test_damaged_and_quantized_parents_are_refused(make: Make, tmp_path: Path) -
 
 def test_numbers_that_are_not_finite_leave_nothing(make: Make, tmp_path: Path) -> None:
     one, two = make("one", seed=1), make("two", seed=2)
+    with pytest.raises(CheckpointError, match="the merged numbers are too large for float32"):
+        merge([one], tmp_path / "out", "task", two, scale=1e39)
     model, tokenizer = load(two)
     with torch.no_grad():
         model.norm.weight[3] = float("nan")
     save(model, tokenizer, two)
-    with pytest.raises(CheckpointError, match=r"model\.norm\.weight: the merged numbers are not finite in float32"):
-        merge([one, two], tmp_path / "out", "linear")
+    for method, base in (("linear", None), ("ties", one)):
+        with pytest.raises(CheckpointError, match=r"two: model\.norm\.weight holds numbers that are not finite"):
+            merge([one, two], tmp_path / "out", method, base)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
