@@ -59,7 +59,7 @@ def test_the_checkpoint_gives_the_logits_of_the_adapter(
     with torch.no_grad():
         merged, wanted, before = (model.eval()(ids).logits for model in (whole, unmerged, plain))
     torch.testing.assert_close(merged, wanted, rtol=1e-5, atol=1e-5)
-    assert (wanted - before).abs().max() > 0.05 * before.abs().max()
+    assert (wanted - before).abs().max() > 0.01 * before.abs().max()
     assert found.largest_difference <= 1e-5 * max(1.0, found.largest_logit)
     assert found.num_parameters == sum(parameter.numel() for parameter in plain.parameters())
 
