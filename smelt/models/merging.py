@@ -73,7 +73,7 @@ def disjoint_mean(changes: Sequence[Tensor], weights: Sequence[float], signs: Te
     """
     total, counted = torch.zeros_like(signs), torch.zeros_like(signs)
     for change, weight in zip(changes, weights, strict=True):
-        agrees = (change.sign() == signs) & (signs != 0)
+        agrees = change.sign() == signs
         total += weight * change * agrees
         counted += weight * agrees
     return torch.where(counted == 0, 0.0, total / counted.where(counted != 0, 1.0))
