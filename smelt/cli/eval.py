@@ -1,11 +1,13 @@
 """`smelt eval`: how well a model predicts a text, how often it answers exactly, how much it copies.
 
 Bits per byte compare models with different tokenizers; exact match comes by kind with 95 % Wilson intervals, because
-few rows make wide ones; the memorization rate is the share of samples that copy 50 tokens in a row from training.
+few rows make wide ones; the memorization rate is the share of samples that copy 50 tokens in a row from training. With
+`--before` another checkpoint is measured alike, and `eval_card` sets the two side by side.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,26 @@ from smelt.core.errors import UsageError
 from smelt.core.log import LiveLine, printable, say
 
 app = make_app()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be measured, and how; None leaves a part out."""
+
+    text: str | None
+    gold: str | None
+    memorization: str | None
+    stride: int | None
+    batch_size: int
+    num_samples: int
+    span_tokens: int
+    seed: int
+    show_wrong: bool
+
+    def measured(self) -> dict[str, str]:
+        """Return the parts that are not left out, with their files."""
+        parts = {"text": self.text, "gold": self.gold, "memorization": self.memorization}
+        return {name: source for name, source in parts.items() if source is not None}
 
 
 @app.command()
@@ -31,26 +53,52 @@ def evaluate(
     num_samples: Annotated[int, typer.Option(min=1, help="Samples for the memorization rate.")] = 64,
     span_tokens: Annotated[int, typer.Option(min=1, help="Tokens in a row that count as a copy.")] = 50,
     show_wrong: Annotated[bool, typer.Option("--show-wrong", help="Show some wrong answers of each kind.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Decides the samples for the memorization rate.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides samples, for copies and of answers to show.")] = 0,
+    before: Annotated[str | None, typer.Option(metavar="CKPT", help="Measure this one too, and compare.")] = None,
+    must_not_drop: Annotated[
+        str | None,
+        typer.Option(metavar="METRICS", help="Fail when one of them got worse: exact_match,bits_per_byte:0.01"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the comparison's page [default: report-card]")] = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on text, on gold answers, or against its training text.
+    """Measure a model on text, on gold answers, or against its training text; alone or beside an earlier one.
 
     Example: smelt eval runs/books --text held-out.txt
     """
-    if text is None and gold is None and memorization is None:
+    request = Request(text, gold, memorization, stride, batch_size, num_samples, span_tokens, seed, show_wrong)
+    if not request.measured():
         raise UsageError("nothing to measure", accepted="--text FILE, --gold FILE or --memorization TRAINING_TEXT")
+    if before is not None:
+        from smelt.cli.eval_card import compare
+
+        compare(checkpoint, before, request, must_not_drop, out or Path("report-card"), as_json=json)
+        return
+    if must_not_drop is not None or out is not None:
+        given = "--out" if must_not_drop is None else "--must-not-drop"
+        raise UsageError(f"{given} without a checkpoint to compare with", fix="--before CKPT")
     model, tokenizer = open_checkpoint(checkpoint)[1:]
-    values: dict[str, Any] = {}
-    if text is not None:
-        values |= measure_text(model, tokenizer, text, stride, quiet=json)
-    if gold is not None:
-        values |= measure_gold(model, tokenizer, gold, batch_size, quiet=json, show_wrong=show_wrong)
-    if memorization is not None:
-        settings = {"num_samples": num_samples, "span_tokens": span_tokens, "seed": seed}
-        values |= measure_copies(model, tokenizer, memorization, settings, quiet=json)
+    values = measure(model, tokenizer, request, quiet=json)[0]
     if json:
         print_json(values)
+
+
+def measure(model: Any, tokenizer: Any, request: Request, *, quiet: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Measure all that is asked for; return the figures and the answers to the gold questions, in their order."""
+    values: dict[str, Any] = {}
+    answers: tuple[str, ...] = ()
+    if request.text is not None:
+        values |= measure_text(model, tokenizer, request.text, request.stride, quiet=quiet)
+    if request.gold is not None:
+        found, answers = measure_gold(
+            model, tokenizer, request.gold, request.batch_size, quiet=quiet, show_wrong=request.show_wrong
+        )
+        values |= found
+    if request.memorization is not None:
+        names = ("num_samples", "span_tokens", "seed")
+        settings = {name: getattr(request, name) for name in names}
+        values |= measure_copies(model, tokenizer, request.memorization, settings, quiet=quiet)
+    return values, answers
 
 
 def measure_text(model: Any, tokenizer: Any, source: str, stride: int | None, *, quiet: bool) -> dict[str, Any]:
@@ -69,8 +117,8 @@ def measure_text(model: Any, tokenizer: Any, source: str, stride: int | None, *,
 
 def measure_gold(
     model: Any, tokenizer: Any, source: str, batch_size: int, *, quiet: bool, show_wrong: bool
-) -> dict[str, Any]:
-    """Answer gold questions and show the rates by kind."""
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Answer gold questions and show the rates by kind; return figures and answers."""
     from smelt.data.formats import read_chats
     from smelt.evals.gold import exact_match
     from smelt.tokenizers.chat import ChatTemplate
@@ -96,11 +144,12 @@ def measure_gold(
     if show_wrong:
         for miss in (miss for misses in score.wrong.values() for miss in misses):
             say(printable(f"\n{miss.where}: {miss.question}\n  gold   {miss.gold}\n  answer {miss.answer}"))
-    return {
+    figures = {
         "exact_match": score.overall.value,
         "exact_match_by_kind": {kind: rate.value for kind, rate in score.by_kind.items()},
         "exact_match_intervals": {kind: [rate.low, rate.high] for kind, rate in rates.items()},
     }
+    return figures, score.answers
 
 
 def measure_copies(model: Any, tokenizer: Any, source: str, settings: dict[str, int], *, quiet: bool) -> dict[str, Any]:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 BYTES = "bytes"
-NO_LIMIT = 10**30  # what transformers writes for a tokenizer without a longest text
 
 Source = Annotated[Path, typer.Argument(metavar="NGRAM", help="A directory of `smelt ngram train`.")]
 
@@ -150,7 +149,7 @@ def save(model: NgramModel, tokenizer: Pipeline, out: Path) -> None:
     from smelt.tokenizers.formats import save_tokenizer
 
     with atomic_directory(out) as folder:
-        save_tokenizer(tokenizer, folder, template=None, max_seq_len=NO_LIMIT)
+        save_tokenizer(tokenizer, folder, template=None)
         model.save(folder / MODEL)
 
 

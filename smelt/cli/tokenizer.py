@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from smelt.tokenizers.pipeline import Pipeline
 
 MEASURED_BYTES = 8 * 2**20  # of text, for bytes per token
-NO_LIMIT = 10**30  # what transformers writes for a tokenizer that belongs to no model yet
 DECODED_AT_ONCE = 1 << 20
 
 Source = Annotated[
@@ -86,7 +85,7 @@ def train(
     )
     line.close()
     ratio = bytes_per_token(tokenizer, texts_of(texts, column))
-    save_tokenizer(tokenizer, out, template=ChatTemplate(tokenizer), max_seq_len=NO_LIMIT)
+    save_tokenizer(tokenizer, out, template=ChatTemplate(tokenizer))
     seconds = round(time.perf_counter() - started, 2)
     if tokenizer.vocab_size < vocab_size:
         say(f"note: the text has no more to learn from; {tokenizer.vocab_size:,} of {vocab_size:,} tokens")
@@ -228,7 +227,7 @@ def convert(
     found = open_tokenizer(source)
     if to == "json" and out.suffix != ".json":
         refuse_checkpoint(out)
-        save_tokenizer(found, out, template=ChatTemplate(found) if found.chat_template else None, max_seq_len=NO_LIMIT)
+        save_tokenizer(found, out, template=ChatTemplate(found) if found.chat_template else None)
     else:
         save_as(found, out, to)
     if json:

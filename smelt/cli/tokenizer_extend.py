@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,25 +147,9 @@ def changed(
 
 def save_bare(tokenizer: Pipeline, source: Path, out: Path) -> None:
     """Save a tokenizer as its source was saved."""
-    from smelt.tokenizers.formats import save_tokenizer
+    from smelt.tokenizers.formats import save_tokenizer, settings_beside
 
-    save_tokenizer(tokenizer, out, **settings_of(source.parent if source.is_file() else source, tokenizer))
-
-
-def settings_of(folder: Path, tokenizer: Pipeline) -> dict[str, Any]:
-    """Return what a tokenizer's files say besides the tokenizer: chat template, end token, context."""
-    from smelt.cli.tokenizer import NO_LIMIT
-    from smelt.tokenizers.chat import load_template
-    from smelt.tokenizers.formats import CONFIG_FILE
-
-    template, file = load_template(folder, tokenizer), folder / CONFIG_FILE
-    config = loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    end = config.get("eos_token")
-    return {
-        "template": template,
-        "max_seq_len": config.get("model_max_length") or NO_LIMIT,
-        "eos": end if isinstance(end, str) and end in tokenizer.special else None,
-    }
+    save_tokenizer(tokenizer, out, **settings_beside(source.parent if source.is_file() else source, tokenizer))
 
 
 def save_resized(change: Change, checkpoint: Path, out: Path) -> int:
@@ -177,7 +160,7 @@ def save_resized(change: Change, checkpoint: Path, out: Path) -> int:
     from smelt.models.hub import CONFIG, LINEAGE, load, save_model
     from smelt.models.resize import resize_embeddings
     from smelt.models.shards import read_json
-    from smelt.tokenizers.formats import save_tokenizer
+    from smelt.tokenizers.formats import save_tokenizer, settings_beside
 
     config = read_json(checkpoint / CONFIG)
     dtype = getattr(torch, str(config.get("dtype") or config.get("torch_dtype")), torch.float32)
@@ -195,6 +178,6 @@ def save_resized(change: Change, checkpoint: Path, out: Path) -> int:
     with atomic_directory(out) as directory:
         # Not hub.publish: the token ids and the chat template of the source stay, whatever they are.
         save_model(model, directory)
-        save_tokenizer(change.tokenizer, directory, **settings_of(checkpoint, change.tokenizer))
+        save_tokenizer(change.tokenizer, directory, **settings_beside(checkpoint, change.tokenizer))
         write_json(directory / LINEAGE, lineage)
     return sum(parameter.numel() for parameter in model.parameters())

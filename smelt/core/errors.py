@@ -65,6 +65,10 @@ class TrainingError(SmeltError):
     """A run that cannot go on: a loss that is not finite, or nothing to learn from."""
 
 
+class RegressionError(SmeltError):
+    """A metric that got worse than was allowed."""
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the candidate closest to `name`, or an empty string."""
     found = difflib.get_close_matches(str(name), [str(candidate) for candidate in candidates], n=1, cutoff=0.5)

@@ -9,13 +9,13 @@ and the others copied, two at a time.
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor
 
 from smelt.core.errors import CheckpointError
 from smelt.core.storage import MANIFEST, atomic_directory, checkpoint_at, verify_directory
@@ -69,14 +69,21 @@ def save_model(
     """
     directory = Path(directory)
     spec = model.spec if token_ids is None else replace(model.spec, token_ids=token_ids)
-    family, ids = FAMILIES[spec.family], spec.token_ids
-    config = family.hf_from_spec(spec)
-    check_representable(spec)
-    dtype = _usual_dtype(model)
-    _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
-    write_generation(ids, directory)
-    rules, parameters = family.rules(spec), dict(model.named_parameters())
+    write_config(spec, usual_dtype(model.parameters()), directory)
+    rules, parameters = FAMILIES[spec.family].rules(spec), dict(model.named_parameters())
     write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
+
+
+def write_config(spec: ModelSpec, dtype: str, directory: Path) -> None:
+    """Write config.json and generation_config.json; `dtype` is what most numbers will have, such as "bfloat16".
+
+    Raises:
+        CheckpointError: the family's published layout cannot hold the model; nothing was written.
+    """
+    config = FAMILIES[spec.family].hf_from_spec(spec)
+    check_representable(spec)
+    _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
+    write_generation(spec.token_ids, directory)
 
 
 def write_generation(ids: TokenIds, directory: Path) -> None:
@@ -112,7 +119,7 @@ def load_model(directory: Path | str, *, dtype: Dtypes = torch.float32, device: 
         CheckpointError: anything is missing, corrupt, pickled, unknown or misfitting.
         UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
-    model, rules, shards = _open(Path(directory))
+    model, rules, shards = open_mapped(Path(directory))
     stored = stored_dtypes(mapped(rules), shards)
     fill(model, rules, shards, choose_places(stored, dtype, device))
     return model
@@ -133,7 +140,7 @@ def load_partial(
         UsageError: a map does not fit the names, or this machine lacks a type or a device.
     """
     directory = Path(directory)
-    stored_model, rules, shards = _open(directory)
+    stored_model, rules, shards = open_mapped(directory)
     report = compare(stored_model.spec, spec, str(directory))
     model = blank(spec, device="meta")
     stored = stored_dtypes(mapped(rules), shards)
@@ -226,6 +233,18 @@ def load(
         CheckpointError: a file is damaged, the two do not belong together, or the repository cannot be reached.
     """
     directory = checkpoint_at(path)
+    tokenizer = load_its_tokenizer(directory, verify=verify)
+    model = load_model(directory, dtype=dtype, device=device)
+    _check_vocabulary(model, tokenizer, str(directory))
+    return model, tokenizer
+
+
+def load_its_tokenizer(directory: Path, *, verify: bool = True) -> Pipeline:
+    """Load the tokenizer that the weights in a directory were trained with, after the check of every file.
+
+    Raises:
+        CheckpointError: a file is damaged, or the tokenizer is another one.
+    """
     if verify and ((directory / MANIFEST).is_file() or (directory / LINEAGE).is_file()):
         verify_directory(directory)  # ours are always sealed; those of others have no manifest
     tokenizer = load_tokenizer(directory)
@@ -237,16 +256,14 @@ def load(
             accepted="the tokenizer that these weights were trained with",
             fix="restore the tokenizer.json that was saved with them",
         )
-    model = load_model(directory, dtype=dtype, device=device)
-    _check_vocabulary(model, tokenizer, str(directory))
-    return model, tokenizer
+    return tokenizer
 
 
-def _usual_dtype(model: nn.Module) -> str:
-    """Return the type that most of a model's numbers have."""
+def usual_dtype(tensors: Iterable[Tensor]) -> str:
+    """Return the type that most numbers of some tensors have: "float32"."""
     counts: Counter[torch.dtype] = Counter()
-    for parameter in model.parameters():
-        counts[parameter.dtype] += parameter.numel()
+    for tensor in tensors:
+        counts[tensor.dtype] += tensor.numel()
     return str(counts.most_common(1)[0][0]).removeprefix("torch.")
 
 
@@ -279,8 +296,11 @@ def _read_config(directory: Path) -> tuple[Family, ModelSpec]:
     return family, spec
 
 
-def _open(directory: Path) -> tuple[Network, Rules, Shards]:
-    """Return a checkpoint's network without memory and how to fill it, with names, shapes and ties checked."""
+def open_mapped(directory: Path) -> tuple[Network, Rules, Shards]:
+    """Return a checkpoint's network without memory and how to fill it, with names, shapes and ties checked.
+
+    The rules are for the names in its files, in the order of the family's own. Raises CheckpointError on any misfit.
+    """
     model, rules, shards = _fitting(directory)
     check_ties(rules, shards.shapes, shards.read, str(directory))
     return model, rules, shards

@@ -21,7 +21,7 @@ from smelt.core.errors import TokenizerError, nearest
 from smelt.core.storage import atomic_write_text, write_json
 from smelt.tokenizers import foreign
 from smelt.tokenizers.base import END_OF_TEXT, TURN_END
-from smelt.tokenizers.chat import ChatTemplate, read_template
+from smelt.tokenizers.chat import ChatTemplate, load_template, read_template
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.tokenizers.tokenizer_json import added_token, from_json, to_json
 
@@ -31,6 +31,7 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 TEMPLATE_FILE = "chat_template.jinja"
 SPECIAL_FILE = "special_tokens_map.json"
+NO_LIMIT = 10**30  # what transformers writes for a tokenizer that belongs to no model
 # What a directory may hold, the fullest description first.
 _NAMES = (TOKENIZER_FILE, "tokenizer.model", "vocab.json", "encoder.json", "vocab.txt")
 
@@ -40,7 +41,7 @@ def save_tokenizer(
     directory: Path | str,
     *,
     template: ChatTemplate | None,
-    max_seq_len: int,
+    max_seq_len: int = NO_LIMIT,
     eos: str | None = None,
     has_types: bool = False,
 ) -> None:
@@ -100,6 +101,19 @@ def _named_tokens(tokenizer: Pipeline, template: ChatTemplate | None) -> dict[st
         named["eos_token"] = TURN_END
     said = template.tokens if template else tokenizer.named_tokens
     return named | {name: text for name, text in said.items() if text in tokenizer.special and name in _SPELLINGS}
+
+
+def settings_beside(folder: Path, tokenizer: Pipeline) -> dict[str, Any]:
+    """Return what a tokenizer's files say besides the tokenizer, to save another in its place: `save_tokenizer(**)`."""
+    file = folder / CONFIG_FILE
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    end = config.get("eos_token")
+    return {
+        "template": load_template(folder, tokenizer),
+        "max_seq_len": config.get("model_max_length") or NO_LIMIT,
+        "eos": end if isinstance(end, str) and end in tokenizer.special else None,
+        "has_types": "token_type_ids" in config.get("model_input_names", ()),
+    }
 
 
 def has_tokenizer(directory: Path) -> bool:

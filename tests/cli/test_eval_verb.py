@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from smelt.evals.metrics import wilson_interval
 from smelt.evals.text import bits_per_byte
-from smelt.models.hub import load
+from smelt.models.hub import load, save
 
 from .conftest import Smelt
 
@@ -103,3 +104,104 @@ def test_memorization_of_text_and_of_shards(
 def test_nothing_to_measure(smelt: Smelt, checkpoint: Path) -> None:
     result = smelt("eval", checkpoint)
     assert result.code == 2 and "nothing to measure" in result.err
+
+
+@pytest.fixture
+def worse(checkpoint: Path, tmp_path: Path) -> Path:
+    """The same model with other numbers, whose answers are others."""
+    model, tokenizer = load(checkpoint)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.5 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3))
+    save(model, tokenizer, tmp_path / "worse")
+    return tmp_path / "worse"
+
+
+def test_two_checkpoints_side_by_side(
+    smelt: Smelt, checkpoint: Path, worse: Path, gold_file: Path, text_file: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("smelt.evals.gold.exact_match", limited(max_new_tokens=8))
+    parts, out = ("--text", text_file, "--gold", gold_file), tmp_path / "card"
+    words = (*parts, "--before", checkpoint, "--out", out, "--json")
+    result = smelt("eval", worse, *words)
+    assert result.code == 0, result.err
+    values = result.json
+    alone = [smelt("eval", path, *parts, "--json").json for path in (checkpoint, worse)]
+    assert values["before"] == alone[0] and {name: values[name] for name in alone[1]} == alone[1]
+    assert values["changes"]["exact_match"] == alone[1]["exact_match"] - 0.5 < 0
+    assert values["dropped"] == [] and values["report"] == str(out / "report.md")
+    page = (out / "report.md").read_text()
+    assert f"Before: `{checkpoint}`. After: `{worse}`." in page
+    assert "| exact_match.even | 50.0% " in page and "no such words" in page
+    assert f"smelt eval {worse} --before {checkpoint} --text {text_file} --gold {gold_file}" in page
+    gold = [json.loads(line)["gold"] for line in gold_file.read_text().splitlines()]
+    shown = [line.split(" | ") for line in page.splitlines() if line.startswith("| q")]
+    assert [row[0] for row in shown] == ["| q0", "| q1", "| q2", "| q3"]
+    assert [row[2] == row[1] for row in shown] == [True, True, False, False] and len(gold) == 4
+    shown = smelt("eval", worse, *words[:-1]).out.splitlines()
+    assert shown[0].split() == ["metric", "before", "after"] and shown[-1] == f"report  {out / 'report.md'}"
+
+
+def test_a_gate_fails_the_run(
+    smelt: Smelt, checkpoint: Path, worse: Path, gold_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smelt.evals.gold.exact_match", limited(max_new_tokens=8))
+    words = ("--gold", gold_file, "--before", checkpoint, "--out", tmp_path / "card", "--must-not-drop")
+    result = smelt("eval", worse, *words, "exact_match,exact_match.odd:1", "--json")
+    assert result.code == 1
+    assert "exact_match got worse: 0.5000 before, 0.0000 after, allowed drop 0" in result.err
+    assert "exact_match.odd" not in result.err
+    assert result.json["dropped"] == [{"metric": "exact_match", "before": 0.5, "after": 0.0, "allowed": 0.0}]
+    assert "| exact_match | 0 | **FAILED** |" in (tmp_path / "card" / "report.md").read_text()
+    assert smelt("eval", checkpoint, *words, "exact_match").code == 0
+    assert smelt("eval", worse, *words, "exact_match:0.5").code == 0
+
+
+def test_beginnings_of_the_text_are_continued(
+    smelt: Smelt, checkpoint: Path, worse: Path, text_file: Path, tmp_path: Path
+) -> None:
+    def answers(text: Path, *more: object) -> list[str]:
+        words = ("--text", text, "--before", checkpoint, "--out", tmp_path / "card")
+        assert smelt("eval", worse, *words, *more).code == 0
+        return [
+            line for line in (tmp_path / "card" / "report.md").read_text().splitlines() if line.startswith("| The ")
+        ]
+
+    found = answers(text_file)
+    assert len(found) == 10 and len(set(found)) == 10
+    assert found == answers(text_file) != answers(text_file, "--seed", 1)
+    (tmp_path / "one.txt").write_text("The mill The mill " * 50)
+    answers(tmp_path / "one.txt")
+    assert "| wanted |" in (tmp_path / "card" / "report.md").read_text()
+
+
+def test_perplexities_of_two_tokenizers_are_not_compared(
+    smelt: Smelt, checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
+    assert smelt("tokenizer", "extend", checkpoint, "--add", "mill", "--out", tmp_path / "new").code == 0
+    words = ("--text", text_file, "--before", checkpoint, "--out", tmp_path / "card")
+    assert "only bits per byte compare" in smelt("eval", tmp_path / "new", *words).out
+    assert "only bits per byte compare" in (tmp_path / "card" / "report.md").read_text()
+    result = smelt("eval", tmp_path / "new", *words, "--must-not-drop", "perplexity:100")
+    assert result.code == 2 and "--must-not-drop perplexity: the tokenizers differ" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--must-not-drop", "exact_match"],
+            "--must-not-drop without a checkpoint to compare with",
+        ),
+        (["--out", "card"], "--out without a checkpoint to compare with\ntry: --before CKPT"),
+        (["--before", "{}", "--must-not-drop", "exact_macht"], "no metric 'exact_macht'. Did you mean 'exact_match'?"),
+        (["--before", "{}", "--must-not-drop", "exact_match"], "exact_match: it is not measured\ntry: add --gold FILE"),
+        (["--before", "{}", "--out", "{}"], "is a run or a checkpoint"),
+    ],
+)
+def test_comparisons_that_cannot_be_made(
+    words: list[str], message: str, smelt: Smelt, checkpoint: Path, text_file: Path
+) -> None:
+    result = smelt("eval", checkpoint, "--text", text_file, *(word.format(checkpoint) for word in words))
+    assert result.code == 2 and message in result.err

@@ -6,7 +6,7 @@ config.json and a ModelSpec, and refuse by name any setting that we could not ho
 
 from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -157,12 +157,21 @@ def hf_from_token_ids(ids: TokenIds) -> dict[str, Any]:
 
 
 def check_same(ours: ModelSpec, theirs: ModelSpec, what: str) -> None:
-    """Raise CheckpointError naming the first field in which two specs differ, with both values."""
-    for entry in fields(ModelSpec):
-        one, other = getattr(ours, entry.name), getattr(theirs, entry.name)
-        if one != other and entry.name == "layers" and len(one) == len(other):
-            index = next(index for index, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
-            raise CheckpointError(f"{what}: layer {index} is {one[index]}, not {other[index]}")
-        if one != other:
-            one, other = (len(one), len(other)) if entry.name == "layers" else (one, other)
-            raise CheckpointError(f"{what}: {entry.name} is {one!r}, not {other!r}")
+    """Raise CheckpointError naming the first value in which two specs differ, with both, such as layers[0].norm.eps."""
+    for place, one, other in _differences(ours, theirs):
+        raise CheckpointError(f"{what}: {place} is {one!r}, not {other!r}")
+
+
+def _differences(one: Any, other: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield where two specs differ, as deep inside as both have the same parts."""
+    if isinstance(one, tuple) and isinstance(other, tuple) and is_dataclass(next(iter(one + other), None)):
+        if len(one) != len(other):
+            yield place, len(one), len(other)
+        for index, pair in enumerate(zip(one, other, strict=False)):
+            yield from _differences(*pair, f"{place}[{index}]")
+    elif is_dataclass(one) and type(one) is type(other):
+        for entry in fields(one):
+            pair = getattr(one, entry.name), getattr(other, entry.name)
+            yield from _differences(*pair, f"{place}.{entry.name}".lstrip("."))
+    elif one != other:
+        yield place, one, other
