@@ -24,7 +24,8 @@ class Output:
 
     `router` has the scores (B, T, E) of each layer that is a mixture of experts, `pooled` (B, D) the pooler's vector,
     `tasks` the labels' scores, (B, T, N) of tokens or (B, N) of texts, by the task's name. `last_inputs` are what the
-    last block was given: the stream (B, T, D), cos, sin and mask.
+    last block was given: the stream (B, T, D), cos, sin and mask; `states` are the blocks' outputs (B, T, D), where they
+    were asked for.
     """
 
     logits: Tensor | None
@@ -33,6 +34,7 @@ class Output:
     pooled: Tensor | None = None
     tasks: dict[str, Tensor] = field(default_factory=dict)
     last_inputs: tuple[Tensor | Rules | None, ...] = ()
+    states: tuple[Tensor, ...] = ()
 
 
 class HeadTransform(nn.Module):
