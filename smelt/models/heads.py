@@ -24,8 +24,8 @@ class Output:
 
     `router` has the scores (B, T, E) of each layer that is a mixture of experts, `pooled` (B, D) the pooler's vector,
     `tasks` the labels' scores, (B, T, N) of tokens or (B, N) of texts, by the task's name. `last_inputs` are what the
-    last block was given: the stream (B, T, D), cos, sin and mask; `states` are the blocks' outputs (B, T, D), where they
-    were asked for.
+    last block was given: the stream (B, T, D), cos, sin and mask; `states` are the blocks' outputs (B, T, D), if
+    asked for.
     """
 
     logits: Tensor | None

@@ -9,6 +9,7 @@ Ref: TinyBERT, arXiv:1909.10351, eq. 8. Ref: FitNets, arXiv:1412.6550, eq. 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,7 +33,7 @@ def spread(num_ours: int, num_theirs: int) -> tuple[int, ...]:
 
     (3, 6) -> (1, 3, 5)
     """
-    return tuple((index + 1) * num_theirs // num_ours - 1 for index in range(num_ours))
+    return tuple(math.ceil((index + 1) * num_theirs / num_ours) - 1 for index in range(num_ours))
 
 
 class HiddenMatch(nn.Module):

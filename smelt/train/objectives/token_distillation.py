@@ -95,8 +95,8 @@ def reference(objective: TokenDistillation, model: Network, batch: TokenBatch) -
     with torch.no_grad():
         theirs = objective.teacher(batch.ids, **batch.context()).logits.flatten(0, 1)[places]
     size = min(ours.shape[1], theirs.shape[1])
-    ours, theirs = ours[:, :size].float(), theirs[:, :size].float()
-    soft = softened(objective.divergence, ours, theirs, objective.temperature)
+    ours = ours[:, :size]
+    soft = softened(objective.divergence, ours, theirs[:, :size], objective.temperature)
     hard = functional.cross_entropy(ours, labels[places], reduction="none")
     own = torch.zeros_like(batch.labels) if batch.row_labels is None else batch.row_labels[:, None]
     is_text = 1 - own.expand_as(batch.labels).flatten()[places]
