@@ -14,7 +14,7 @@ from smelt.data.packing import IGNORED, Packed
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.build import build
-from smelt.models.families import Shape, preset, spec_for
+from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load, save
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.tokenizers.surgery import add_tokens
@@ -136,10 +136,12 @@ def test_blocks_that_are_not_there(teacher: Path, layers: tuple[int, ...]) -> No
         some_blocks(load(teacher)[0], layers)
 
 
-def test_blocks_of_a_pattern_that_the_family_cannot_say() -> None:
-    spec = preset("gemma3-nano") if "gemma3-nano" in dir() else spec_for("gemma2", Shape(50, 16, 4, 2, 32))
-    with pytest.raises(CheckpointError, match="layout cannot hold this model"):
-        some_blocks(build(spec, seed=0), (0, 2))
+def test_blocks_that_the_family_cannot_write_down_or_share() -> None:
+    numbered, shared = (build(spec_for(name, Shape(50, 32, 4, 4, 32)), seed=0) for name in ("chatglm6b", "albert"))
+    with pytest.raises(CheckpointError, match="layout cannot hold this model: layer 0"):
+        some_blocks(numbered, (3, 0))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="of a teacher whose blocks share their weights"):
+        some_blocks(shared, (0, 2))  # type: ignore[arg-type]
 
 
 # --- the student's own words -----------------------------------------------------------------------------------------
