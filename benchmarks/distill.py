@@ -20,8 +20,6 @@ from smelt.train.stages.common import StageResult
 from smelt.train.stages.distill import DistillRecipe, distill
 from smelt.train.stages.pretrain import PretrainRecipe, pretrain
 
-TEACHER = {"family": "llama", "dim": 128, "num_layers": 4, "num_heads": 4}
-STUDENT = {"family": "llama", "dim": 64, "num_layers": 2, "num_heads": 4}
 ALONE = "no teacher"
 WAYS: dict[str, dict[str, Any]] = {
     "forward_kl": {"loss": "forward_kl"},
@@ -34,6 +32,12 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 """Half the width of a 95 % interval in standard errors, by the number of seeds."""
+
+
+def shape(text: str) -> dict[str, Any]:
+    """Return the network of a text such as 128x4: width and number of blocks, heads of 16 or 32."""
+    dim, layers = (int(part) for part in text.split("x"))
+    return {"family": "llama", "dim": dim, "num_layers": layers, "num_heads": max(2, dim // 32)}
 
 
 def common(arguments: argparse.Namespace, folder: str, name: str, **changes: Any) -> dict[str, Any]:
@@ -64,17 +68,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", required=True)
     parser.add_argument("--seeds", type=int, default=3, choices=list(STUDENT_T))
+    parser.add_argument("--teacher", type=shape, default="128x4", metavar="WIDTHxBLOCKS")
+    parser.add_argument("--student", type=shape, default="64x2", metavar="WIDTHxBLOCKS")
     parser.add_argument("--steps", type=int, default=500, help="of a student")
     parser.add_argument("--teacher-steps", type=int, default=2000)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
     arguments = parser.parse_args()
     losses: dict[str, list[float]] = {ALONE: [], **{way: [] for way in arguments.ways}}
     with tempfile.TemporaryDirectory() as folder:
-        told = common(arguments, folder, "teacher", steps=arguments.teacher_steps, tokenizer="bytes", model=TEACHER)
+        told = common(
+            arguments, folder, "teacher", steps=arguments.teacher_steps, tokenizer="bytes", model=arguments.teacher
+        )
         teacher = pretrain(PretrainRecipe.model_validate(told))
         shown("the teacher", 0, teacher)
         for seed in range(arguments.seeds):
-            told = common(arguments, folder, f"alone-{seed}", steps=arguments.steps, seed=seed, model=STUDENT)
+            told = common(arguments, folder, f"alone-{seed}", steps=arguments.steps, seed=seed, model=arguments.student)
             recipe = PretrainRecipe.model_validate({**told, "tokenizer": "bytes"})
             losses[ALONE].append(shown(ALONE, seed, pretrain(recipe)))
             for number, way in enumerate(arguments.ways):

@@ -18,8 +18,8 @@ def test_teacher_to_student(smelt: Smelt, checkpoint: Path, chats_file: Path, te
     assert blocks.json["steps"] == 2 and blocks.json["validation_loss"] is not None
     assert smelt("generate", tmp_path / "runs" / "a", "--prompt", "1 and 1?", "--chat", "--max-new-tokens", 3).code == 0
     again = smelt(
-        "distill", f"teacher={checkpoint}", f"checkpoint={tmp_path / 'runs' / 'a'}", f"data={text_file}", runs, "name=b",
-        "loss=hidden", *SMALL,
+        "distill", f"teacher={checkpoint}", f"checkpoint={tmp_path / 'runs' / 'a'}", f"data={text_file}", runs,
+        "name=b", "loss=hidden", *SMALL,
     )  # fmt: skip
     assert again.code == 0 and "next        smelt generate" in again.out, again.err
     shape = ("model.dim=16", "model.num_layers=1", "model.num_heads=2")
@@ -44,7 +44,9 @@ def test_the_teacher_writes_and_a_student_reads(
     assert refused.code == 2 and "temperature=0.5, but" in refused.err
 
 
-def test_what_goes_wrong_is_said_in_three_lines(smelt: Smelt, checkpoint: Path, text_file: Path, tmp_path: Path) -> None:
+def test_what_goes_wrong_is_said_in_three_lines(
+    smelt: Smelt, checkpoint: Path, text_file: Path, tmp_path: Path
+) -> None:
     words = ("distill", f"teacher={checkpoint}", f"data={text_file}", f"out={tmp_path}", "name=a", *SMALL)
     for more, what in (
         ((), "give one of checkpoint, layers and model, not none"),

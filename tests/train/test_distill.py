@@ -205,7 +205,7 @@ def test_rows_are_what_the_plain_loop_would_write(files: Path) -> None:
     model, prompts = rows.student, rows.rows.take(range(5)).ids[:, :3].tolist()
     assert np.array_equal(taken.packed.ids[:, :3], prompts)
     greedy = model(torch.from_numpy(taken.packed.ids).long()).logits.log_softmax(-1)
-    # Each token has its place in the student's own distribution: none is impossible, and others than the likeliest come.
+    # It is sampled, not the likeliest each time, and each token is the label of the place before it.
     assert bool((greedy.argmax(-1)[:, 2:-1].numpy() != taken.packed.ids[:, 3:]).any())
     assert taken.packed.labels[:, 2:-1].tolist() == taken.packed.ids[:, 3:].tolist()
 
@@ -296,7 +296,10 @@ def test_a_larger_student_is_said_aloud(
         ({"model": {**SIZES, "family": "t5"}}, "is of the kind decoder, the student of the family t5 of the kind enc"),
         ({"model": None}, "give one of checkpoint, layers and model, not none"),
         ({"layers": (0,), "checkpoint": "x"}, "give one of checkpoint, layers and model, not checkpoint and layers"),
-        ({"loss": "hidden", "temperature": 2.0}, "temperature is no setting of loss=hidden, which has hard_weight, match"),
+        (
+            {"loss": "hidden", "temperature": 2.0},
+            "temperature is no setting of loss=hidden, which has hard_weight, match",
+        ),
         ({"beta": 0.3}, "beta is no setting of loss=forward_kl"),
         ({"loss": "triple", "on_policy": 0.3}, "on_policy is no setting of loss=triple"),
         ({"loss": "triple"}, "the student has dim=16, its teacher 24"),

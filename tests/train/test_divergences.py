@@ -89,7 +89,9 @@ def test_softened_forward_divergence_has_the_gradient_of_the_soft_cross_entropy(
     student, teacher = (torch.randn(5, 7, dtype=torch.float64, requires_grad=True) for _ in range(2))
     ours = softened(forward_kl, student, teacher.detach(), 3.0).sum()
     theirs = soft_cross_entropy(student, teacher.detach(), 3.0)
-    torch.testing.assert_close(*(torch.autograd.grad(loss, student)[0] for loss in (ours, theirs)), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(loss, student)[0] for loss in (ours, theirs)), rtol=1e-5, atol=1e-6
+    )
 
 
 def gradients(model: Network, loss: Tensor) -> dict[str, Tensor]:
@@ -114,9 +116,7 @@ def test_chunked_equals_reference(
 ) -> None:
     monkeypatch.setattr(divergences, "CHUNK_ROWS", 7)  # chunks that do not divide the rows
     model, batch = network(**student).double(), batch_of(own=own)
-    objective = TokenDistillation(
-        network(**teacher, seed=5).double(), divergence, temperature=2.0, hard_weight=0.3
-    )
+    objective = TokenDistillation(network(**teacher, seed=5).double(), divergence, temperature=2.0, hard_weight=0.3)
     for parameter in (*model.parameters(), *objective.teacher.parameters()):
         parameter.data *= 3  # so that the distributions differ
     expected, (found, metrics) = reference(objective, model, batch), objective(model, batch)
@@ -233,7 +233,9 @@ def test_the_matrix_between_widths_trains_and_the_teacher_does_not() -> None:
 
 @pytest.mark.parametrize("match", [(0,), (0, 4), (-1, 0)])
 def test_blocks_that_are_not_there(match: tuple[int, ...]) -> None:
-    with pytest.raises(ConfigError, match=r"for a student of 2 blocks and a teacher of 4\naccepted: 2 numbers from 0 to 3"):
+    with pytest.raises(
+        ConfigError, match=r"for a student of 2 blocks and a teacher of 4\naccepted: 2 numbers from 0 to 3"
+    ):
         HiddenMatch(network(layers=4), network().spec, hard_weight=0.5, match=match)
 
 
