@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "data": ("smelt.cli.data", "Inspect rows, pack text into token shards, generate the town."),
     "pretrain": ("smelt.cli.pretrain", "Train a base model on text, from nothing or from a checkpoint."),
     "sft": ("smelt.cli.sft", "Teach a base model to answer, on conversations."),
+    "distill": ("smelt.cli.distill", "Teach a smaller model what a larger one knows."),
     "seq2seq": ("smelt.cli.seq2seq", "Teach an encoder-decoder to turn one text into another, on pairs."),
     "merge": ("smelt.cli.merge", "Merge the weights of checkpoints, or an adapter into its base."),
     "eval": ("smelt.cli.eval", "Bits per byte of a text, exact match on gold answers, memorization."),

@@ -25,7 +25,8 @@ class Output:
 
     `router` has the scores (B, T, E) of each layer that is a mixture of experts, `pooled` (B, D) the pooler's vector,
     `tasks` the labels' scores, (B, T, N) of tokens or (B, N) of texts, by the task's name. `last_inputs` are what the
-    last block was given: the stream (B, T, D), cos, sin, mask and cache.
+    last block was given: the stream (B, T, D), cos, sin, mask and cache; `states` are the blocks' outputs (B, T, D), if
+    asked for.
     """
 
     logits: Tensor | None
@@ -34,6 +35,7 @@ class Output:
     pooled: Tensor | None = None
     tasks: dict[str, Tensor] = field(default_factory=dict)
     last_inputs: tuple[Tensor | Rules | LayerCache | None, ...] = ()
+    states: tuple[Tensor, ...] = ()
 
 
 class HeadTransform(nn.Module):

@@ -121,13 +121,14 @@ class Transformer(nn.Module):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
         project: bool = True,
+        keep_states: bool = False,
     ) -> Output:
         """Run the model on ids (B, T); with a cache, ids are the new tokens only and the cache grows in place.
 
         positions, segments, order and types are (B, T). Segment 0 is padding; a token sees only its own segment, and of
         it, given an `order`, the tokens whose number is not above its own. Positions left out are counted from the
-        start of each segment. `memory` (B, S, D) is an encoder's output with its mask. Raises UsageError beyond the
-        model's context, and for an order behind cached tokens.
+        start of each segment. `memory` (B, S, D) is an encoder's output with its mask. `keep_states` asks for the
+        output of every block. Raises UsageError beyond the model's context, and for an order behind cached tokens.
         """
         if order is not None and cache is not None and cache.length:
             raise UsageError("an order of tokens behind cached ones", accepted="an order in the first call of a cache")
@@ -138,6 +139,7 @@ class Transformer(nn.Module):
             positions, order = self._read_context(self.spec.context, ids, positions, segments, order, cache)
         shared = self._shared(positions, seen, order, x, cache, num_virtual=self.num_virtual_tokens)
         router: list[Tensor] = []
+        states: list[Tensor] = []
         last_inputs: Inputs | tuple[()] = ()
         for index, (block, kind) in enumerate(self._layers()):
             cos, sin, mask = shared[kind]
@@ -155,7 +157,10 @@ class Transformer(nn.Module):
                 x, scores = block(*last_inputs, memory, memory_mask)
             if scores is not None:
                 router.append(scores)
-        return replace(self._finish(self.norm(x), tuple(router), project), last_inputs=last_inputs)
+            if keep_states:
+                states.append(x)
+        finished = self._finish(self.norm(x), tuple(router), project)
+        return replace(finished, last_inputs=last_inputs, states=tuple(states))
 
     def read(self, embedded: Tensor) -> KeysValues:
         """Return the keys and values that each layer makes of embeddings (1, P, D) at the first P positions."""

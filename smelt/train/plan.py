@@ -21,7 +21,6 @@ from smelt.nn.attention import uses_products
 from smelt.nn.masks import uses_tiles
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
-from smelt.train.objectives.distillation import Distillation
 
 FLOAT_BYTES = 4
 MEMORY_LIMIT = 0.9  # share of the free memory that a run may take
@@ -86,7 +85,7 @@ def make_plan(
 
 def held_by(objective: object) -> tuple[int, int]:
     """Return how many parameters an objective trains beside the model's, as heads, and how many it only uses."""
-    parts = (objective, objective.teacher if isinstance(objective, Distillation) else None)
+    parts = (objective, getattr(objective, "teacher", None))
     trained, frozen = (
         sum(parameter.numel() for parameter in part.parameters()) if isinstance(part, nn.Module) else 0
         for part in parts

@@ -9,6 +9,7 @@ import pytest
 
 from smelt.cli.common import recipe_keys, recipe_of, type_name
 from smelt.core.errors import ConfigError, UsageError
+from smelt.train.stages.distill import DistillRecipe
 from smelt.train.stages.pretrain import PretrainRecipe
 from smelt.train.stages.seq2seq import Seq2SeqRecipe
 from smelt.train.stages.sft import SftRecipe
@@ -27,7 +28,8 @@ def words(text_file: Path, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("verb", "kind"), [("pretrain", PretrainRecipe), ("sft", SftRecipe), ("seq2seq", Seq2SeqRecipe)]
+    ("verb", "kind"),
+    [("pretrain", PretrainRecipe), ("sft", SftRecipe), ("seq2seq", Seq2SeqRecipe), ("distill", DistillRecipe)],
 )
 def test_help_lists_every_key_of_the_recipe(smelt: Smelt, verb: str, kind: type) -> None:
     shown = smelt(verb, "--help").out

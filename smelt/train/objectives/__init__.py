@@ -20,8 +20,10 @@ from torch import Tensor
 from smelt.train.objectives.cross_entropy import TokenCrossEntropy
 from smelt.train.objectives.distillation import Distillation
 from smelt.train.objectives.future_tokens import FutureTokens
+from smelt.train.objectives.hidden_match import HiddenMatch
 from smelt.train.objectives.sentence_pairs import SentencePairs
 from smelt.train.objectives.similar_pairs import SimilarPairs
+from smelt.train.objectives.token_distillation import TokenDistillation
 
 
 class Objective(Protocol):
@@ -47,4 +49,6 @@ OBJECTIVES: dict[str, Any] = {
     "distillation": Distillation,
     "similar_pairs": SimilarPairs,
     "future_tokens": FutureTokens,
+    "token_distillation": TokenDistillation,
+    "hidden_match": HiddenMatch,
 }

@@ -155,12 +155,17 @@ class TokenCrossEntropy:
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats; of mixtures of experts, the summed router losses as metrics."""
         output = model(batch.ids, **batch.context(), project=False)
-        loss = vocabulary_loss(model, output.hidden, batch.labels)
-        if not output.router or not torch.is_grad_enabled():
+        return self.with_routers(model, batch, output.router, vocabulary_loss(model, output.hidden, batch.labels))
+
+    def with_routers(
+        self, model: Network, batch: TokenBatch, router: tuple[Tensor, ...], loss: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return a summed loss with what routers' scores, (B, T, E) a layer, add to it, and this as metrics."""
+        if not router or not torch.is_grad_enabled():
             return loss, {}
         mixtures = [layer.feed_forward for layer in model.spec.layers if isinstance(layer.feed_forward, MoESpec)]
         # Each layer's tokens, without padding: (N, E)
-        rows = [x.flatten(0, 1) if batch.segments is None else x[batch.segments != 0] for x in output.router]
+        rows = [x.flatten(0, 1) if batch.segments is None else x[batch.segments != 0] for x in router]
         pairs = zip(rows, mixtures, strict=True)
         balance = torch.stack([load_balance(scores, spec.experts_per_token) for scores, spec in pairs]).mean()
         z, tokens = torch.stack([z_loss(scores) for scores in rows]).mean(), self.weight(batch)

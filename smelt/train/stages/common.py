@@ -188,7 +188,8 @@ def tune_model(job: Job) -> None:
 
 def trained_modules(job: Job) -> list[nn.Module]:
     """Return the model, and the objective where it has parameters of its own."""
-    return [job.model, *([job.objective] if isinstance(job.objective, nn.Module) else [])]
+    own = job.objective if isinstance(job.objective, nn.Module) and list(job.objective.parameters()) else None
+    return [job.model, *([] if own is None else [own])]
 
 
 def optimizers_of(job: Job, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
@@ -262,8 +263,8 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
     passes, updates = list[float](), list[float]()
     # The first pass warms up (or compiles); then at least three, and more while they are short.
     while len(passes) < 4 or (len(passes) < 40 and sum(passes[1:]) < 2.0):
-        batch = probe.take(micro_rows)
         started = time.perf_counter()
+        batch = probe.take(micro_rows)
         with runtime.autocast(dtype):
             sums, _ = job.objective(job.model, batch)
         sums.sum().backward()
