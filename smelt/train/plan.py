@@ -1,9 +1,9 @@
 """What a run will cost, said before it starts: parameters, tokens, FLOPs, memory, time.
 
-Memory is estimated from shapes alone: fp32 weights, gradients and optimizer state, also of an objective's own heads,
-the weights of a teacher, the activations that the backward pass needs, and one chunk of logits. A run that would take
-more than 90 % of the free memory is refused together with the smallest change that fits, because a killed process
-explains nothing.
+Memory is estimated from shapes alone: weights as they are kept, gradients and optimizer state of those that are trained,
+also of an objective's own heads, the weights of a teacher, the activations that the backward pass needs, and one chunk
+of logits. A run that would take more than 90 % of the free memory is refused together with the smallest change that
+fits, because a killed process explains nothing.
 """
 
 from __future__ import annotations
@@ -20,11 +20,15 @@ from smelt.models.sizes import forward_flops, networks
 from smelt.nn.attention import uses_products
 from smelt.nn.masks import uses_tiles
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
+from smelt.optim.build import OptimizerName
+from smelt.optim.dynamic8 import BLOCK
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
 from smelt.train.objectives.distillation import Distillation
 
 FLOAT_BYTES = 4
 MEMORY_LIMIT = 0.9  # share of the free memory that a run may take
+BYTES_A_TRAINED: dict[OptimizerName, float] = {"adamw": 12, "adamw8bit": 4 + 2 * (1 + 4 / BLOCK), "muon": 8.8}
+"""Gradient, mean and square of a trained parameter; Muon keeps no square, but what is no matrix goes to AdamW."""
 BASE_BYTES = 400 * 2**20  # interpreter, torch and its kernels, measured
 
 
@@ -58,17 +62,19 @@ def make_plan(
     micro_rows: int,
     max_seq_len: int,
     gradient_checkpointing: bool,
-    optimizer: str,
+    optimizer: OptimizerName,
     dtype: torch.dtype,
     objective: object = None,
 ) -> Plan:
     """Estimate a run's cost from its shapes, and from the parameters that its objective holds."""
     spec = model.spec
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    state_copies = 4 if optimizer == "adamw" else 3.2  # weight, gradient, mean, square; Muon keeps no square
+    kept = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing, dtype)
     trained, frozen = held_by(objective)
-    memory = BASE_BYTES + int(((parameters + trained) * state_copies + frozen) * FLOAT_BYTES) + activations
+    kept += (trained + frozen) * FLOAT_BYTES
+    memory = BASE_BYTES + kept + int((learning + trained) * BYTES_A_TRAINED[optimizer]) + activations
     return Plan(
         parameters,
         tokens,
