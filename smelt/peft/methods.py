@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from smelt.peft import lora_method
 from smelt.peft.method import Method
 
-METHODS: dict[str, Method] = {method.name: method for method in ()}
+METHODS: dict[str, Method] = {method.name: method for method in (lora_method.METHOD,)}
