@@ -30,7 +30,7 @@ KINDS = {
     "all": ("llama", dict(target_modules="all-linear", r=4, lora_alpha=6)),
     "pattern of names": ("llama", dict(target_modules=r".*\.layers\.1\..*(q|k)_proj", r=4)),
     "one layer": ("llama", dict(target_modules=["q_proj", "o_proj"], layers_to_transform=[1], r=4)),
-    "left out": ("llama", dict(target_modules=["q_proj", "o_proj"], exclude_modules=["layers.0.self_attn.q_proj"], r=4)),
+    "left out": ("llama", dict(target_modules=["q_proj", "o_proj"], exclude_modules=["layers.0.self_attn.q_proj"])),
     "dora": ("llama", dict(target_modules=["q_proj", "up_proj", "down_proj"], r=4, lora_alpha=6, use_dora=True)),
     "stabilized": ("qwen2", dict(target_modules=["q_proj", "k_proj", "gate_proj"], r=3, lora_alpha=5, use_rslora=True)),
     "dora with biases": ("qwen2", dict(target_modules=["q_proj", "k_proj", "v_proj"], r=3, use_dora=True)),
@@ -194,6 +194,44 @@ def test_a_fresh_adapter_changes_no_bit(kind, tmp_path):
     assert torch.equal(model(IDS).logits, before)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(model(IDS).logits, narrow)
+
+
+def test_an_encoder_and_a_decoder_that_reads_it_are_both_tuned(tmp_path):
+    torch.manual_seed(1)
+    sizes = dict(vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    network = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes)).eval()
+    network.save_pretrained(tmp_path / "base")
+    settings = peft.LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v", "wi"], r=3)
+    whole = peft.get_peft_model(network, settings).eval()
+    with torch.no_grad():
+        for name, parameter in whole.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+    whole.save_pretrained(tmp_path / "adapter")
+    model, _ = ours(tmp_path)
+    with torch.no_grad():
+        expected = whole(input_ids=IDS, decoder_input_ids=IDS[:, :5]).logits
+        torch.testing.assert_close(model(IDS[:, :5], source=IDS).logits, expected, atol=1e-5, rtol=1e-4)
+    assert {name.split(".")[0] for name in lora_layers(model)} == {"encoder", "decoder"}
+    assert "decoder.blocks.1.cross.value" in lora_layers(model)
+
+
+def test_the_one_layer_of_an_encoder_that_shares_it_is_tuned(tmp_path):
+    torch.manual_seed(1)
+    sizes = dict(vocab_size=64, embedding_size=8, hidden_size=32, intermediate_size=48, num_attention_heads=4,
+                 num_hidden_layers=3, max_position_embeddings=32)  # fmt: skip
+    network = transformers.AlbertForMaskedLM(transformers.AlbertConfig(**sizes)).eval()
+    network.save_pretrained(tmp_path / "base")
+    whole = peft.get_peft_model(network, peft.LoraConfig(target_modules=["query", "ffn"], r=3, use_dora=True)).eval()
+    with torch.no_grad():
+        for name, parameter in whole.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3)
+    whole.save_pretrained(tmp_path / "adapter")
+    model, _ = ours(tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits, whole(IDS).logits, atol=1e-5, rtol=1e-4)
+    assert list(lora_layers(model)) == ["blocks.0.attention.query", "blocks.0.feed_forward.up"]
 
 
 def test_the_table_has_it():
