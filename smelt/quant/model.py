@@ -15,14 +15,14 @@ import torch
 from torch import nn
 
 from smelt.core.errors import ConfigError, UsageError
+from smelt.models.encoder_decoder import Network
 from smelt.models.shards import give_back
-from smelt.models.transformer import Transformer
 from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.surgery import linear_names, select, swap
 from smelt.quant.linear import NF4Linear
 
 
-def quantize_base(model: Transformer) -> None:
+def quantize_base(model: Network) -> None:
     """Keep every linear layer of the blocks in 4 bits, in place: what QLoRA does to a model before it adds to it.
 
     Raises what `quantize_model` raises.
@@ -30,7 +30,7 @@ def quantize_base(model: Transformer) -> None:
     quantize_model(model, ["*"])
 
 
-def quantize_model(model: Transformer, patterns: Sequence[str]) -> None:
+def quantize_model(model: Network, patterns: Sequence[str]) -> None:
     """Keep the linear layers of the blocks that patterns name (`nn.surgery`) in NF4, in place.
 
     Raises:
@@ -65,7 +65,7 @@ def quantize_model(model: Transformer, patterns: Sequence[str]) -> None:
         del plain
 
 
-def restore_plain(model: Transformer, dtype: torch.dtype = torch.float32) -> None:
+def restore_plain(model: Network, dtype: torch.dtype = torch.float32) -> None:
     """Put plain layers with the dequantized weights in the place of all quantized ones, in place."""
     quantized = [name for name, module in model.named_modules() if isinstance(module, NF4Linear)]
     for name in quantized:

@@ -68,9 +68,9 @@ def make_plan(
 ) -> Plan:
     """Estimate a run's cost from its shapes, and from the parameters that its objective holds."""
     spec = model.spec
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    kept = sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
-    learning = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    own = list(model.parameters())
+    parameters, learning = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
+    kept = sum(tensor.nbytes for tensor in (*own, *model.buffers()))
     activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing, dtype)
     trained, frozen = held_by(objective)
     kept += (trained + frozen) * FLOAT_BYTES
