@@ -1,4 +1,4 @@
-"""Measure QLoRA beside LoRA over 16-bit weights: peak memory of training steps at 1.1B, and how fast NF4 is made and read.
+"""Measure QLoRA beside LoRA over 16-bit weights: memory of a step at 1.1B, and how fast NF4 is made and read.
 
     python benchmarks/qlora.py memory            1.1B Llama, random weights, a step of 1 row of 512 tokens
     python benchmarks/qlora.py speed             quantize and dequantize one layer of it, beside a copy

@@ -1,4 +1,4 @@
-"""AdamW whose mean and square are kept in 8 bits: 2.06 bytes a parameter beside weight and gradient, where fp32 takes 8.
+"""AdamW whose mean and square take 8 bits: 2.03 bytes a parameter beside weight and gradient, where fp32 takes 8.
 
 A step reads the moments, moves them and the weight in fp32, and writes the moments back in 8 bits (`optim.dynamic8`,
 the mean signed, the square not). So rounding never enters the step that causes it, only what later steps remember. A
@@ -99,9 +99,7 @@ def advance(parameter: Tensor, gradient: Tensor, mean: Tensor, square: Tensor, r
     parameter.copy_(moved)
 
 
-def advance_in_8_bits(
-    parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], rates: tuple[float, ...]
-) -> None:
+def advance_in_8_bits(parameter: Tensor, gradient: Tensor, state: dict[str, Tensor], rates: tuple[float, ...]) -> None:
     """Move 8-bit moments and the parameter, in place: what the compiled step does."""
     mean = dynamic8.dequantize(state["mean"], state["mean_scales"], signed=True)
     square = dynamic8.dequantize(state["square"], state["square_scales"], signed=False)

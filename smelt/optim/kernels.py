@@ -1,4 +1,4 @@
-"""The step of AdamW with moments in 8 bits, compiled by numba; `adamw8` says the same in torch, and a test compares them.
+"""The step of AdamW with moments in 8 bits, compiled by numba; `adamw8` says the same in torch, and a test compares.
 
 A block of 256 numbers is read, moved and written in one go, so nothing wider than a block is ever in memory. The
 nearest code is found by halving: eight comparisons a number.

@@ -4,6 +4,8 @@ Only one layer's weight is whole at a time: it is made for the forward product, 
 of the input. So a layer takes 4.127 bits a weight between products, and what is trained stands beside it (LoRA).
 Making a weight is a read of codes and a write of numbers, a few milliseconds for millions of them.
 
+It is in no state dict: a run over quantized layers keeps what it trains, and quantizes its base anew when it goes on.
+
 Ref: QLoRA, arXiv:2305.14314, eq. 5 and 6.
 """
 
@@ -31,9 +33,9 @@ class NF4Linear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = weight.shape
         codes, scales = nf4.quantize(weight)
-        self.register_buffer("codes", codes)
-        for name, tensor in zip(("scale_codes", "scale_scales", "scale_mean"), nf4.compress(scales), strict=True):
-            self.register_buffer(name, tensor)
+        parts = (codes, *nf4.compress(scales))
+        for name, tensor in zip(("codes", "scale_codes", "scale_scales", "scale_mean"), parts, strict=True):
+            self.register_buffer(name, tensor, persistent=False)  # the weights are in the base's checkpoint
         self.bias = bias
 
     @classmethod

@@ -34,7 +34,7 @@ def quantize_model(model: Network, patterns: Sequence[str]) -> None:
     """Keep the linear layers of the blocks that patterns name (`nn.surgery`) in NF4, in place.
 
     Raises:
-        ConfigError: a pattern matches nothing; a layer is not plain, as it was quantized or has an adapter; or the model
+        ConfigError: a pattern matches nothing; a layer is not plain, as it is quantized or has an adapter; or the model
             is a mixture of experts, whose matrices are no linear layers.
         UsageError: a weight is not finite; the model is as it was, or quantized up to that layer.
     """

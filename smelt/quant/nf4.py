@@ -1,4 +1,4 @@
-"""NF4: a number is one of 16 values, chosen so that each is as often the nearest where numbers are normally distributed.
+"""NF4: a number is one of 16 values, chosen so that normally distributed numbers are as often nearest to each.
 
 Weights of trained layers are nearly normal around 0. In blocks of 64 they are divided by the block's largest magnitude,
 and each becomes the nearest of 16 quantiles of the normal distribution: 4 bits, and half a bit for the scale. The

@@ -1,6 +1,6 @@
 """What a run will cost, said before it starts: parameters, tokens, FLOPs, memory, time.
 
-Memory is estimated from shapes alone: weights as they are kept, gradients and optimizer state of those that are trained,
+Memory is estimated from shapes alone: weights as they are kept, gradients and optimizer state of those that train,
 also of an objective's own heads, the weights of a teacher, the activations that the backward pass needs, and one chunk
 of logits. A run that would take more than 90 % of the free memory is refused together with the smallest change that
 fits, because a killed process explains nothing.

@@ -40,7 +40,7 @@ def test_a_block_by_hand() -> None:
 
 
 def test_scales_are_quantized_less_their_mean() -> None:
-    """By hand: 256 scales of 1 and one of 4, mean 260 / 257; the first block's largest is what the ones lie below it."""
+    """By hand: 256 scales of 1 and one of 4, mean 260 / 257; of the first block all lie below it."""
     scales = torch.ones(257)
     scales[256] = 4.0
     codes, widths, mean = nf4.compress(scales)

@@ -39,6 +39,10 @@ def loss_of(model: Transformer) -> torch.Tensor:
     return functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
 
 
+def every_tensor(model: Transformer) -> dict[str, torch.Tensor]:
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
 @pytest.mark.parametrize("settings", [{}, {"dora": True}], ids=["lora", "dora"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_gradients_are_those_of_lora_over_the_dequantized_weights(
@@ -63,13 +67,13 @@ def test_gradients_are_those_of_lora_over_the_dequantized_weights(
 
 def test_adapters_train_and_the_base_stays() -> None:
     model = with_adapters(quantized())
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in every_tensor(model).items()}
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.02)
     first = loss_of(model)
     first.backward()
     optimizer.step()
     assert loss_of(model) < first
-    changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    changed = {name for name, tensor in every_tensor(model).items() if not torch.equal(tensor, before[name])}
     assert changed == {name for name, p in model.named_parameters() if p.requires_grad}
     assert all(name.endswith((".up", ".down")) for name in changed)
 
