@@ -16,6 +16,7 @@ import math
 import mmap
 import os
 import sys
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ DTYPES = {
     "BOOL": torch.bool,
 }  # fmt: skip
 """The types of numbers by their names in a header; of others there is no tensor here."""
+MAPPINGS: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+"""The files that are mapped now: those that a tensor of this process still lies in."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -120,6 +123,20 @@ class Shards:
                 show(stored.mapping, first, num_bytes)
 
 
+def give_back(tensor: Tensor) -> None:
+    """Give the pages that only this tensor lies in back to the system, if it is mapped from a file; else do nothing.
+
+    They are read again where something else still uses them; what was written to them is lost.
+    """
+    start, stop = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    for mapping in list(MAPPINGS):
+        base = torch.frombuffer(mapping, dtype=torch.uint8).data_ptr()
+        first = -(-(start - base) // mmap.PAGESIZE) * mmap.PAGESIZE
+        num_bytes = (stop - base) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if base <= start < base + len(mapping) and num_bytes > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            mapping.madvise(mmap.MADV_DONTNEED, first, num_bytes)
+
+
 def show(mapping: mmap.mmap, start: int, num_bytes: int) -> bool:
     """Show whole pages of a mapped file now; False where that waits until they are touched (before Linux 5.14)."""
     try:
@@ -153,6 +170,7 @@ def _map_file(path: Path) -> dict[str, Stored]:
             header = json.loads(file.read(start - 8))
             header.pop("__metadata__", None)
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            MAPPINGS.add(mapping)
             cached = {key: in_page_cache(file.fileno(), start + header[key]["data_offsets"][0]) for key in header}
     except (safetensors.SafetensorError, OSError, ValueError) as error:
         text = f"{path} is not a readable safetensors file ({error})"

@@ -15,9 +15,11 @@ from torch import nn
 
 from smelt.core.config import Config
 from smelt.core.errors import TrainingError
+from smelt.optim.adamw8 import AdamW8
 from smelt.optim.muon import Muon
 from smelt.optim.schedules import SCHEDULES
 
+OptimizerName = Literal["adamw", "adamw8bit", "muon"]
 LAYERS = {"blocks", "recurrent"}
 """What a model calls the lists of its layers."""
 
@@ -25,8 +27,9 @@ LAYERS = {"blocks", "recurrent"}
 class OptimizerRecipe(Config):
     """How the weights move."""
 
-    name: Literal["adamw", "muon"] = "muon"
-    """muon: orthogonalized momentum for the matrices of the layers, AdamW for the rest. adamw: AdamW for all."""
+    name: OptimizerName = "muon"
+    """muon: orthogonalized momentum for the matrices of the layers, AdamW for the rest. adamw: AdamW for all.
+    adamw8bit: AdamW for all, whose two moments take a quarter of the memory."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "wsd", "constant"] = "wsd"
@@ -78,7 +81,10 @@ def build_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if plain:  # empty where only matrices of layers are trained
         betas = (recipe.beta1, recipe.beta2)
-        optimizers.append(torch.optim.AdamW(plain, lr=recipe.learning_rate, betas=betas, fused=True))
+        if recipe.name == "adamw8bit":
+            optimizers.append(AdamW8(plain, learning_rate=recipe.learning_rate, betas=betas))
+        else:
+            optimizers.append(torch.optim.AdamW(plain, lr=recipe.learning_rate, betas=betas, fused=True))
     if orthogonal:
         optimizers.append(Muon(orthogonal, learning_rate=recipe.learning_rate, dtype=dtype))
     set_learning_rate(optimizers, recipe.learning_rate)

@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -36,6 +35,7 @@ from smelt.models.scaling_laws import (
 from smelt.models.shapes import count_without_tables, shape_near
 from smelt.models.sizes import forward_flops
 from smelt.nn.spec import ModelSpec
+from smelt.optim.build import OptimizerName
 from smelt.train.finished import RunGroup
 from smelt.train.plan import MEMORY_LIMIT, Plan, bytes_of, gigabytes, make_plan
 from smelt.train.stages.pretrain import PretrainRecipe
@@ -60,7 +60,7 @@ class Budget:
     max_seq_len: int = 256
     unique_tokens: float | None = None
     """New tokens there are; reading them again counts for less."""
-    optimizer: Literal["adamw", "muon"] = "muon"
+    optimizer: OptimizerName = "muon"
     dtype: torch.dtype = torch.float32
 
     def check(self) -> None:

@@ -1,9 +1,9 @@
 """What a run will cost, said before it starts: parameters, tokens, FLOPs, memory, time.
 
-Memory is estimated from shapes alone: fp32 weights, gradients and optimizer state, also of an objective's own heads,
-the weights of a teacher, the activations that the backward pass needs, and one chunk of logits. A run that would take
-more than 90 % of the free memory is refused together with the smallest change that fits, because a killed process
-explains nothing.
+Memory is estimated from shapes alone: weights as they are kept, gradients and optimizer state of those that train,
+also of an objective's own heads, the weights of a teacher, the activations that the backward pass needs, and one chunk
+of logits. A run that would take more than 90 % of the free memory is refused together with the smallest change that
+fits, because a killed process explains nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from smelt.models.sizes import forward_flops, networks
 from smelt.nn.attention import uses_products
 from smelt.nn.masks import uses_tiles
 from smelt.nn.spec import LayerSpec, ModelSpec, MoESpec
+from smelt.optim.build import OptimizerName
+from smelt.optim.dynamic8 import BLOCK
 from smelt.train.objectives.cross_entropy import CHUNK_ROWS
 
 FLOAT_BYTES = 4
 MEMORY_LIMIT = 0.9  # share of the free memory that a run may take
+BYTES_A_TRAINED: dict[OptimizerName, float] = {"adamw": 12, "adamw8bit": 4 + 2 * (1 + 4 / BLOCK), "muon": 8.8}
+"""Gradient, mean and square of a trained parameter; Muon keeps no square, but what is no matrix goes to AdamW."""
 BASE_BYTES = 400 * 2**20  # interpreter, torch and its kernels, measured
 
 
@@ -57,19 +61,19 @@ def make_plan(
     micro_rows: int,
     max_seq_len: int,
     gradient_checkpointing: bool,
-    optimizer: str,
+    optimizer: OptimizerName,
     dtype: torch.dtype,
     objective: object = None,
 ) -> Plan:
     """Estimate a run's cost from its shapes, and from the parameters that its objective holds."""
     spec = model.spec
     own = list(model.parameters())
-    parameters, idle = sum(p.numel() for p in own), sum(p.numel() for p in own if not p.requires_grad)
-    state_copies = 4 if optimizer == "adamw" else 3.2  # weight, gradient, mean, square; Muon keeps no square
+    parameters, learning = sum(p.numel() for p in own), sum(p.numel() for p in own if p.requires_grad)
+    kept = sum(tensor.nbytes for tensor in (*own, *model.buffers()))
     activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing, dtype)
     trained, frozen = held_by(objective)
-    numbers = (parameters - idle + trained) * state_copies + idle + frozen
-    memory = BASE_BYTES + int(numbers * FLOAT_BYTES) + activations
+    kept += (trained + frozen) * FLOAT_BYTES
+    memory = BASE_BYTES + kept + int((learning + trained) * BYTES_A_TRAINED[optimizer]) + activations
     return Plan(
         parameters,
         tokens,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from smelt.core.errors import CheckpointError
 from smelt.models.encoder_decoder import Network
+from smelt.optim.adamw8 import AdamW8
 from smelt.train.sources import RowSource
 
 
@@ -67,8 +68,11 @@ class TrainState:
             for name, parameter in self._parameters_of(optimizer):
                 prefix = f"optimizer.{i}.{name}."
                 state = {key.removeprefix(prefix): saved.pop(key) for key in list(saved) if key.startswith(prefix)}
-                if any(value.ndim and value.shape != parameter.shape for value in state.values()):
-                    raise CheckpointError(f"the optimizer state of '{name}' has another shape than the parameter")
+                if state and not fits(optimizer, parameter, state):
+                    raise CheckpointError(
+                        f"the optimizer state of '{name}' is not what {type(optimizer).__name__} keeps for it",
+                        fix="resume with the recipe of the run (same model and optimizer)",
+                    )
                 if state:
                     optimizer.state[parameter] = state
         if saved:
@@ -117,3 +121,13 @@ class TrainState:
         if self.extra is None:
             return []
         return [(f"extra.{name}", parameter) for name, parameter in self.extra.named_parameters()]
+
+
+def fits(optimizer: torch.optim.Optimizer, parameter: Tensor, state: dict[str, Tensor]) -> bool:
+    """Tell whether saved tensors look like what an optimizer keeps for a parameter."""
+    if not isinstance(optimizer, AdamW8):
+        return all(not value.ndim or value.shape == parameter.shape for value in state.values())
+    blank = optimizer.blank_state(parameter.to("meta"))
+    return {key: (value.shape, value.dtype) for key, value in state.items()} == {
+        key: (value.shape, value.dtype) for key, value in blank.items()
+    }

@@ -64,7 +64,15 @@ def test_adamw_takes_all_and_decays_matrices_only() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_adamw8bit_takes_what_adamw_takes() -> None:
+    recipe = OptimizerRecipe(name="adamw", weight_decay=0.3)
+    groups = groups_of(Model(), recipe.model_copy(update={"name": "adamw8bit"}))
+    assert groups == [("AdamW8", *rest) for _, *rest in groups_of(Model(), recipe)]
+    (optimizer,) = build_optimizers(Model(), OptimizerRecipe(name="adamw8bit", beta1=0.7, beta2=0.8))
+    assert optimizer.param_groups[0]["betas"] == (0.7, 0.8)
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "muon"])
 def test_every_trainable_parameter_is_owned_once(name: str) -> None:
     model = Model()
     model.embedding.weight.requires_grad_(False)
@@ -111,7 +119,7 @@ def test_learning_rate_at() -> None:
     assert learning_rate_at(recipe.model_copy(update={"schedule": "constant"}), 19, 20) == 2.0
 
 
-@pytest.mark.parametrize("name", ["adamw", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "adamw8bit", "muon"])
 def test_the_loss_of_a_small_fit_falls(name: str) -> None:
     torch.manual_seed(0)
     model, inputs, targets = Model(), torch.arange(7), torch.arange(7).roll(1)
@@ -131,7 +139,7 @@ def test_the_loss_of_a_small_fit_falls(name: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("name=sgd", "name='sgd': input should be 'adamw' or 'muon'"),
+        ("name=sgd", "name='sgd': input should be 'adamw', 'adamw8bit' or 'muon'"),
         ("schedule=linear", "schedule='linear': input should be 'cosine', 'wsd' or 'constant'"),
         ("learning_rate=0", "learning_rate=0: input should be greater than 0"),
         ("warmup_fraction=2", "warmup_fraction=2: input should be less than or equal to 1"),

@@ -32,14 +32,19 @@ def kernel_cache(beside: Path | None = None) -> str:
     return str(cache_directory() / f"kernels-{digest.hexdigest()[:16]}")
 
 
-def kernel(function: Function) -> Function:
-    """Compile on the first call, or load what an earlier process compiled."""
+def kernel(function: Function, **options: Any) -> Function:
+    """Compile on the first call, or load what an earlier process compiled; `options` are numba's."""
     settings: Any = numba.config
     before, settings.CACHE_DIR = settings.CACHE_DIR, kernel_cache(Path(function.__code__.co_filename).parent)
     try:
-        return numba.njit(function, cache=True, nogil=True)  # type: ignore[no-any-return]
+        return numba.njit(function, cache=True, nogil=True, **options)  # type: ignore[no-any-return]
     finally:
         settings.CACHE_DIR = before
+
+
+def float_kernel(function: Function) -> Function:
+    """Compile a loop over floats: what is divided by 0 is infinite, as in numpy, so that divisions become vectors."""
+    return kernel(function, error_model="numpy")
 
 
 def is_compiled(function: Callable[..., object]) -> bool:

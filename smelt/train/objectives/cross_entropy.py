@@ -45,8 +45,9 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         wide = torch.promote_types(dtype, torch.float32)  # softmax and its sums never run in a narrow type
         total = torch.zeros((), dtype=wide, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if with_gradient else None
-        grad_weight = torch.zeros_like(weight) if with_gradient else None
-        grad_bias = torch.zeros_like(bias) if with_gradient and bias is not None else None
+        wants_weight, wants_bias = ctx.needs_input_grad[1:3]  # a frozen head's would be a matrix of V rows for nothing
+        grad_weight = torch.zeros_like(weight) if with_gradient and wants_weight else None
+        grad_bias = torch.zeros_like(bias) if with_gradient and wants_bias and bias is not None else None
         for start in range(0, hidden.size(0), CHUNK_ROWS):
             rows = slice(start, start + CHUNK_ROWS)
             low_hidden = hidden[rows].to(dtype)
@@ -59,9 +60,10 @@ class ChunkedCrossEntropy(torch.autograd.Function):
                     part.copy_(gradient)
                 if gradient is not None and grad_bias is not None:
                     grad_bias += gradient.sum(dim=0)
-            if grad_hidden is None or grad_weight is None:
+            if grad_hidden is not None:
+                grad_hidden[rows] = logits @ low_weight
+            if grad_weight is None:
                 continue
-            grad_hidden[rows] = logits @ low_weight
             if dtype == grad_weight.dtype:
                 grad_weight.addmm_(logits.T, low_hidden)
             else:

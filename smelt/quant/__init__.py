@@ -1,0 +1,1 @@
+"""Weights in fewer bits: what a quantized layer keeps, and how it is multiplied."""
