@@ -132,7 +132,7 @@ class Transformer(nn.Module):
                 x, scores = block(x, cos, sin, mask, None, memory, memory_mask)
             if scores is not None:
                 router.append(scores)
-        return replace(self._finish(self.norm(x), tuple(router), project), last_inputs=last_inputs)
+        return replace(self._finish(self.norm(x), tuple(router), project, segments), last_inputs=last_inputs)
 
     def _read_context(
         self,
@@ -170,9 +170,9 @@ class Transformer(nn.Module):
                 x = layer(x, starts, None if cache is None else cache.states[index])
         return x
 
-    def _finish(self, hidden: Tensor, router: tuple[Tensor, ...], project: bool) -> Output:
+    def _finish(self, hidden: Tensor, router: tuple[Tensor, ...], project: bool, segments: Tensor | None) -> Output:
         pooled = None if self.pooler is None else self.pooler(hidden)
-        tasks = {name: head(hidden, pooled) for name, head in self.tasks.items()}
+        tasks = {name: head(hidden, pooled, segments) for name, head in self.tasks.items()}
         logits = self.project(hidden) if project and self.spec.language_head else None
         return Output(logits, hidden, router, pooled, tasks)
 
