@@ -22,6 +22,7 @@ from smelt.train.objectives.distillation import Distillation
 from smelt.train.objectives.future_tokens import FutureTokens
 from smelt.train.objectives.sentence_pairs import SentencePairs
 from smelt.train.objectives.similar_pairs import SimilarPairs
+from smelt.train.objectives.text_labels import TextLabels
 
 
 class Objective(Protocol):
@@ -47,4 +48,5 @@ OBJECTIVES: dict[str, Any] = {
     "distillation": Distillation,
     "similar_pairs": SimilarPairs,
     "future_tokens": FutureTokens,
+    "text_labels": TextLabels,
 }
