@@ -81,7 +81,7 @@ def find_column(row: Mapping[str, object], wanted: str, usual: Sequence[str], ki
     Raises:
         DataError: there is none; the message lists the columns and the one nearest to what was wanted.
     """
-    names = {str(name).lower(): name for name in reversed(row)}
+    names = {name.lower(): name for name in reversed(list(row))}
     if wanted in row:
         return wanted
     found = [] if wanted else [names[name.lower()] for name in usual if name.lower() in names]

@@ -55,7 +55,7 @@ def class_scores(table: Numbers) -> list[ClassScore]:
     return [_score(int(table[i, i]), int(table[:, i].sum()), int(table[i].sum())) for i in range(len(table))]
 
 
-def label_scores(truth: Numbers, given: Numbers) -> list[ClassScore]:
+def label_scores(truth: Numbers, given: Numbers | NDArray[np.bool_]) -> list[ClassScore]:
     """Return the same for each of several labels, both (R, N) of 0 and 1."""
     hits, claimed, there = (truth & given).sum(0), given.sum(0), truth.sum(0)
     return [_score(int(hit), int(claim), int(rows)) for hit, claim, rows in zip(hits, claimed, there, strict=True)]
@@ -78,12 +78,14 @@ def _share(part: float, whole: float) -> float:
 def softmax(logits: Scores) -> Scores:
     """Return probabilities of classes: (R, N) -> (R, N)."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    shares: Scores = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def sigmoid(logits: Scores) -> Scores:
     """Return the probability of each label by itself."""
-    return 0.5 * (1.0 + np.tanh(0.5 * logits))
+    shares: Scores = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return shares
 
 
 def class_loss(logits: Scores, truth: Numbers) -> float:

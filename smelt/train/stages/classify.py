@@ -52,11 +52,11 @@ class ClassifyRecipe(RunRecipe):
     """Labelled texts to test with at the end; a part of the data when empty."""
     split: tuple[float, float, float] = (0.7, 0.1, 0.2)
     """Shares of the data that train, validate and test; those of parts with files of their own do not count."""
-    text_column: str = ""
+    text_column: str | int = ""
     """Column of the text; found by its usual names when empty. A number counts columns of a table without header."""
-    label_column: str = ""
+    label_column: str | int = ""
     """Column of the label, likewise; in records it may be a list."""
-    second_column: str = ""
+    second_column: str | int = ""
     """Column of a second text, where pairs are labelled."""
     balance: bool = False
     """Take as many rows of each class as the smallest has."""
@@ -70,7 +70,7 @@ class ClassifyRecipe(RunRecipe):
     """For random weights: a tokenizer.json, a directory with one, or "bytes" for one token a byte."""
     model: ModelRecipe = ModelRecipe()
     """The network to build for random weights."""
-    reads: Literal["", "last", "first", "mean", "pooled"] = ""
+    reads: Literal["last", "first", "mean", "pooled"] | None = None
     """What the head reads: of a decoder the last token (when empty), the first or the mean; an encoder has its own."""
     pad: Literal["longest", "full"] = "longest"
     """Pad rows to the longest of those computed together, or all of them to max_seq_len."""
@@ -109,7 +109,7 @@ def classify(recipe: ClassifyRecipe, *, resume: bool = False) -> StageResult:
         to_rows(part, name, names, recipe, model.spec, tokenizer) for name, part in zip(PARTS, labelled, strict=True)
     ]
     seen = {row.text for row in labelled[0]}
-    parts = Parts(*rows, names, recipe.multi_label, sum(row.text in seen for row in labelled[2]))
+    parts = Parts(rows[0], rows[1], rows[2], names, recipe.multi_label, sum(row.text in seen for row in labelled[2]))
     task = model.spec.tasks[0].name
     job = Job(
         stage="classify",
@@ -136,7 +136,7 @@ def classify(recipe: ClassifyRecipe, *, resume: bool = False) -> StageResult:
 
 def parts_of(recipe: ClassifyRecipe) -> list[list[LabelRow]]:
     """Return the rows that train, validate and test; those of `data` are balanced before they are divided."""
-    columns = Columns(recipe.text_column, recipe.label_column, recipe.second_column)
+    columns = Columns(str(recipe.text_column), str(recipe.label_column), str(recipe.second_column))
 
     def read(spec: str) -> list[LabelRow]:
         rows = list(read_labels(spec, columns))
