@@ -93,13 +93,19 @@ class StageResult:
         return asdict(self)
 
 
-def load_to_train(checkpoint: str, max_seq_len: int) -> tuple[Network, Pipeline]:
+def load_to_train(checkpoint: str, max_seq_len: int, *, writes: bool = True) -> tuple[Network, Pipeline]:
     """Load the checkpoint that a stage starts from, with its tokenizer.
 
     Raises:
-        ConfigError: the rows to train on are longer than its context.
+        ConfigError: the rows are longer than its context, or where the stage `writes` it has no head for that.
     """
     model, tokenizer = load(checkpoint)
+    if writes and model.spec.is_causal and not model.spec.language_head:
+        raise ConfigError(
+            f"checkpoint={checkpoint} labels texts and has no head that writes",
+            accepted="the checkpoint that it was made from",
+            fix="use it for classify",
+        )
     if max_seq_len > model.spec.max_seq_len:
         raise ConfigError(
             f"max_seq_len={max_seq_len} is longer than the context of {checkpoint}, {model.spec.max_seq_len}",
