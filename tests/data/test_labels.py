@@ -96,6 +96,7 @@ def test_parts_have_the_classes_in_the_same_shares_and_nothing_twice():
     ]
     assert sorted(row.where for part in parts for row in part) == sorted(row.where for row in rows)
     assert parts == split_labelled(rows, (0.7, 0.1, 0.2), seed=0) != split_labelled(rows, (0.7, 0.1, 0.2), seed=1)
+    assert {row.where for row in parts[0]} != {row.where for row in made(a=70, b=14)}  # not just the first ones
     assert [row.labels for row in parts[0]] != sorted(row.labels for row in parts[0])
     assert check_parts(parts) == ("a", "b")
 

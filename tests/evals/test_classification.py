@@ -48,6 +48,8 @@ def test_probabilities_and_losses():
 def test_calibration_error_is_the_mean_gap_of_the_bins():
     confidence = np.array([0.9, 0.9, 0.6, 0.6])
     assert measure.calibration_error(confidence, np.array([1, 0, 1, 0], bool)) == pytest.approx((0.4 + 0.1) / 2)
+    opposite = np.array([1, 1, 1, 0], bool)  # too careful in one bin, too sure in the other
+    assert measure.calibration_error(confidence, opposite) == pytest.approx(0.1)
     assert measure.calibration_error(np.ones(3), np.ones(3, bool)) == 0
     one_bin = measure.calibration_error(confidence, np.array([1, 1, 1, 0], bool), num_bins=1)
     assert one_bin == pytest.approx(0)  # together they are right as often as they say
