@@ -221,4 +221,4 @@ def test_a_classifier_is_no_base_for_writing(tmp_path, table):
     model, tokenizer = load(made)
     with pytest.raises(UsageError, match="labels texts and has no head that writes"):
         generate(model, tokenizer, [[1]], Sampling())
-    assert reason_against(model.spec) == "labels texts and has no head that writes"
+    assert reason_against(model) == "labels texts and has no head that writes"
