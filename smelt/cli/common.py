@@ -156,7 +156,7 @@ def run_stage(
             f"{result.tokens_per_second:,.0f} tokens/s · training loss {result.train_loss:.4f}{validation}"
         )
         if not interrupted:
-            talk = "chat {}" if verb == "sft" else "generate {} --prompt TEXT"
+            talk = {"sft": "chat {}", "classify": "label {} --text TEXT"}.get(verb, "generate {} --prompt TEXT")
             print(f"next        smelt {talk.format(shlex.quote(result.checkpoint))}")
     if interrupted:
         recipe = shlex.quote(f"{result.run}/recipe.yaml")

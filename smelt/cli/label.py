@@ -1,4 +1,4 @@
-"""`smelt label`: what kind of text this is, or what its words are, by whichever head an encoder has."""
+"""`smelt label`: what kind of text this is, or what its words are, by whichever head a model has."""
 
 from __future__ import annotations
 
@@ -31,16 +31,26 @@ def label(
     given = text_from(text, text_file, option="--text-file").strip()
     from smelt.models.readings import classify
 
-    model, tokenizer = open_checkpoint(checkpoint)[1:]
+    directory, model, tokenizer = open_checkpoint(checkpoint)
     if second is None and any(task.name == "token" for task in model.spec.tasks):
         label_words(model, tokenizer, given, json)
         return
-    [choices] = classify(model, tokenizer, [given], seconds=[] if second is None else [second])
+    seconds = [] if second is None else [second]
+    [choices] = classify(model, tokenizer, [given], seconds=seconds, temperature=temperature_of(directory))
     if json:
         print_json({"labels": {choice.text: choice.probability for choice in choices}})
         return
     rows = [(choice.text, f"{choice.probability:.4f}") for choice in choices]
     print_table(("label", "probability"), rows, numeric=("probability",))
+
+
+def temperature_of(directory: Path) -> float:
+    """Return the temperature that was fitted when a checkpoint was made, 1 where none was."""
+    from smelt.models.hub import LINEAGE
+    from smelt.models.shards import read_json
+
+    lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
+    return float(lineage.get("metrics", {}).get("temperature", 1.0))
 
 
 def label_words(model: Network, tokenizer: Pipeline, text: str, as_json: bool) -> None:

@@ -20,8 +20,9 @@ import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, TypedDict, cast
 
 from smelt.core.errors import DataError, nearest
 
@@ -129,11 +130,16 @@ def kind_of(path: Path) -> str:
     return suffix
 
 
-def scan_file(path: Path) -> Iterator[Scanned]:
-    """Yield (where, value or error) for each document or row of one file; a fault of the file itself ends it."""
+def scan_file(path: Path, *, header: bool = True) -> Iterator[Scanned]:
+    """Yield (where, value or error) for each document or row of one file; a fault of the file itself ends it.
+
+    Columns of a table without a `header` are called "1", "2" and so on.
+    """
     num_rows = 0
+    kind = kind_of(path)
+    scanner = SCANNERS[kind] if header or kind not in TABLES else partial(scan_table, header=False, **TABLES[kind])
     try:
-        for scanned in SCANNERS[kind_of(path)](path):
+        for scanned in scanner(path):
             num_rows += 1
             yield scanned
         if num_rows == 0:
@@ -202,32 +208,39 @@ def scan_json(path: Path) -> Iterator[Scanned]:
 
 def scan_csv(path: Path) -> Iterator[Scanned]:
     """Yield the rows of a comma-separated table with a header."""
-    return scan_table(path, ",", quoted=True)
+    return scan_table(path, **TABLES[".csv"])
 
 
 def scan_tsv(path: Path) -> Iterator[Scanned]:
     """Yield the rows of a tab-separated table with a header; quotes are plain letters there."""
-    return scan_table(path, "\t", quoted=False)
+    return scan_table(path, **TABLES[".tsv"])
 
 
-def scan_table(path: Path, delimiter: str, *, quoted: bool) -> Iterator[Scanned]:
-    """Yield each record of a table as a dict, under the number of the line it begins on."""
+def scan_table(path: Path, *, delimiter: str, quoted: bool, header: bool = True) -> Iterator[Scanned]:
+    """Yield each record of a table as a dict, under the number of the line it begins on.
+
+    Without a `header` the columns are numbered, as many as the first record has.
+    """
     csv.field_size_limit(sys.maxsize)  # the default of 128 KiB refuses a book chapter
     quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     reader = csv.reader(scan_lines(path), delimiter=delimiter, quoting=quoting, strict=True)
     line = 1
     try:
-        header = next(reader, [])
-        if len(set(header)) < len(header):
-            raise DataError(f"{path}:1: a column name stands twice in {header}", fix="give each column its own name")
+        first = next(reader, [])
+        columns = first if header else [str(number) for number in range(1, len(first) + 1)]
+        if len(set(columns)) < len(columns):
+            raise DataError(f"{path}:1: a column name stands twice in {columns}", fix="give each column its own name")
+        if not header and first:
+            yield f"{path}:1", dict(zip(columns, first, strict=True))
         line = reader.line_num + 1
         for fields in reader:
             where = f"{path}:{line}"
             line = reader.line_num + 1
-            if len(fields) == len(header):
-                yield where, dict(zip(header, fields, strict=True))
+            if len(fields) == len(columns):
+                yield where, dict(zip(columns, fields, strict=True))
             elif fields:
-                yield where, DataError(f"{where}: {len(fields)} fields, but the header names {len(header)}")
+                whose = "the header names" if header else "the first row has"
+                yield where, DataError(f"{where}: {len(fields)} fields, but {whose} {len(columns)}")
     except csv.Error as error:
         raise DataError(f"{path}:{line}: broken table ({error})", fix="check the quotes of that row") from None
 
@@ -335,6 +348,17 @@ def describe(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else type(value).__name__
 
 
+class Table(TypedDict):
+    """How a table is cut: what stands between fields, and whether quotes are signs."""
+
+    delimiter: str
+    quoted: bool
+
+
+TABLES: dict[str, Table] = {
+    ".csv": {"delimiter": ",", "quoted": True},
+    ".tsv": {"delimiter": "\t", "quoted": False},
+}
 SCANNERS: dict[str, Callable[[Path], Iterator[Scanned]]] = {
     ".txt": scan_text,
     ".md": scan_text,

@@ -59,8 +59,9 @@ class PreferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class LabelRow:
-    """Hold a text and the name of its class."""
+    """Hold a text, or a pair of texts, and the names of its labels: one class, or of several labels those that hold."""
 
     text: str
-    label: str
+    labels: tuple[str, ...]
     where: str
+    second: str = ""

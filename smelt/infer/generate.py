@@ -90,6 +90,10 @@ def _check(spec: ModelSpec, sampling: Sampling, vocab_size: int) -> None:
             f"a {spec.family} model fills in masked tokens and has no next one",
             accepted="a decoder, or an encoder-decoder",
         )
+    if not spec.language_head:
+        raise UsageError(
+            f"this {spec.family} model labels texts and has no head that writes", accepted="a model that writes"
+        )
     if sampling.logprobs is not None:
         raise UsageError("logprobs of the plain loop", accepted="logprobs=None here; an Engine gives them")
     check_biases(sampling, vocab_size)

@@ -72,6 +72,7 @@ def reason_against(model: Network) -> str | None:
     reasons = {
         "has an encoder": spec.encoder is not None,
         "fills in masked tokens and has no next one": not spec.is_causal,
+        "labels texts and has no head that writes": not spec.language_head,
         "has recurrent layers": spec.recurrent is not None,
         "reads a context both ways": spec.context is not None,
         "attends among blocks": any(layer.attention.blocks for layer in spec.layers),

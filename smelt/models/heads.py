@@ -9,6 +9,7 @@ Ref: BERT, arXiv:1810.04805, 3.1 and 4. Ref: ALBERT, arXiv:1909.11942, 3.1.
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
 from smelt.nn.cache import LayerCache
@@ -73,15 +74,45 @@ class TaskHead(nn.Module):
         super().__init__()
         self.spec = spec
         self.dense = None if spec.hidden is None else nn.Linear(dim, dim)
-        self.labels = nn.Linear(dim, spec.num_labels)
+        self.labels = nn.Linear(dim, spec.num_labels, bias=spec.bias)
         self.crf = LinearChainCRF(spec.num_labels) if spec.crf else None
 
-    def forward(self, hidden: Tensor, pooled: Tensor | None) -> Tensor:
-        """Score hidden (B, T, D), or of `pooled` (B, D) where the task reads it: (B, T, N) or (B, N)."""
-        x = hidden[:, 0] if self.spec.reads == "first" else hidden
+    def forward(self, hidden: Tensor, pooled: Tensor | None, segments: Tensor | None = None) -> Tensor:
+        """Score hidden (B, T, D), or of `pooled` (B, D) where the task reads it: (B, T, N) or (B, N).
+
+        Slots of segment 0 in `segments` (B, T) are padding and not read; without them there is none.
+        """
+        x = hidden
         if self.spec.reads == "pooled" and pooled is not None:
             x = pooled
+        elif self.spec.reads == "first":
+            x = hidden[:, 0]
+        elif self.spec.reads == "last":
+            x = last_token(hidden, segments)
+        elif self.spec.reads == "mean":
+            x = mean_token(hidden, segments)
         if self.dense is not None and self.spec.hidden is not None:
             x = ACTIVATIONS[self.spec.hidden](self.dense(x))
         out: Tensor = self.labels(x)
         return out
+
+
+def last_token(hidden: Tensor, segments: Tensor | None) -> Tensor:
+    """Return the state of each row's last slot that is not padding: (B, T, D) -> (B, D).
+
+    segments [[1, 1, 0], [1, 1, 1]] -> slots 1 and 2
+    """
+    if segments is None:
+        return hidden[:, -1]
+    slots = torch.arange(segments.shape[1], device=segments.device)
+    last = (slots * (segments != 0)).argmax(dim=1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
+def mean_token(hidden: Tensor, segments: Tensor | None) -> Tensor:
+    """Return the mean of each row's states, padding aside: (B, T, D) -> (B, D)."""
+    if segments is None:
+        return hidden.mean(dim=1)
+    real = (segments != 0)[:, :, None]  # (B, T, 1)
+    # Not a product with 0: what padding computes may be infinite.
+    return hidden.masked_fill(~real, 0).sum(dim=1) / real.sum(dim=1).clamp(min=1).to(hidden.dtype)

@@ -13,6 +13,7 @@ from torch import nn
 
 from smelt.core.errors import CheckpointError
 from smelt.models.build import blank, initialise
+from smelt.models.encoder_decoder import Network
 from smelt.models.families import FAMILIES
 from smelt.models.families.base import check_same
 from smelt.models.loading import Place, owners_of, replace_parameter
@@ -76,6 +77,23 @@ def compare(stored: ModelSpec, wanted: ModelSpec, where: str) -> Report:
         tuple(name for name in ours if name not in settled),
         tuple(name for name in theirs if name not in settled),
     )
+
+
+def under_another_top(model: Network, spec: ModelSpec, *, seed: int, where: str) -> tuple[Network, Report]:
+    """Return a network of `spec` that takes over a model's parameters, and the list of what fits; both share memory.
+
+    A task of the model whose labels are not those of the same task in `spec` is left behind. Raises CheckpointError
+    when the networks differ elsewhere.
+    """
+    kept = tuple(task for task in model.spec.tasks if task in spec.tasks)
+    report = compare(replace(model.spec, tasks=kept), spec, where)
+    new, old = blank(spec, device="meta"), dict(model.named_parameters())
+    usual = next(iter(old.values()))
+    draw_new(new, spec, report, {name: Place(usual.dtype, usual.device) for name, _ in new.named_parameters()}, seed)
+    owners = owners_of(new)
+    for name in report.loaded:
+        replace_parameter(owners[name], old[name].detach())
+    return new, report
 
 
 def draw_new(model: nn.Module, spec: ModelSpec, report: Report, places: Mapping[str, Place], seed: int) -> None:

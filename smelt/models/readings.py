@@ -1,4 +1,4 @@
-"""What an encoder says about a text: words for its blanks, a vector, the label of a text or of a pair.
+"""What a model says about a text: words for its blanks, a vector, the label of a text or of a pair.
 
 Texts get the tokens around them that their tokenizer's template names, are padded into batches, and are read with one
 forward each. Labels of words and answers inside a text are in `word_readings`. A text that is longer than the model's
@@ -98,14 +98,21 @@ def embed(
 
 @torch.inference_mode()
 def classify(
-    model: Network, tokenizer: Pipeline, texts: Sequence[str], *, seconds: Sequence[str] = ()
+    model: Network,
+    tokenizer: Pipeline,
+    texts: Sequence[str],
+    *,
+    seconds: Sequence[str] = (),
+    temperature: float = 1.0,
 ) -> list[list[Choice]]:
     """Return the labels of each text, or of each pair with the text in `seconds`, the likeliest first.
 
-    Raises UsageError for a model without a head that labels texts, or with one that gives a single number.
+    The scores are divided by the `temperature` first. Where a text may have several labels, each has a probability of
+    its own. Raises UsageError for a model without a head that labels texts, or with one that gives a single number.
     """
     tasks = [task for task in model.spec.tasks if task.reads != "token"]
-    encoder = encoder_with(model, bool(tasks), "a head that labels texts")
+    if not isinstance(model, Transformer) or not tasks:
+        raise lacking(model, "a head that labels texts", "a checkpoint")
     if tasks[0].num_labels == 1:
         raise UsageError(f"the head {tasks[0].name} gives one number, not labels", accepted="two labels or more")
     if seconds and len(seconds) != len(texts):
@@ -115,8 +122,9 @@ def classify(
         for first, second in zip_longest(texts, seconds)
     ]
     names, found = label_names(tasks[0]), []
-    for _, output in forwards(encoder, rows):
-        for shares in output.tasks[tasks[0].name].float().softmax(-1).tolist():
+    for _, output in forwards(model, rows):
+        scores = output.tasks[tasks[0].name].float() / temperature
+        for shares in (scores.sigmoid() if tasks[0].multi_label else scores.softmax(-1)).tolist():
             found.append(sorted(_choices(names, shares), key=lambda choice: -choice.probability))
     return found
 
@@ -143,9 +151,14 @@ def encoder_with(model: Network, is_there: bool, what: str) -> Transformer:
     """Return a model that reads both ways; raises UsageError, with what it does have, when it or a part is missing."""
     if isinstance(model, Transformer) and not model.spec.is_causal and is_there:
         return model
-    raise UsageError(
+    raise lacking(model, what, "a checkpoint of an encoder")
+
+
+def lacking(model: Network, what: str, wanted: str) -> UsageError:
+    """Return the error for a model that lacks a part, with what it does have."""
+    return UsageError(
         f"this {model.spec.family} model lacks {what}; it has {', '.join(parts_of(model.spec))}",
-        accepted=f"a checkpoint of an encoder with {what.split(',')[0]}",
+        accepted=f"{wanted} with {what.split(',')[0]}",
         fix="`smelt info CKPT` shows what a checkpoint has",
     )
 

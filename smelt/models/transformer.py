@@ -159,7 +159,7 @@ class Transformer(nn.Module):
                 router.append(scores)
             if keep_states:
                 states.append(x)
-        finished = self._finish(self.norm(x), tuple(router), project)
+        finished = self._finish(self.norm(x), tuple(router), project, segments)
         return replace(finished, last_inputs=last_inputs, states=tuple(states))
 
     def read(self, embedded: Tensor) -> KeysValues:
@@ -223,9 +223,9 @@ class Transformer(nn.Module):
                 x = layer(x, starts, None if cache is None else cache.states[index])
         return x
 
-    def _finish(self, hidden: Tensor, router: tuple[Tensor, ...], project: bool) -> Output:
+    def _finish(self, hidden: Tensor, router: tuple[Tensor, ...], project: bool, segments: Tensor | None) -> Output:
         pooled = None if self.pooler is None else self.pooler(hidden)
-        tasks = {name: head(hidden, pooled) for name, head in self.tasks.items()}
+        tasks = {name: head(hidden, pooled, segments) for name, head in self.tasks.items()}
         logits = self.project(hidden) if project and self.spec.language_head else None
         return Output(logits, hidden, router, pooled, tasks)
 

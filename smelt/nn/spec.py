@@ -15,7 +15,7 @@ Activation = Literal["swiglu", "geglu", "silu", "gelu", "gelu_tanh", "relu", "re
 NormKind = Literal["rms", "layer"]
 Positions = Literal["none", "learned", "sinusoidal", "sinusoidal_halves"]
 Placement = Literal["pre", "post", "sandwich", "parallel", "scaled"]
-Reads = Literal["token", "first", "pooled"]
+Reads = Literal["token", "first", "last", "mean", "pooled"]
 Cell = Literal["rnn", "lstm", "gru"]
 
 
@@ -315,9 +315,10 @@ class TransformSpec:
 class TaskSpec:
     """Describe a classifier on top: its name in `Output.tasks`, and what it reads.
 
-    `token` reads each token, `first` the first token of a row, `pooled` the pooler's output. With `hidden` a dense
-    layer of width D and that activation stands before the labels. A `crf` scores neighbouring labels together. Labels
-    have names, or numbers alone.
+    `token` reads each token, `first` the first token of a row, `last` its last one, `mean` the mean of all, padding
+    aside, and `pooled` the pooler's output. With `hidden` a dense layer of width D and that activation stands before
+    the labels. A `crf` scores neighbouring labels together. Labels have names, or numbers alone; of a `multi_label`
+    task each is true or not by itself.
     """
 
     name: str
@@ -326,6 +327,8 @@ class TaskSpec:
     hidden: Activation | None = None
     crf: bool = False
     label_names: tuple[str, ...] = ()
+    bias: bool = True
+    multi_label: bool = False
 
     def __post_init__(self) -> None:
         if self.num_labels <= 0:
@@ -337,6 +340,8 @@ class TaskSpec:
             )
         if self.crf and self.reads != "token":
             raise UsageError(f"task {self.name}: a CRF that reads {self.reads}", accepted="a CRF over tokens")
+        if self.multi_label and self.reads == "token":
+            raise UsageError(f"task {self.name}: several labels of a token", accepted="several labels of a text")
 
 
 @dataclass(frozen=True)

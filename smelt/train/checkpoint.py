@@ -18,8 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from smelt.core.errors import CheckpointError
 from smelt.core.log import say
-from smelt.core.storage import atomic_directory, read_pointer, verify_directory, write_json, write_pointer
-from smelt.models.hub import load_weights_into
+from smelt.core.storage import MANIFEST, atomic_directory, read_pointer, verify_directory, write_json, write_pointer
+from smelt.models.hub import LINEAGE, load_weights_into
+from smelt.models.shards import read_json
 from smelt.train.state import TrainState
 
 STEP_NAME = re.compile(r"step-(\d{7})")
@@ -98,6 +99,14 @@ def restore_weights(state: TrainState, directory: Path) -> None:
         state.load_kept(load_file(directory / TRAIN_TENSORS))
     else:
         load_weights_into(state.model, directory)
+
+
+def add_metrics(directory: Path, metrics: dict[str, Any]) -> None:
+    """Write what was measured at the end into a checkpoint's lineage; what is sealed stays sealed."""
+    lineage = read_json(directory / LINEAGE)
+    with atomic_directory(directory) as temporary:
+        shutil.copytree(directory, temporary, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        write_json(temporary / LINEAGE, {**lineage, "metrics": {**lineage.get("metrics", {}), **metrics}})
 
 
 def read_counters(directory: Path) -> dict[str, Any]:

@@ -14,12 +14,18 @@ from smelt.core.storage import atomic_write_text
 from smelt.train.run import RunDirectory
 
 
-def write_report(run: RunDirectory, title: str, facts: Sequence[tuple[str, str]], next_steps: Sequence[str]) -> None:
-    """Write `report.md` from the run's files; `facts` are rows of its first table."""
+def write_report(
+    run: RunDirectory,
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    next_steps: Sequence[str],
+    more: Sequence[str] = (),
+) -> None:
+    """Write `report.md` from the run's files; `facts` are rows of its first table, `more` are lines before the loss."""
     metrics, events = run.read_metrics(), run.read_events()
     lines = [f"# {title}", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in facts]
-    lines += ["", "## Loss and learning rate", ""]
+    lines += ["", *more, "## Loss and learning rate", ""]
     if available("matplotlib"):
         draw(run, metrics, events)
         lines += ["![loss](loss.png)", "", "![learning rate and speed](rate.png)", ""]

@@ -10,13 +10,20 @@ import typer
 
 from smelt.cli.common import recipe_keys
 from smelt.cli.main import VERBS, app
+from smelt.train.stages.classify import ClassifyRecipe
 from smelt.train.stages.distill import DistillRecipe
 from smelt.train.stages.pretrain import PretrainRecipe
 from smelt.train.stages.seq2seq import Seq2SeqRecipe
 from smelt.train.stages.sft import SftRecipe
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "how-to").glob("*.md"))
-RECIPES = {"pretrain": PretrainRecipe, "sft": SftRecipe, "seq2seq": Seq2SeqRecipe, "distill": DistillRecipe}
+RECIPES = {
+    "pretrain": PretrainRecipe,
+    "sft": SftRecipe,
+    "seq2seq": Seq2SeqRecipe,
+    "distill": DistillRecipe,
+    "classify": ClassifyRecipe,
+}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 

@@ -131,7 +131,7 @@ def labels(
         fields: Fields = {}
         for slot in slots_of(template):
             fields.update(world.pick(slot))
-        yield LabelRow(template.format_map(fields), label, f"town:{split}:{index}")
+        yield LabelRow(template.format_map(fields), (label,), f"town:{split}:{index}")
 
 
 def _tasks(

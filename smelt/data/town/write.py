@@ -72,7 +72,7 @@ def write(
         "labels.jsonl": (
             num_labels,
             (
-                {"text": row.text, "label": row.label}
+                {"text": row.text, "label": row.labels[0]}
                 for row in labels(num_labels, seed=seed, split=split, languages=languages)
             ),
         ),

@@ -116,6 +116,7 @@ ALBERT = Family(
     spec_from_hf=spec_from_hf,
     hf_from_spec=hf_from_spec,
     rules=rules,
+    text_labels="AlbertForSequenceClassification",
     init=Init(scale_residual=False),
     prefix="albert.",
     presets={

@@ -99,7 +99,8 @@ class Family:
     """Describe one published layout; `prefix` is the part of names that base-model checkpoints leave out.
 
     `own_code` is true of layouts whose published files all name code of their own, which the family stands for. Of
-    families with one model_type, one is told by a field that only its configurations have, the `mark`.
+    families with one model_type, one is told by a field that only its configurations have, the `mark`. `text_labels` is
+    the architecture that labels texts, where the layout has one.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Family:
     presets: Mapping[str, ModelSpec] = field(default_factory=dict)
     own_code: bool = False
     mark: str | None = None
+    text_labels: str = ""
 
 
 def refuse_other(config: HfConfig, accepted: Mapping[str, tuple[Any, ...]], within: str = "") -> None:

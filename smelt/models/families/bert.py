@@ -113,6 +113,7 @@ BERT = Family(
     spec_from_hf=spec_from_hf,
     hf_from_spec=hf_from_spec,
     rules=rules,
+    text_labels="BertForSequenceClassification",
     init=Init(scale_residual=False),
     prefix="bert.",
     presets={

@@ -125,6 +125,7 @@ DISTILBERT = Family(
     spec_from_hf=spec_from_hf,
     hf_from_spec=hf_from_spec,
     rules=rules,
+    text_labels="DistilBertForSequenceClassification",
     init=Init(scale_residual=False),
     prefix="distilbert.",
     presets={

@@ -12,6 +12,7 @@ from typing import Any
 
 from smelt.core.errors import CheckpointError
 from smelt.models.families.base import HfConfig, Shape, hf_from_token_ids
+from smelt.models.families.label_layout import read_labels, write_labels
 from smelt.models.families.layout import named_rules
 from smelt.models.weights import Ignore, Rule, Rules, Tie
 from smelt.nn.spec import (
@@ -108,21 +109,7 @@ def _read_labels(config: HfConfig, task: TaskSpec) -> TaskSpec:
     """Read the number of a task's labels and their names, and whether a CRF scores them."""
     if task.name in FIXED:
         return task
-    labels = {str(number): str(name) for number, name in (config.get("id2label") or {}).items()}
-    num_labels = len(labels) or config.get("num_labels") or 2
-    numbers = [str(number) for number in range(num_labels)]
-    if labels and set(labels) != set(numbers):
-        raise CheckpointError(
-            f"config.json: id2label has the numbers {sorted(labels)}", accepted=f"0 to {num_labels - 1}"
-        )
-    names = tuple(labels[number] for number in numbers) if labels else ()
-    is_named = names != _plain_names(num_labels)
-    crf = task.reads == "token" and bool(config.get("use_crf"))
-    return replace(task, num_labels=num_labels, label_names=names if is_named else (), crf=crf)
-
-
-def _plain_names(num_labels: int) -> tuple[str, ...]:
-    return tuple(f"LABEL_{number}" for number in range(num_labels))
+    return replace(read_labels(config, task), crf=task.reads == "token" and bool(config.get("use_crf")))
 
 
 def write_top(spec: ModelSpec, tops: Tops) -> dict[str, Any]:
@@ -133,11 +120,7 @@ def write_top(spec: ModelSpec, tops: Tops) -> dict[str, Any]:
             continue
         found: dict[str, Any] = {"architectures": [name]}
         if top.tasks and top.tasks[0].name not in FIXED:
-            task = spec.tasks[0]
-            names = task.label_names or _plain_names(task.num_labels)
-            found["id2label"] = {str(number): name for number, name in enumerate(names)}
-            found["label2id"] = {name: number for number, name in enumerate(names)}
-            found |= {"use_crf": True} if task.crf else {}
+            found |= write_labels(spec.tasks[0]) | ({"use_crf": True} if spec.tasks[0].crf else {})
         return found
     parts = ["a language head"] * spec.language_head + ["a pooler"] * spec.pooler + [task.name for task in spec.tasks]
     raise CheckpointError(f"no published encoder of this family has {parts} on top", accepted=", ".join(tops))

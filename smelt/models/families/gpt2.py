@@ -18,6 +18,7 @@ from smelt.models.families.base import (
     require,
     token_ids_from_hf,
 )
+from smelt.models.families.label_layout import with_text_labels
 from smelt.models.families.layout import conv_rules
 from smelt.models.weights import Ignore, Rules, Tie, rename
 from smelt.nn.spec import Activation, AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, TokenIds
@@ -105,31 +106,40 @@ def rules(spec: ModelSpec) -> Rules:
         rename("transformer.wpe.weight", "position_embedding.weight"),
         rename("transformer.ln_f.weight", "norm.weight"),
         rename("transformer.ln_f.bias", "norm.bias"),
-        Tie("lm_head.weight", "transformer.wte.weight") if spec.tied else rename("lm_head.weight", "head.weight"),
+        *_head_rules(spec),
         Ignore("transformer.h.*.attn.bias"),
         Ignore("transformer.h.*.attn.masked_bias"),
         *conv_rules(spec),
     )
 
 
+def _head_rules(spec: ModelSpec) -> Rules:
+    if not spec.language_head:
+        return ()
+    return (Tie("lm_head.weight", "transformer.wte.weight") if spec.tied else rename("lm_head.weight", "head.weight"),)
+
+
 def _published(dim: int, num_layers: int, num_heads: int) -> ModelSpec:
     return make(Shape(50_257, dim, num_layers, num_heads, 1024), token_ids=TokenIds(50_256, (50_256,)))
 
 
-GPT2 = Family(
-    name="gpt2",
-    model_types=("gpt2",),
-    make=make,
-    spec_from_hf=spec_from_hf,
-    hf_from_spec=hf_from_spec,
-    rules=rules,
-    init=Init(position_std=0.01),
-    prefix="transformer.",
-    presets={
-        "smelt-town": make(Shape(2048, 128, 2, 4, 256), activation="relu"),
-        "gpt2-124m": _published(768, 12, 12),
-        "gpt2-355m": _published(1024, 24, 16),
-        "gpt2-774m": _published(1280, 36, 20),
-        "gpt2-1.5b": _published(1600, 48, 25),
-    },
+GPT2 = with_text_labels(
+    Family(
+        name="gpt2",
+        model_types=("gpt2",),
+        make=make,
+        spec_from_hf=spec_from_hf,
+        hf_from_spec=hf_from_spec,
+        rules=rules,
+        init=Init(position_std=0.01),
+        prefix="transformer.",
+        presets={
+            "smelt-town": make(Shape(2048, 128, 2, 4, 256), activation="relu"),
+            "gpt2-124m": _published(768, 12, 12),
+            "gpt2-355m": _published(1024, 24, 16),
+            "gpt2-774m": _published(1280, 36, 20),
+            "gpt2-1.5b": _published(1600, 48, 25),
+        },
+    ),
+    "GPT2ForSequenceClassification",
 )

@@ -9,6 +9,7 @@ Ref: LLaMA, arXiv:2302.13971. Ref: Llama 2, arXiv:2307.09288. Ref: The Llama 3 H
 from typing import Any
 
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
+from smelt.models.families.label_layout import with_text_labels
 from smelt.models.families.layout import named_rules, read_rotary, read_shape, write_config, write_rotary
 from smelt.nn.scaling import WavelengthScaling
 from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, RotarySpec, TokenIds
@@ -94,36 +95,39 @@ def _third(dim: int, num_layers: int, num_heads: int, hidden_dim: int, max_seq_l
     return make(shape, rotary=rotary, token_ids=TokenIds(128_000, (128_001,)))
 
 
-LLAMA = Family(
-    name="llama",
-    model_types=("llama",),
-    make=make,
-    spec_from_hf=spec_from_hf,
-    hf_from_spec=hf_from_spec,
-    rules=named_rules,
-    init=Init(),
-    prefix="model.",
-    presets={
-        "smelt-nano": make(Shape(512, 64, 2, 2, 128, tied=True)),
-        "llama-15m": make(Shape(32_000, 288, 6, 6, 256, hidden_dim=768, tied=True)),
-        "llama-110m": make(Shape(32_000, 768, 12, 12, 1024, hidden_dim=2048, tied=True)),
-        "tinyllama-1.1b": make(Shape(32_000, 2048, 22, 32, 2048, num_kv_heads=4, hidden_dim=5632)),
-        "llama-7b": _first(4096, 32, 32, 11_008),
-        "llama-13b": _first(5120, 40, 40, 13_824),
-        "llama-33b": _first(6656, 60, 52, 17_920),
-        "llama-65b": _first(8192, 80, 64, 22_016),
-        "llama-2-7b": _second(4096, 32, 32, 11_008),
-        "llama-2-13b": _second(5120, 40, 40, 13_824),
-        "llama-2-70b": _second(8192, 80, 64, 28_672, 8),
-        "codellama-7b": _code(4096, 32, 32, 11_008),
-        "codellama-13b": _code(5120, 40, 40, 13_824),
-        "codellama-34b": _code(8192, 48, 64, 22_016, 32_000),
-        "llama-3-8b": _third(4096, 32, 32, 14_336, 8192, 1.0),
-        "llama-3-70b": _third(8192, 80, 64, 28_672, 8192, 1.0),
-        "llama-3.1-8b": _third(4096, 32, 32, 14_336, 131_072, 8.0),
-        "llama-3.1-70b": _third(8192, 80, 64, 28_672, 131_072, 8.0),
-        "llama-3.1-405b": _third(16_384, 126, 128, 53_248, 131_072, 8.0),
-        "llama-3.2-1b": _third(2048, 16, 32, 8192, 131_072, 32.0),
-        "llama-3.2-3b": _third(3072, 28, 24, 8192, 131_072, 32.0),
-    },
+LLAMA = with_text_labels(
+    Family(
+        name="llama",
+        model_types=("llama",),
+        make=make,
+        spec_from_hf=spec_from_hf,
+        hf_from_spec=hf_from_spec,
+        rules=named_rules,
+        init=Init(),
+        prefix="model.",
+        presets={
+            "smelt-nano": make(Shape(512, 64, 2, 2, 128, tied=True)),
+            "llama-15m": make(Shape(32_000, 288, 6, 6, 256, hidden_dim=768, tied=True)),
+            "llama-110m": make(Shape(32_000, 768, 12, 12, 1024, hidden_dim=2048, tied=True)),
+            "tinyllama-1.1b": make(Shape(32_000, 2048, 22, 32, 2048, num_kv_heads=4, hidden_dim=5632)),
+            "llama-7b": _first(4096, 32, 32, 11_008),
+            "llama-13b": _first(5120, 40, 40, 13_824),
+            "llama-33b": _first(6656, 60, 52, 17_920),
+            "llama-65b": _first(8192, 80, 64, 22_016),
+            "llama-2-7b": _second(4096, 32, 32, 11_008),
+            "llama-2-13b": _second(5120, 40, 40, 13_824),
+            "llama-2-70b": _second(8192, 80, 64, 28_672, 8),
+            "codellama-7b": _code(4096, 32, 32, 11_008),
+            "codellama-13b": _code(5120, 40, 40, 13_824),
+            "codellama-34b": _code(8192, 48, 64, 22_016, 32_000),
+            "llama-3-8b": _third(4096, 32, 32, 14_336, 8192, 1.0),
+            "llama-3-70b": _third(8192, 80, 64, 28_672, 8192, 1.0),
+            "llama-3.1-8b": _third(4096, 32, 32, 14_336, 131_072, 8.0),
+            "llama-3.1-70b": _third(8192, 80, 64, 28_672, 131_072, 8.0),
+            "llama-3.1-405b": _third(16_384, 126, 128, 53_248, 131_072, 8.0),
+            "llama-3.2-1b": _third(2048, 16, 32, 8192, 131_072, 32.0),
+            "llama-3.2-3b": _third(3072, 28, 24, 8192, 131_072, 32.0),
+        },
+    ),
+    "LlamaForSequenceClassification",
 )

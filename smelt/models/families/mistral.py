@@ -10,6 +10,7 @@ from typing import Any
 
 from smelt.models.families import llama
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf, with_defaults
+from smelt.models.families.label_layout import with_text_labels
 from smelt.models.families.layout import named_rules, read_rotary, read_shape, write_config, write_rotary
 from smelt.nn.spec import ModelSpec, RotarySpec, TokenIds
 
@@ -59,25 +60,28 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
 
 _SEVEN = Shape(32_000, 4096, 32, 32, 32_768, 8, 14_336)
 
-MISTRAL = Family(
-    name="mistral",
-    model_types=("mistral",),
-    make=make,
-    spec_from_hf=spec_from_hf,
-    hf_from_spec=hf_from_spec,
-    rules=named_rules,
-    init=Init(),
-    prefix="model.",
-    presets={
-        "mistral-7b": make(_SEVEN, window=4096, token_ids=TokenIds(1, (2,))),
-        "mistral-7b-v0.3": make(
-            replace(_SEVEN, vocab_size=32_768), rotary=RotarySpec(128, 1e6), token_ids=TokenIds(1, (2,))
-        ),
-        "mistral-nemo-12b": make(
-            Shape(131_072, 5120, 40, 32, 131_072, 8, 14_336),
-            head_dim=128,
-            rotary=RotarySpec(128, 1e6),
-            token_ids=TokenIds(1, (2,)),
-        ),
-    },
+MISTRAL = with_text_labels(
+    Family(
+        name="mistral",
+        model_types=("mistral",),
+        make=make,
+        spec_from_hf=spec_from_hf,
+        hf_from_spec=hf_from_spec,
+        rules=named_rules,
+        init=Init(),
+        prefix="model.",
+        presets={
+            "mistral-7b": make(_SEVEN, window=4096, token_ids=TokenIds(1, (2,))),
+            "mistral-7b-v0.3": make(
+                replace(_SEVEN, vocab_size=32_768), rotary=RotarySpec(128, 1e6), token_ids=TokenIds(1, (2,))
+            ),
+            "mistral-nemo-12b": make(
+                Shape(131_072, 5120, 40, 32, 131_072, 8, 14_336),
+                head_dim=128,
+                rotary=RotarySpec(128, 1e6),
+                token_ids=TokenIds(1, (2,)),
+            ),
+        },
+    ),
+    "MistralForSequenceClassification",
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 from smelt.models.families import llama
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
+from smelt.models.families.label_layout import with_text_labels
 from smelt.models.families.layout import (
     named_rules,
     read_rotary,
@@ -79,22 +80,25 @@ def _published(
     return make(shape, rotary=RotarySpec(dim // num_heads, 1e6), token_ids=TokenIds(151_643, (151_645,), 151_643))
 
 
-QWEN2 = Family(
-    name="qwen2",
-    model_types=("qwen2",),
-    make=make,
-    spec_from_hf=spec_from_hf,
-    hf_from_spec=hf_from_spec,
-    rules=named_rules,
-    init=Init(),
-    prefix="model.",
-    presets={
-        "qwen2.5-0.5b": _published(896, 24, 14, 2, 4864, tied=True, vocab=151_936),
-        "qwen2.5-1.5b": _published(1536, 28, 12, 2, 8960, tied=True, vocab=151_936),
-        "qwen2.5-3b": _published(2048, 36, 16, 2, 11_008, tied=True, vocab=151_936),
-        "qwen2.5-7b": _published(3584, 28, 28, 4, 18_944),
-        "qwen2.5-14b": _published(5120, 48, 40, 8, 13_824),
-        "qwen2.5-32b": _published(5120, 64, 40, 8, 27_648),
-        "qwen2.5-72b": _published(8192, 80, 64, 8, 29_568),
-    },
+QWEN2 = with_text_labels(
+    Family(
+        name="qwen2",
+        model_types=("qwen2",),
+        make=make,
+        spec_from_hf=spec_from_hf,
+        hf_from_spec=hf_from_spec,
+        rules=named_rules,
+        init=Init(),
+        prefix="model.",
+        presets={
+            "qwen2.5-0.5b": _published(896, 24, 14, 2, 4864, tied=True, vocab=151_936),
+            "qwen2.5-1.5b": _published(1536, 28, 12, 2, 8960, tied=True, vocab=151_936),
+            "qwen2.5-3b": _published(2048, 36, 16, 2, 11_008, tied=True, vocab=151_936),
+            "qwen2.5-7b": _published(3584, 28, 28, 4, 18_944),
+            "qwen2.5-14b": _published(5120, 48, 40, 8, 13_824),
+            "qwen2.5-32b": _published(5120, 64, 40, 8, 27_648),
+            "qwen2.5-72b": _published(8192, 80, 64, 8, 29_568),
+        },
+    ),
+    "Qwen2ForSequenceClassification",
 )

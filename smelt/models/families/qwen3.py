@@ -8,6 +8,7 @@ from typing import Any
 
 from smelt.models.families import llama
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
+from smelt.models.families.label_layout import with_text_labels
 from smelt.models.families.layout import (
     named_rules,
     read_rotary,
@@ -72,21 +73,24 @@ def published(*sizes: int, tied: bool = False) -> ModelSpec:
     return replace(make(shape, head_dim=128), token_ids=TokenIds(151_643, (151_645,), 151_643))
 
 
-QWEN3 = Family(
-    name="qwen3",
-    model_types=("qwen3",),
-    make=make,
-    spec_from_hf=spec_from_hf,
-    hf_from_spec=hf_from_spec,
-    rules=named_rules,
-    init=Init(),
-    prefix="model.",
-    presets={
-        "qwen3-0.6b": published(1024, 28, 16, 8, 3072, tied=True),
-        "qwen3-1.7b": published(2048, 28, 16, 8, 6144, tied=True),
-        "qwen3-4b": published(2560, 36, 32, 8, 9728, tied=True),
-        "qwen3-8b": published(4096, 36, 32, 8, 12_288),
-        "qwen3-14b": published(5120, 40, 40, 8, 17_408),
-        "qwen3-32b": published(5120, 64, 64, 8, 25_600),
-    },
+QWEN3 = with_text_labels(
+    Family(
+        name="qwen3",
+        model_types=("qwen3",),
+        make=make,
+        spec_from_hf=spec_from_hf,
+        hf_from_spec=hf_from_spec,
+        rules=named_rules,
+        init=Init(),
+        prefix="model.",
+        presets={
+            "qwen3-0.6b": published(1024, 28, 16, 8, 3072, tied=True),
+            "qwen3-1.7b": published(2048, 28, 16, 8, 6144, tied=True),
+            "qwen3-4b": published(2560, 36, 32, 8, 9728, tied=True),
+            "qwen3-8b": published(4096, 36, 32, 8, 12_288),
+            "qwen3-14b": published(5120, 40, 40, 8, 17_408),
+            "qwen3-32b": published(5120, 64, 64, 8, 25_600),
+        },
+    ),
+    "Qwen3ForSequenceClassification",
 )

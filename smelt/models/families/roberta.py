@@ -123,6 +123,7 @@ ROBERTA = Family(
     spec_from_hf=partial(spec_from_hf, family="roberta"),
     hf_from_spec=hf_from_spec,
     rules=rules,
+    text_labels="RobertaForSequenceClassification",
     init=Init(scale_residual=False),
     prefix="roberta.",
     presets={
@@ -133,6 +134,7 @@ ROBERTA = Family(
 XLM_ROBERTA = replace(
     ROBERTA,
     name="xlm_roberta",
+    text_labels="XLMRobertaForSequenceClassification",
     model_types=("xlm-roberta",),
     make=partial(make, family="xlm_roberta"),
     spec_from_hf=partial(spec_from_hf, family="xlm_roberta"),

@@ -23,6 +23,7 @@ from smelt.train.objectives.future_tokens import FutureTokens
 from smelt.train.objectives.hidden_match import HiddenMatch
 from smelt.train.objectives.sentence_pairs import SentencePairs
 from smelt.train.objectives.similar_pairs import SimilarPairs
+from smelt.train.objectives.text_labels import TextLabels
 from smelt.train.objectives.token_distillation import TokenDistillation
 
 
@@ -51,4 +52,5 @@ OBJECTIVES: dict[str, Any] = {
     "future_tokens": FutureTokens,
     "token_distillation": TokenDistillation,
     "hidden_match": HiddenMatch,
+    "text_labels": TextLabels,
 }

@@ -68,6 +68,7 @@ class Job:
     stop_ids: tuple[int, ...] = ()
     lineage: dict[str, Any] = field(default_factory=dict)
     next_steps: Callable[[str], Sequence[str]] = lambda checkpoint: ()
+    examine: Callable[[Path], tuple[dict[str, Any], list[str]]] | None = None  # a finished checkpoint: metrics, lines
     new_parts: tuple[str, ...] = ()  # of the model, which the checkpoint it began with does not have
     tuning: Tuning = field(default_factory=lambda: Tuning(TuneRecipe(), 0))  # `run_job` settles it
 
@@ -92,13 +93,19 @@ class StageResult:
         return asdict(self)
 
 
-def load_to_train(checkpoint: str, max_seq_len: int) -> tuple[Network, Pipeline]:
+def load_to_train(checkpoint: str, max_seq_len: int, *, writes: bool = True) -> tuple[Network, Pipeline]:
     """Load the checkpoint that a stage starts from, with its tokenizer.
 
     Raises:
-        ConfigError: the rows to train on are longer than its context.
+        ConfigError: the rows are longer than its context, or where the stage `writes` it has no head for that.
     """
     model, tokenizer = load(checkpoint)
+    if writes and model.spec.is_causal and not model.spec.language_head:
+        raise ConfigError(
+            f"checkpoint={checkpoint} labels texts and has no head that writes",
+            accepted="the checkpoint that it was made from",
+            fix="use it for classify",
+        )
     if max_seq_len > model.spec.max_seq_len:
         raise ConfigError(
             f"max_seq_len={max_seq_len} is longer than the context of {checkpoint}, {model.spec.max_seq_len}",
@@ -356,6 +363,10 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     validation = (
         held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
     )
+    measured: dict[str, Any] = {}
+    lines: list[str] = []
+    if job.examine is not None and state.stop != "interrupted":
+        measured, lines = job.examine(target)
     recent = [line["loss"] for line in run.read_metrics()[-20:]]
     result = StageResult(
         checkpoint=str(target),
@@ -366,7 +377,8 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
         tokens_per_second=round(state.tokens / max(state.seconds, 1e-9), 1),
         train_loss=sum(recent) / max(1, len(recent)),
         validation_loss=validation,
-        metrics={"best_validation_loss": state.best_loss, "best_step": state.best_step} if state.best_step else {},
+        metrics=measured
+        | ({"best_validation_loss": state.best_loss, "best_step": state.best_step} if state.best_step else {}),
         stopped=state.stop,
     )
     facts = [
@@ -378,7 +390,7 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
         ("training loss (last 20 steps)", f"{result.train_loss:.4f}"),
         ("validation loss", "" if validation is None else f"{validation:.4f}"),
     ]
-    write_report(run, f"Run {job.recipe.name}", facts, job.next_steps(result.checkpoint))
+    write_report(run, f"Run {job.recipe.name}", facts, job.next_steps(result.checkpoint), lines)
     return result
 
 

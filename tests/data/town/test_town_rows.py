@@ -38,11 +38,11 @@ def test_preferences_are_reproducible_and_sliceable():
 
 def test_labels_are_balanced_and_sentences_are_filled():
     rows = list(labels(500, seed=1))
-    assert Counter(row.label for row in rows) == dict.fromkeys(LABELS, 100)
+    assert Counter(row.labels[0] for row in rows) == dict.fromkeys(LABELS, 100)
     assert rows[40:60] == list(labels(20, seed=1, start=40))
     for row in rows:
         assert row.text[-1] in ".。" and "{" not in row.text
-    english = {row.label: row.text for row in labels(300, seed=1, languages=("en",))}
+    english = {row.labels[0]: row.text for row in labels(300, seed=1, languages=("en",))}
     assert re.search("gave|got|brought", english["gift"]) and re.search("repaired|fixed|mended", english["repair"])
 
 

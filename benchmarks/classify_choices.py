@@ -1,0 +1,142 @@
+"""Measure the choices in making a classifier of a language model: what trains, what is read, how rows are padded.
+
+    smelt pretrain name=base data=../shared/data/text/books-en tokenizer=../shared/data/tokenizers/minimind minutes=30
+    python benchmarks/classify_choices.py --base runs/base --data ../shared/data/classify/sms-spam.tsv
+
+Every line of the table is one change from the first: the last block and the head train, the head reads the last token,
+rows are padded to the longest of their batch. The random base has the shape of the given one and none of its weights.
+Each line is trained with each seed on the same balanced, divided messages. A finished run is kept in --out and not made
+again, so the table may be made in pieces (--only "lora*"), and --show prints what is there. All lines have the same
+learning rate unless LINES says otherwise; the best epoch by validation loss is tested.
+
+Ref: Raschka, Build a Large Language Model (From Scratch), 2024, chapter 6, additional experiments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import smelt
+from smelt.core.storage import checkpoint_at
+from smelt.evals.metrics import Rate
+from smelt.models.build import build
+from smelt.models.hub import load_spec
+from smelt.train.stages.classify import ClassifyRecipe, classify
+
+LAST_BLOCK: dict[str, Any] = {"tune": {"last_blocks": 1}}
+LINES: dict[str, dict[str, Any]] = {
+    "last-block": LAST_BLOCK,
+    "first-token": {**LAST_BLOCK, "reads": "first"},
+    "mean": {**LAST_BLOCK, "reads": "mean"},
+    "head": {"tune": {"train": ["tasks"]}},
+    "two-blocks": {"tune": {"last_blocks": 2}},
+    "all": {},
+    "random-all": {"random": True},
+    "random-all-mean": {"random": True, "reads": "mean"},
+    "random-last-block": {"random": True, **LAST_BLOCK},
+    "lora": {"tune": {"method": "lora", "lora": {"rank": 8, "alpha": 16}}},
+    "lora-mean": {"tune": {"method": "lora", "lora": {"rank": 8, "alpha": 16}}, "reads": "mean"},
+    "padded-to-context": {**LAST_BLOCK, "pad": "full"},
+    "not-padded": {**LAST_BLOCK, "micro_rows": 1},
+    "not-balanced-weighted": {**LAST_BLOCK, "balance": False, "class_weights": "balanced"},
+}
+"""What each line changes; `random` takes weights drawn anew."""
+
+
+def random_base(base: str, out: Path) -> str:
+    """Return a checkpoint of the base's shape with weights drawn anew, made where it is not there yet."""
+    path = out / "random-base"
+    if not path.is_dir():
+        directory = checkpoint_at(base)
+        smelt.save(build(load_spec(directory), seed=0), smelt.load_tokenizer(directory), path)
+    return str(path)
+
+
+def train(name: str, seed: int, words: argparse.Namespace) -> None:
+    """Train and test one line with one seed, and keep the figures."""
+    changes = {"balance": True, **LINES[name]}
+    base = random_base(words.base, words.out) if changes.pop("random", False) else words.base
+    recipe = ClassifyRecipe(
+        name=f"{name}-{seed}",
+        out=str(words.out),
+        data=str(words.data),
+        checkpoint=base,
+        seed=seed,
+        epochs=words.epochs,
+        max_seq_len=words.max_seq_len,
+        batch_rows=16,
+        validate_every=words.validate_every,
+        patience=1_000_000,  # all epochs, then the best
+        save_every=0,
+        keep=1,
+        optimizer={"name": "adamw", "learning_rate": words.learning_rate},
+        **changes,
+    )
+    result = classify(recipe)
+    found = {"seconds": result.seconds, "steps": result.steps, **result.metrics}
+    kept(words.out, name, seed).write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def kept(out: Path, name: str, seed: int) -> Path:
+    """Return where the figures of a line and seed are kept."""
+    return out / f"{name}-{seed}.json"
+
+
+def table(out: Path, seeds: list[int]) -> str:
+    """Return what is there as a Markdown table; an accuracy is over the test rows of all seeds, with its interval."""
+    lines = [
+        "| line | what it changes | trained | test accuracy | validation | F1 | seconds | runs |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, changes in LINES.items():
+        files = [kept(out, name, seed) for seed in seeds if kept(out, name, seed).is_file()]
+        if not files:
+            continue
+        runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        rows = sum(run["test_rows"] for run in runs)
+        rate = Rate.of(round(sum(run["test_accuracy"] * run["test_rows"] for run in runs)), rows)
+        validation, f1, seconds = (
+            sum(run[key] for run in runs) / len(runs) for key in ("validation_accuracy", "test_f1", "seconds")
+        )
+        told = json.dumps(changes).translate(str.maketrans("", "", '{}"')) or "all layers train"
+        share = runs[0]["trained_parameters"] / runs[0]["parameters"]
+        lines.append(
+            f"| {name} | {told} | {share:.1%} | {rate} | {validation:.1%} | {f1:.3f} | {seconds:.0f} | {len(runs)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train what is asked for and not there yet, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="", help="a checkpoint or run of a decoder")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/classify/sms-spam.tsv"))
+    parser.add_argument("--out", type=Path, default=Path("runs/classify-choices"))
+    parser.add_argument("--only", default="*", help="a shell pattern of lines")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=float, default=5)
+    parser.add_argument("--max-seq-len", type=int, default=96)
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--validate-every", type=int, default=33)
+    parser.add_argument("--show", action="store_true", help="print the table of what is there, train nothing")
+    words = parser.parse_args()
+    names = [name for name in LINES if fnmatch(name, words.only)]
+    if not names:
+        sys.exit(f"--only {words.only}: no such line; there are {', '.join(LINES)}")
+    if not (words.show or words.base):
+        sys.exit("--base CHECKPOINT is missing")
+    words.out.mkdir(parents=True, exist_ok=True)
+    for name in [] if words.show else names:
+        for seed in words.seeds:
+            if not kept(words.out, name, seed).is_file():
+                train(name, seed, words)
+    print(table(words.out, words.seeds))
+
+
+if __name__ == "__main__":
+    main()

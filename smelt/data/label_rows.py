@@ -1,0 +1,66 @@
+"""Labelled texts as rows of ids, padded on the right to the longest of those that are taken together.
+
+Unlike documents, texts with a label of their own are not packed side by side: a head reads one vector a row. Segment 1
+is text and 0 padding, which nothing reads, so a row's scores are the same whatever it is padded to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smelt.data.corruption.rows import Corrupted
+from smelt.data.packing import IGNORED, Array, Packed
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Hold texts as ids with token types, and what they are labelled: a class (R,), or 0 and 1 for each label (R, N).
+
+    Rows are as long as the longest that is taken with them, or `length` if that is given.
+    """
+
+    ids: Sequence[Array]
+    types: Sequence[Array]
+    targets: Array
+    pad_id: int
+    length: int | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Corrupted:
+        """Return the rows with these numbers, in this order; they are the same in all epochs."""
+        chosen = [int(index) for index in indices]
+        width = self.length or max(len(self.ids[index]) for index in chosen)
+        shape = (len(chosen), width)
+        ids, types, segments = (
+            np.full(shape, self.pad_id, np.int32),
+            np.zeros(shape, np.int32),
+            np.zeros(shape, np.int32),
+        )
+        for row, index in enumerate(chosen):
+            size = len(self.ids[index])
+            ids[row, :size], types[row, :size], segments[row, :size] = self.ids[index], self.types[index], 1
+        positions = np.tile(np.arange(width, dtype=np.int32), (len(chosen), 1))
+        packed = Packed(ids, np.full(shape, IGNORED, np.int32), segments, positions)
+        return Corrupted(packed, types=types, row_labels=self.targets[chosen])
+
+
+def class_numbers(labels: Sequence[tuple[str, ...]], names: Sequence[str], *, several: bool) -> Array:
+    """Return each row's class (R,), or where there may be `several` labels 0 and 1 for each (R, N).
+
+    [("spam",)] of (ham, spam) -> [1], or [[0, 1]]
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    if not several:
+        return np.array([numbers[row[0]] for row in labels], dtype=np.int32)
+    found = np.zeros((len(labels), len(names)), dtype=np.int32)
+    for row, given in enumerate(labels):
+        found[row, [numbers[label] for label in given]] = 1
+    return found
