@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from smelt.infer.engine import Engine
-    from smelt.models.hub import load, save
+    from smelt.models.hub import save
+    from smelt.peft.load import load
     from smelt.tokenizers.formats import load_tokenizer
 
 __all__ = ["Engine", "__version__", "load", "load_tokenizer", "save"]
@@ -17,7 +18,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Engine": "smelt.infer.engine",
-    "load": "smelt.models.hub",
+    "load": "smelt.peft.load",
     "load_tokenizer": "smelt.tokenizers.formats",
     "save": "smelt.models.hub",
 }

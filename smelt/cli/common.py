@@ -168,7 +168,7 @@ def open_checkpoint(path: str) -> tuple[Path, Network, Pipeline]:
     """Load the model and tokenizer of a checkpoint, or of the newest checkpoint of a run directory."""
     from smelt.core import runtime
     from smelt.core.storage import checkpoint_at
-    from smelt.models.hub import load
+    from smelt.peft.load import load
 
     runtime.prepare_process()
     directory = checkpoint_at(path)

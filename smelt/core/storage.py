@@ -288,13 +288,13 @@ def checkpoint_at(path: Path | str) -> Path:
     recover_directory(path)
     if not path.exists() and is_id(str(path)):
         return download(str(path))
-    if (path / "config.json").is_file():
+    if any((path / name).is_file() for name in ("config.json", "adapter_config.json")):
         return path
     newest = read_pointer(path / "checkpoints" / "latest") or read_pointer(path / "latest")
     if newest is None:
         raise CheckpointError(
             f"{path}: {'holds no checkpoint' if path.is_dir() else 'no such directory'}",
-            accepted="a checkpoint directory (with config.json) or a run directory",
+            accepted="a checkpoint directory (with config.json or adapter_config.json) or a run directory",
             fix="`smelt runs list` shows what there is",
         )
     return newest

@@ -36,8 +36,8 @@ from smelt.infer.rows import token_budgets
 from smelt.infer.sampling import Past, Sampling, check_biases, row_seeds, uniforms
 from smelt.infer.scheduler import Scheduler
 from smelt.models.encoder_decoder import Network
-from smelt.models.hub import load
 from smelt.models.transformer import Transformer
+from smelt.peft.load import load
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 

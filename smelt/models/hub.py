@@ -74,11 +74,16 @@ def save_model(
     check_representable(spec)
     dtype = _usual_dtype(model)
     _write_json(directory / CONFIG, {**config, "dtype": dtype, "torch_dtype": dtype, "use_cache": True})
+    write_generation(ids, directory)
+    rules, parameters = family.rules(spec), dict(model.named_parameters())
+    write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
+
+
+def write_generation(ids: TokenIds, directory: Path) -> None:
+    """Write generation_config.json: which tokens begin, end and pad a text."""
     generation = {"bos_token_id": ids.begin, "eos_token_id": list(ids.end), "pad_token_id": ids.padding}
     generation |= {"decoder_start_token_id": ids.decoder_start}
     _write_json(directory / GENERATION, {name: value for name, value in generation.items() if value not in (None, [])})
-    rules, parameters = family.rules(spec), dict(model.named_parameters())
-    write_weights(plan_export(rules, parameters), export_weights(rules, parameters), directory, max_shard_bytes)
 
 
 def load_spec(directory: Path | str) -> ModelSpec:
@@ -168,18 +173,24 @@ def publish(
     _check_vocabulary(model, tokenizer, str(directory))
     if not isinstance(tokenizer, Pipeline):
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
+    spec = model.spec
+    save_model(model, directory, token_ids=published_ids(spec, tokenizer, template))
+    save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
+    _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
+
+
+def published_ids(spec: ModelSpec, tokenizer: Tokenizer, template: ChatTemplate | None) -> TokenIds:
+    """Return the begin, end and padding ids to publish: the tokenizer's, where it has such tokens, else the spec's."""
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    spec = model.spec
+    if not stops:
+        return spec.token_ids
     # Where learned positions begin later, the layout counts them from the padding id on.
     padding = spec.position_offset - 1 if spec.position_offset else end_of_text
     start = spec.token_ids.decoder_start
     if spec.encoder is not None and start is None:
         start = end_of_text  # as a new one was trained
-    token_ids = TokenIds(end_of_text, stops, padding, start) if stops else None
-    save_model(model, directory, token_ids=token_ids)
-    save_tokenizer(tokenizer, directory, template=template, max_seq_len=spec.max_seq_len, has_types=spec.num_types > 1)
-    _write_json(directory / LINEAGE, {**(lineage or {}), "tokenizer_sha256": tokenizer.fingerprint})
+    return TokenIds(end_of_text, stops, padding, start)
 
 
 def save(model: Network, tokenizer: Tokenizer, path: Path | str, *, lineage: Mapping[str, Any] | None = None) -> None:

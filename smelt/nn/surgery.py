@@ -23,6 +23,15 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
 
 
+def inside(name: str, pattern: str) -> bool:
+    """Tell whether a parameter is what a pattern says, or part of a module that is.
+
+    "blocks.0.attention.query.weight": "attention" True, "blocks.0" True, "*.weight" True, "norm" False
+    """
+    parts = name.split(".")
+    return any(matches(".".join(parts[:end]), pattern) for end in range(1, len(parts) + 1))
+
+
 def select(names: Iterable[str], patterns: Sequence[str], *, setting: str) -> list[str]:
     """Return the names that any pattern matches, in their own order.
 

@@ -6,8 +6,8 @@ and the head to AdamW; vectors (norms, biases) to AdamW without decay. Every par
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -48,36 +48,40 @@ class OptimizerRecipe(Config):
 
 
 def build_optimizers(
-    model: nn.Module, recipe: OptimizerRecipe, dtype: torch.dtype = torch.float32
+    model: nn.Module,
+    recipe: OptimizerRecipe,
+    dtype: torch.dtype = torch.float32,
+    factor: Callable[[str], float] = lambda name: 1.0,
 ) -> list[torch.optim.Optimizer]:
     """Return the optimizers that together own every trainable parameter once; `dtype` is that of matrix products.
 
-    `model.blocks` and `model.recurrent` say which matrices are inside layers.
+    `model.blocks` and `model.recurrent` say which matrices are inside layers; `factor(name)` multiplies the learning
+    rate of a parameter.
 
     Raises:
         TrainingError: every parameter is frozen.
     """
-    inside_layers = {
-        id(parameter) for name, parameter in model.named_parameters() if not LAYERS.isdisjoint(name.split("."))
-    }
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    vectors = [parameter for parameter in trainable if parameter.ndim < 2]
-    layer_matrices = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) in inside_layers]
-    tables = [parameter for parameter in trainable if parameter.ndim >= 2 and id(parameter) not in inside_layers]
-    if not trainable:
+    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        in_layers = parameter.ndim >= 2 and not LAYERS.isdisjoint(name.split("."))
+        decay = recipe.weight_decay if parameter.ndim >= 2 else 0.0
+        key = (in_layers and recipe.name == "muon", decay, factor(name))
+        group = groups.setdefault(key, {"params": [], "weight_decay": decay, "factor": key[2]})
+        group["params"].append(parameter)
+    if not groups:
         raise TrainingError("every parameter of the model is frozen, so there is nothing to train")
-    decayed = tables if recipe.name == "muon" else tables + layer_matrices
-    candidates = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], -item[0][2]))
+    plain = [group for key, group in ordered if not key[0]]
+    orthogonal = [group for key, group in ordered if key[0]]
     optimizers: list[torch.optim.Optimizer] = []
-    if groups := [group for group in candidates if group["params"]]:  # empty where only matrices of layers are trained
+    if plain:  # empty where only matrices of layers are trained
         betas = (recipe.beta1, recipe.beta2)
-        optimizers.append(torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=betas, fused=True))
-    if recipe.name == "muon" and layer_matrices:
-        rate, decay = recipe.learning_rate, recipe.weight_decay
-        optimizers.append(Muon(layer_matrices, learning_rate=rate, weight_decay=decay, dtype=dtype))
+        optimizers.append(torch.optim.AdamW(plain, lr=recipe.learning_rate, betas=betas, fused=True))
+    if orthogonal:
+        optimizers.append(Muon(orthogonal, learning_rate=recipe.learning_rate, dtype=dtype))
+    set_learning_rate(optimizers, recipe.learning_rate)
     return optimizers
 
 
@@ -93,7 +97,7 @@ def learning_rate_at(recipe: OptimizerRecipe, step: int, steps: int) -> float:
 
 
 def set_learning_rate(optimizers: Sequence[torch.optim.Optimizer], learning_rate: float) -> None:
-    """Give every group this rate."""
+    """Give every group this rate, times the factor of the group."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["factor"]

@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from smelt.peft.method import Method
 
-METHODS: dict[str, Method] = {method.name: method for method in ()}
+_ALL: tuple[Method, ...] = ()
+METHODS = {method.name: method for method in _ALL}

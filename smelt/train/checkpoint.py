@@ -86,9 +86,18 @@ def restore(state: TrainState, directory: Path) -> None:
         CheckpointError: the checkpoint is damaged, or belongs to another model, optimizer or data.
     """
     verify_directory(directory)
-    load_weights_into(state.model, directory)
+    if not state.keeps_parameters:
+        load_weights_into(state.model, directory)
     state.load_tensors(load_file(directory / TRAIN_TENSORS))
     state.load_counters(read_counters(directory))
+
+
+def restore_weights(state: TrainState, directory: Path) -> None:
+    """Give a run's model the parameters of one of its checkpoints; raises CheckpointError for another run's."""
+    if state.keeps_parameters:
+        state.load_kept(load_file(directory / TRAIN_TENSORS))
+    else:
+        load_weights_into(state.model, directory)
 
 
 def read_counters(directory: Path) -> dict[str, Any]:

@@ -31,8 +31,8 @@ from smelt.evals.text import bits_per_byte
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
-from smelt.models.hub import load
 from smelt.optim.build import OptimizerRecipe
+from smelt.peft.load import load
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.formats import save_tokenizer

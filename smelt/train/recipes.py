@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from smelt.core import runtime
 from smelt.core.config import Config
 from smelt.optim.build import OptimizerRecipe
+from smelt.train.tuning import TuneRecipe
 
 COMPILE_PAYS_SECONDS = 180.0  # compiling costs 10-30 s and wins about a quarter of each step
 
@@ -41,7 +42,9 @@ class RunRecipe(Config):
     micro_rows: int | None = Field(default=None, gt=0)
     """Rows computed at a time (less memory, the same step); all of them when empty."""
     optimizer: OptimizerRecipe = OptimizerRecipe()
-    """How the weights move."""
+    """How the weights move; what a method of tuning adds is moved by AdamW, also where muon is chosen."""
+    tune: TuneRecipe = TuneRecipe()
+    """What trains: all of the model, a part of it, or what a method adds to it."""
     validate_every: int = Field(default=100, ge=0)
     """Steps between measurements of the held-out loss; 0 = never."""
     patience: int = Field(default=0, ge=0)

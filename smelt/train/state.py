@@ -22,13 +22,16 @@ from smelt.train.sources import RowSource
 class TrainState:
     """The mutable state of a run; `stop` holds the reason once a hook wants the loop to end.
 
-    `extra` are modules that train along with the model (an objective's own) and are published with none.
+    `extra` are modules that train along with the model (an objective's own) and are published with none. With
+    `keeps_parameters` the model's trainable parameters are part of the state, as what is published does not hold them
+    as they are; so are the model's persistent buffers, which only what is added to a model has.
     """
 
     model: Network
     optimizers: list[torch.optim.Optimizer]
     source: RowSource
     extra: nn.Module | None = None
+    keeps_parameters: bool = False
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
@@ -42,7 +45,7 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """Return optimizer state, random state and extra parameters as named tensors."""
         found = {"rng.torch": torch.get_rng_state()}
-        found |= {name: parameter.detach().contiguous() for name, parameter in self._extra_parameters()}
+        found |= {name: tensor.detach().contiguous() for name, tensor in self._kept()}
         for i, optimizer in enumerate(self.optimizers):
             for name, parameter in self._parameters_of(optimizer):
                 for key, value in optimizer.state.get(parameter, {}).items():
@@ -57,14 +60,9 @@ class TrainState:
         """
         saved = dict(saved)
         torch.set_rng_state(saved.pop("rng.torch"))
-        for name, parameter in self._extra_parameters():
-            if name not in saved or saved[name].shape != parameter.shape:
-                raise CheckpointError(
-                    f"the checkpoint has no '{name}' of this shape",
-                    fix="resume with the recipe of the run (same objective)",
-                )
-            with torch.no_grad():
-                parameter.copy_(saved.pop(name))
+        self.load_kept(saved)
+        for name, _ in self._kept():
+            del saved[name]
         for i, optimizer in enumerate(self.optimizers):
             for name, parameter in self._parameters_of(optimizer):
                 prefix = f"optimizer.{i}.{name}."
@@ -78,6 +76,17 @@ class TrainState:
                 f"the checkpoint holds optimizer state that nothing here uses: {sorted(saved)[0]}",
                 fix="resume with the recipe of the run (same model and optimizer)",
             )
+
+    def load_kept(self, saved: dict[str, Tensor]) -> None:
+        """Take over parameters and buffers alone; raises CheckpointError as `load_tensors` does."""
+        for name, tensor in self._kept():
+            if name not in saved or saved[name].shape != tensor.shape:
+                raise CheckpointError(
+                    f"the checkpoint has no '{name}' of this shape",
+                    fix="resume with the recipe of the run (same objective, same tuning)",
+                )
+            with torch.no_grad():
+                tensor.copy_(saved[name])
 
     def counters(self) -> dict[str, Any]:
         """Return the JSON part of the state."""
@@ -93,6 +102,16 @@ class TrainState:
         owned = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         every = [*self.model.named_parameters(), *self._extra_parameters()]
         return [(name, parameter) for name, parameter in every if id(parameter) in owned]
+
+    def _kept(self) -> list[tuple[str, Tensor]]:
+        """Return the tensors of the state that belong to no optimizer, under the names they are saved by."""
+        found = self._extra_parameters()
+        if self.keeps_parameters:
+            own = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
+            names = {name for name, _ in self.model.named_parameters()}
+            own += [(name, value) for name, value in self.model.state_dict().items() if name not in names]
+            found += [(f"model.{name}", tensor) for name, tensor in own]
+        return found
 
     def _extra_parameters(self) -> list[tuple[str, Tensor]]:
         if self.extra is None:

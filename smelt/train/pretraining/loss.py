@@ -8,7 +8,7 @@ from __future__ import annotations
 from smelt.core import runtime
 from smelt.core.errors import ConfigError
 from smelt.models.encoder_decoder import Network
-from smelt.models.hub import load
+from smelt.peft.load import load
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.objectives import OBJECTIVES, Objective
 from smelt.train.pretraining.recipe import ObjectiveRecipe

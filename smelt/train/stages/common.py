@@ -25,13 +25,14 @@ from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, s
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
-from smelt.models.hub import load, load_weights_into, publish
+from smelt.models.transformer import Transformer
 from smelt.optim.build import build_optimizers, set_learning_rate
+from smelt.peft.load import load
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train import hooks
-from smelt.train.checkpoint import latest_valid, restore, save_checkpoint
+from smelt.train.checkpoint import latest_valid, restore, restore_weights, save_checkpoint
 from smelt.train.loop import FitSettings, fit, split_rows
 from smelt.train.objectives import Objective, mean_loss
 from smelt.train.plan import make_plan, refuse_what_does_not_fit
@@ -40,6 +41,7 @@ from smelt.train.report import write_report
 from smelt.train.run import RunDirectory
 from smelt.train.sources import Rows, RowSource, to_batch
 from smelt.train.state import TrainState
+from smelt.train.tuning import Penalized, TuneRecipe, Tuning, tune
 
 STEP_OVERHEAD = 1.1  # what validation, checkpoints and the log add to a step
 VALIDATION_ROWS = 256  # rows measured during training; the figure at the end takes all of them
@@ -66,6 +68,8 @@ class Job:
     stop_ids: tuple[int, ...] = ()
     lineage: dict[str, Any] = field(default_factory=dict)
     next_steps: Callable[[str], Sequence[str]] = lambda checkpoint: ()
+    new_parts: tuple[str, ...] = ()  # of the model, which the checkpoint it began with does not have
+    tuning: Tuning = field(default_factory=lambda: Tuning(TuneRecipe(), 0))  # `run_job` settles it
 
 
 @dataclass(frozen=True)
@@ -143,13 +147,16 @@ def refuse_changes(recipe: RunRecipe, saved: RunRecipe, run: RunDirectory) -> No
 def run_job(job: Job) -> StageResult:
     """Train a prepared job to its end and return what was made."""
     runtime.prepare_process()
+    tune_model(job)
     recipe: RunRecipe = job.recipe
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
     for part in trained_modules(job):
         part.to(runtime.device())
     source = RowSource(job.rows, seed=recipe.seed, device=runtime.device())
     extra = job.objective if isinstance(job.objective, nn.Module) else None
-    state = TrainState(job.model, optimizers_of(job, resolve_dtype(recipe.dtype)), source, extra)
+    optimizers = optimizers_of(job, resolve_dtype(recipe.dtype))
+    method = job.tuning.method
+    state = TrainState(job.model, optimizers, source, extra, keeps_parameters=method is not None)
     resume_from_latest(job, state)
     recipe = resolve(job, state)
     settings = FitSettings(
@@ -159,9 +166,23 @@ def run_job(job: Job) -> StageResult:
         recipe.optimizer,
         resolve_dtype(recipe.dtype),
     )
+    objective = job.objective
+    if method is not None:
+        assert isinstance(job.model, Transformer)
+        method.watch(job.model, job.tuning.settings, optimizers, settings.steps)
+        objective = job.objective if method.penalty is None else Penalized(job.objective, method.penalty)
     with hooks.StopOnInterrupt() as interrupt:
-        fit(state, job.objective, settings, make_hooks(job, settings, interrupt))
+        fit(state, objective, settings, make_hooks(job, settings, interrupt))
     return finish(job, state, settings, time.perf_counter() - job.started)
+
+
+def tune_model(job: Job) -> None:
+    """Freeze or add to the job's model what its recipe says; what a method adds is for AdamW."""
+    recipe: RunRecipe = job.recipe
+    base = getattr(recipe, "checkpoint", None)
+    job.tuning = tune(job.model, recipe.tune, seed=recipe.seed, base=base, new=job.new_parts)
+    if job.tuning.method is not None and recipe.optimizer.name == "muon":
+        job.recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"name": "adamw"})})
 
 
 def trained_modules(job: Job) -> list[nn.Module]:
@@ -172,7 +193,8 @@ def trained_modules(job: Job) -> list[nn.Module]:
 def optimizers_of(job: Job, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     """Return the optimizers of all that trains."""
     parts = trained_modules(job)
-    return [optimizer for part in parts for optimizer in build_optimizers(part, job.recipe.optimizer, dtype)]
+    recipe, factor = job.recipe.optimizer, job.tuning.factor
+    return [optimizer for part in parts for optimizer in build_optimizers(part, recipe, dtype, factor)]
 
 
 def resume_from_latest(job: Job, state: TrainState) -> None:
@@ -275,7 +297,7 @@ def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt
         return save_checkpoint(
             state,
             run.checkpoints,
-            lambda directory: publish(job.model, job.tokenizer, directory, template=job.template, lineage=lineage),
+            lambda directory: job.tuning.publish(job.model, job.tokenizer, directory, job.template, lineage),
             keep=recipe.keep,
         )
 
@@ -326,7 +348,7 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     target = read_pointer(run.checkpoints / ("best" if best else "latest"))
     assert target is not None  # the last step was saved
     if best:
-        load_weights_into(job.model, target)  # what is measured is what is returned
+        restore_weights(state, target)  # what is measured is what is returned
     validation = (
         held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
     )
@@ -346,7 +368,7 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     facts = [
         ("stage", job.stage),
         ("checkpoint", f"`{result.checkpoint}`"),
-        ("parameters", f"{sum(p.numel() for p in job.model.parameters()):,}"),
+        ("parameters", parameters_text(job.model)),
         ("steps, tokens", f"{result.steps:,}, {result.tokens:,}"),
         ("speed", f"{result.tokens_per_second:,.0f} tokens/s"),
         ("training loss (last 20 steps)", f"{result.train_loss:.4f}"),
@@ -354,3 +376,9 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     ]
     write_report(run, f"Run {job.recipe.name}", facts, job.next_steps(result.checkpoint))
     return result
+
+
+def parameters_text(model: Network) -> str:
+    """Return how many parameters a model has, and how many of them train where not all do."""
+    total, trained = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (0, 1))
+    return f"{total:,}" if trained == total else f"{total:,}, of which {trained:,} train ({trained / total:.2%})"

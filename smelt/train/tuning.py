@@ -1,0 +1,220 @@
+"""Which parameters of a run's model train: all, a chosen part, or what a method adds to a base that stays as it is.
+
+A stage asks `tune` once, after it has built its model, and keeps the answer: it says how the result is published (a
+whole checkpoint, or the few numbers of an adapter beside the name of its base), which parameters a checkpoint keeps for
+going on, and by what each one's learning rate is multiplied.
+
+Ref: ULMFiT, arXiv:1801.06146, 3.2 (discriminative rates). Ref: QLoRA, arXiv:2305.14314, 3.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from smelt.core.config import Config
+from smelt.core.errors import ConfigError, nearest
+from smelt.core.log import say
+from smelt.models.encoder_decoder import Network
+from smelt.models.hub import publish
+from smelt.models.transformer import Transformer
+from smelt.nn.surgery import inside
+from smelt.peft.load import publish_adapter
+from smelt.peft.method import Method
+from smelt.peft.methods import METHODS
+from smelt.tokenizers.base import Tokenizer
+from smelt.tokenizers.chat import ChatTemplate
+from smelt.train.objectives import Objective
+
+WHOLE = "full"
+ON_TOP = ("norm", "head", "head_transform", "pooler", "tasks", "tied_bias")
+"""What stands above the last block."""
+
+
+class TuneRecipe(Config):
+    """What trains, and how fast."""
+
+    method: str = WHOLE
+    """full: the model's own parameters; else a method, which adds parameters and leaves the model's as they are."""
+    train: tuple[str, ...] = ()
+    """Of the model's own parameters those that train, as patterns (norm*, token_embedding, blocks.3); empty: all."""
+    last_blocks: int | None = Field(default=None, ge=0)
+    """Train the last so many blocks and what stands above them; 0 = only that."""
+    rates: dict[str, float] = Field(default_factory=dict)
+    """Factors of the learning rate by pattern of parameter names; the first that matches counts."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
+
+    @model_validator(mode="after")
+    def one_way(self) -> TuneRecipe:
+        """Refuse an unknown method, and settings that the chosen one would not look at."""
+        if self.method != WHOLE and self.method not in METHODS:
+            known = (WHOLE, *METHODS)
+            raise ValueError(f"no method '{self.method}'.{nearest(self.method, known)} Known: {', '.join(known)}")
+        for name, method in METHODS.items():
+            if name != self.method and getattr(self, field_of(name)) != method.settings():
+                raise ValueError(f"{field_of(name)} has settings, and the method is {self.method}")
+        if self.method != WHOLE and (self.train or self.last_blocks is not None):
+            raise ValueError(
+                f"train and last_blocks choose among the model's own parameters; {self.method} trains none"
+            )
+        if self.train and self.last_blocks is not None:
+            raise ValueError("give one of train and last_blocks")
+        return self
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was done to a run's model: `method` is None where its own parameters train; `base` is where it began.
+
+    `whole` publishes a model with what was added merged, as one that got a new head has no base that had it.
+    """
+
+    recipe: TuneRecipe
+    num_blocks: int
+    method: Method | None = None
+    base: str = ""
+    whole: bool = True
+
+    @property
+    def settings(self) -> Any:
+        """Return what the method was told."""
+        return settings_of(self.recipe)
+
+    def factor(self, name: str) -> float:
+        """Return by what a parameter's learning rate is multiplied."""
+        of_method = 1.0 if self.method is None else self.method.factor(name, self.settings)
+        given = next((rate for pattern, rate in self.recipe.rates.items() if inside(name, pattern)), 1.0)
+        return of_method * given * self.recipe.layer_decay ** blocks_above(name, self.num_blocks)
+
+    def publish(
+        self,
+        model: Network,
+        tokenizer: Tokenizer,
+        directory: Path,
+        template: ChatTemplate | None,
+        lineage: Mapping[str, Any],
+    ) -> None:
+        """Write the model, or what was added to its base, into an existing directory."""
+        if self.method is not None and not self.whole:
+            assert isinstance(model, Transformer)
+            publish_adapter(self.method, self.settings, model, tokenizer, directory, self.base, template, lineage)
+            return
+        if self.method is not None and self.method.merge is not None:
+            model = copy.deepcopy(model)
+            self.method.merge(model)  # type: ignore[arg-type]
+        publish(model, tokenizer, directory, template=template, lineage=lineage)
+
+
+def settings_of(recipe: TuneRecipe) -> Any:
+    """Return the settings of the chosen method."""
+    return getattr(recipe, field_of(recipe.method))
+
+
+def field_of(method: str) -> str:
+    """Return the recipe's key for a method's settings: "p-tuning" -> "p_tuning"."""
+    return method.replace("-", "_")
+
+
+def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new: Sequence[str] = ()) -> Tuning:
+    """Freeze what a run leaves as it is, add what a method adds, and say how much trains.
+
+    Args:
+        model: a built model, changed in place.
+        recipe: what trains.
+        seed: what new parameters are drawn from.
+        base: the checkpoint that the model was loaded from.
+        new: parts of the model that its base does not have, which always train; the result is published whole.
+
+    Raises:
+        ConfigError: a pattern that matches nothing, more blocks than there are, a method without a base, or settings
+            that do not fit the model.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for setting, patterns in (("tune.train", recipe.train), ("tune.rates", tuple(recipe.rates))):
+        refuse_unmatched(names, patterns, setting)
+    method = None if recipe.method == WHOLE else METHODS[recipe.method]
+    num_blocks = len(model.blocks) if isinstance(model, Transformer) else 0
+    if recipe.last_blocks is not None and recipe.last_blocks > num_blocks:
+        raise ConfigError(f"tune.last_blocks={recipe.last_blocks}", accepted=f"0 to {num_blocks}, the model's blocks")
+    if method is not None:
+        check_method(model, method, recipe, base, new)
+        method.attach(model, settings_of(recipe), seed)  # type: ignore[arg-type]
+    for name, parameter in model.named_parameters():
+        if any(inside(name, part) for part in new):
+            parameter.requires_grad_(True)
+        elif method is None:
+            parameter.requires_grad_(trains(name, recipe, num_blocks))
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    if trained < total:
+        say(f"{trained:,} of {total:,} parameters train ({trained / total:.2%})")
+    return Tuning(recipe, num_blocks, method, base or "", whole=method is None or bool(new))
+
+
+def check_method(model: Network, method: Method, recipe: TuneRecipe, base: str | None, new: Sequence[str]) -> None:
+    """Raise ConfigError where a method has no base to stay beside, or no way to be kept."""
+    if base is None:
+        raise ConfigError(
+            f"tune.method={recipe.method} on random weights", accepted="a checkpoint to tune", fix="checkpoint=BASE"
+        )
+    if not isinstance(model, Transformer):
+        raise ConfigError(
+            f"tune.method={recipe.method} on an encoder-decoder", accepted="a decoder or an encoder; full for this one"
+        )
+    if new and method.merge is None:
+        mergeable = ", ".join(name for name, other in METHODS.items() if other.merge is not None)
+        raise ConfigError(
+            f"tune.method={recipe.method} beside a new head, which no file of an adapter holds",
+            accepted=f"{WHOLE}, {mergeable}",
+        )
+
+
+def refuse_unmatched(names: Sequence[str], patterns: Sequence[str], setting: str) -> None:
+    """Raise ConfigError, with the nearest part, for a pattern that no parameter is inside."""
+    parts = list(dict.fromkeys(part for name in names for part in name.split(".")))
+    for pattern in patterns:
+        if not any(inside(name, pattern) for name in names):
+            raise ConfigError(
+                f"{setting}: '{pattern}' matches nothing in this model.{nearest(pattern, parts)}",
+                accepted=f"parts of names such as {names[0]} or {names[-1]}",
+            )
+
+
+def trains(name: str, recipe: TuneRecipe, num_blocks: int) -> bool:
+    """Tell whether one of the model's own parameters trains."""
+    if recipe.last_blocks is not None:
+        return blocks_above(name, num_blocks) < recipe.last_blocks or name.split(".")[0] in ON_TOP
+    return not recipe.train or any(inside(name, pattern) for pattern in recipe.train)
+
+
+def blocks_above(name: str, num_blocks: int) -> int:
+    """Return how many blocks stand above a parameter: 0 in the last block and on top, all of them for embeddings."""
+    parts = name.split(".")
+    if parts[0] == "blocks":
+        return num_blocks - 1 - int(parts[1])
+    return 0 if parts[0] in ON_TOP else num_blocks
+
+
+class Penalized:
+    """An objective with what a method adds to the mean loss; a measurement, which takes no gradient, is without."""
+
+    def __init__(self, objective: Objective, penalty: Callable[[Transformer], Tensor]) -> None:
+        self.objective, self.penalty = objective, penalty
+        self.weight = objective.weight
+
+    def __call__(self, model: Any, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """Return the objective's sums, the first with its share of the penalty, and its metrics."""
+        sums, metrics = self.objective(model, batch)
+        if not torch.is_grad_enabled():
+            return sums, metrics
+        first = torch.tensor(self.weight(batch)).flatten()[0].item()
+        added = self.penalty(model) * first
+        return (sums + added if sums.ndim == 0 else torch.cat((sums[:1] + added, sums[1:]))), metrics
