@@ -53,7 +53,8 @@ def parse_calls(value: object, place: str) -> tuple[dict[str, Any], ...]:
     """
     calls = from_json(value, place, CALL_SHAPE) if isinstance(value, str) else value
     found = []
-    for call in calls if isinstance(calls, list) else [calls]:
+    every: list[Any] = calls if isinstance(calls, list) else [calls]
+    for call in every:
         inner = call.get("function", call) if isinstance(call, dict) else call
         if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
             raise DataError(f"{place} is no call of a tool", accepted=CALL_SHAPE)

@@ -11,8 +11,8 @@ prompt stands before the last user message also when a reply follows it, and GLM
 begins, learns that next mark (and a last `<|user|>` where the conversation ends with a reply). An empty message is a
 message, which GLM-4's template leaves out.
 
-Formats: the model cards of Llama-2-chat, Meta-Llama-3, Llama-3.1, Mistral-7B-Instruct-v0.3, Qwen2.5, Qwen3, glm-4-9b-chat and
-gemma; github.com/tatsu-lab/stanford_alpaca; FastChat's vicuna_v1.1.
+Formats: the model cards of Llama-2-chat, Meta-Llama-3, Llama-3.1, Mistral-7B-Instruct-v0.3, Qwen2.5, Qwen3,
+glm-4-9b-chat and gemma; github.com/tatsu-lab/stanford_alpaca; FastChat's vicuna_v1.1.
 """
 
 from __future__ import annotations
