@@ -185,16 +185,18 @@ def fields_at(kind: type[Config], location: Sequence[str]) -> Sequence[str]:
     """Return the field names of the group of settings at a dotted place."""
     current: type[BaseModel] | None = kind
     for part in location:
+        if part.isdigit():
+            continue  # the place in a list, whose annotation named what it holds
         field = current.model_fields.get(part) if current else None
         current = config_inside(field.annotation) if field else None
     return list(current.model_fields) if current else []
 
 
 def config_inside(annotation: Any) -> type[BaseModel] | None:
-    """Return the recipe class in an annotation such as `X` or `X | None`."""
+    """Return the recipe class in an annotation such as `X`, `X | None` or `tuple[X, ...]`."""
     options = (
         typing.get_args(annotation)
-        if typing.get_origin(annotation) in (typing.Union, types.UnionType)
+        if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple, list)
         else (annotation,)
     )
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)

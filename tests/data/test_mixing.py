@@ -103,7 +103,7 @@ def test_shares(weights: list[float], shares: tuple[int, ...]) -> None:
 
 
 def test_a_share_of_nothing() -> None:
-    with pytest.raises(ConfigError, match="a weight of 0.1 of 1000.1 in all is less than one draw in a thousand"):
+    with pytest.raises(ConfigError, match=r"a weight of 0\.1 of 1000\.1 in all is less than one draw in a thousand"):
         shares_of([1000, 0.1])
 
 
