@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ def ours(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         result = sft(recipe)
         lines = RunDirectory(out, "run").read_metrics()
     ends = [line["seconds"] for line in lines]
-    seconds = [end - start for start, end in zip(ends, ends[1:], strict=False)][WARM_UP - 1 :]
+    seconds = [end - start for start, end in pairwise(ends)][WARM_UP - 1 :]
     fill = conversation_share(arguments, folder)
     tokens = arguments.batch_rows * arguments.max_seq_len * fill
     return {"tokens_per_second": tokens / statistics.median(seconds), "loss": result.train_loss, "fill": fill}
@@ -143,7 +144,7 @@ def theirs(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             callbacks=[Clock()],
         )
         trainer.train()
-    spans = [end - start for start, end in zip(ends, ends[1:], strict=False)]
+    spans = [end - start for start, end in pairwise(ends)]
     rates = [count / span for count, span in zip(tokens[1:], spans, strict=True)][WARM_UP - 1 :]
     return {"tokens_per_second": statistics.median(rates), "loss": statistics.mean(losses[-20:])}
 

@@ -48,17 +48,21 @@ def info(
     from smelt.models.build import count_active, describe
     from smelt.models.sizes import cache_bytes, forward_flops
 
-    spec, lineage = find_spec(model)
+    added = adapter_at(model)
+    name = model if added is None else added["base"]
+    spec, lineage = find_spec(name)
     parameters = describe(spec)
     total = sum(count for _, _, count in parameters)
     if json:
         counts = {"parameters": total, "trainable_parameters": total, "layers": spec.num_layers}
         counts |= {"active_parameters": count_active(spec), "cache_bytes_per_token": cache_bytes(spec)}
         work = {"forward_flops_per_token": forward_flops(spec, spec.max_seq_len)}
-        shown = {"spec": asdict(spec), "weights": weights_of(model), "lineage": lineage}
+        shown = {"spec": asdict(spec), "weights": weights_of(name), "lineage": lineage, "adapter": added}
         print_json({"family": spec.family, **counts, **work, **shown})
         return
-    for line in summary(model, spec, total):
+    if added is not None:
+        print(f"{model}: an adapter ({added['method']}) of {added['parameters']:,} numbers on")
+    for line in summary(name, spec, total):
         print(line)
     rows = [(name, str(shape), f"{count:,}") for name, shape, count in (parameters if full else collapse(parameters))]
     print()
@@ -66,10 +70,24 @@ def info(
     print(f"\n{total:,} parameters, all trainable · {4 * total / 1e6:,.1f} MB in float32")
     for line in costs(spec, total):
         print(line)
-    for line in weight_lines(weights_of(model)):
+    for line in weight_lines(weights_of(name)):
         print(line)
     if lineage:
         print(f"made by {lineage.get('stage', '?')}, step {lineage.get('step', '?')}, see smelt.json")
+
+
+def adapter_at(name: str) -> dict[str, Any] | None:
+    """Return what a checkpoint that is an adapter adds to which base; None for anything else."""
+    from smelt.core.storage import checkpoint_at
+    from smelt.models.shards import read_json
+    from smelt.peft.files import CONFIG, WEIGHTS
+    from smelt.peft.load import base_of, is_adapter, read_tensors
+
+    if not os.path.isdir(name) or not is_adapter(directory := checkpoint_at(name)):
+        return None
+    config = read_json(directory / CONFIG)
+    numbers = sum(tensor.numel() for tensor in read_tensors(directory / WEIGHTS).values())
+    return {"method": config.get("peft_type"), "parameters": numbers, "base": str(base_of(directory, config))}
 
 
 def costs(spec: ModelSpec, total: int) -> Iterator[str]:

@@ -58,6 +58,7 @@ def serve(
     """
     from smelt.core.storage import checkpoint_at
     from smelt.infer import EngineSettings
+    from smelt.peft.load import is_adapter
     from smelt.serve.run import serve as run
     from smelt.serve.store.database import Store
     from smelt.serve.vllm import become_vllm, command
@@ -73,7 +74,11 @@ def serve(
     adapters = named_adapters(adapter or (), model_name)
     if engine != "smelt":
         check_engine(engine, keys=keys, store=store, allowed_host=allowed_host, adapter_root=adapter_root)
-        become_vllm(command(checkpoint_at(checkpoint), model_name, host, port, settings, adapters))
+        directory = checkpoint_at(checkpoint)
+        if is_adapter(directory):
+            what = f"{checkpoint} is an adapter, and vLLM serves adapters beside their base"
+            raise UsageError(what, fix=f"smelt serve BASE --engine vllm --adapter NAME={directory}")
+        become_vllm(command(directory, model_name, host, port, settings, adapters))
     with nullcontext() if store is None else closing(Store.open(store)) as opened:
         run(
             lambda: served(checkpoint, model_name, adapters, adapter_root),

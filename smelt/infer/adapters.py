@@ -31,7 +31,7 @@ from smelt.infer.kernels.vectors import LANES
 from smelt.infer.packing import aligned_bytes, block_places, round_up
 from smelt.infer.prepared import MATRICES, linears
 from smelt.models.transformer import Transformer
-from smelt.peft.lora import Lora, LowRank
+from smelt.peft.lora import Lora, LowRank, check_fits
 
 _serials = itertools.count(1)
 
@@ -117,20 +117,6 @@ class Adapters:
             if (pair := adapter.lora.get(layer)) is not None:
                 output = output.index_add(0, rows, inputs[0][rows] @ pair.down.mT @ pair.up.mT)
         return output
-
-
-def check_fits(model: Transformer, lora: Lora) -> None:
-    """Raise UsageError for an adapter of layers that are not linear ones of the model's blocks, or have other sizes."""
-    linear = {f"blocks.{name}": layer for name, layer in model.blocks.named_modules() if type(layer) is nn.Linear}
-    for layer, pair in lora.items():
-        if layer not in linear:
-            raise UsageError(f"the adapter changes {layer!r}, and the model has no such linear layer in its blocks")
-        rank, shape = pair.rank, linear[layer].weight.shape
-        if (*pair.up.shape, *pair.down.shape) != (shape[0], rank, rank, shape[1]):
-            raise UsageError(
-                f"{layer}: up {tuple(pair.up.shape)} and down {tuple(pair.down.shape)}",
-                accepted=f"({shape[0]}, R) and (R, {shape[1]})",
-            )
 
 
 class PackedAdapter:

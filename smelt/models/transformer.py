@@ -31,6 +31,11 @@ from smelt.nn.spec import AttentionSpec, ContextSpec, ModelSpec
 Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | Rules | None]]
 
 
+def drops(module: nn.Module) -> bool:
+    """Tell whether a module draws what it drops, which must be the same when it is run again: adapters may."""
+    return module.training and any(isinstance(part, nn.Dropout) and part.p > 0 for part in module.modules())
+
+
 class Transformer(nn.Module):
     """Turn token ids into hidden states, and these into logits, pooled vectors and labels, as the spec has them.
 
@@ -127,7 +132,7 @@ class Transformer(nn.Module):
                 x, scores = block.forward(x, cos, sin, mask, cache.layers[index], memory, memory_mask)
             elif self.gradient_checkpointing and torch.is_grad_enabled():
                 inputs = (x, cos, sin, mask, None, memory, memory_mask)
-                x, scores = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+                x, scores = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=drops(block))
             else:
                 x, scores = block(x, cos, sin, mask, None, memory, memory_mask)
             if scores is not None:

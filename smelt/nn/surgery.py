@@ -7,12 +7,16 @@ part of every block, `blocks.3.*` all of one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
 
 from smelt.core.errors import ConfigError, nearest
+
+IN_BLOCKS = re.compile(r"((en|de)coder\.)?blocks\.")
+"""How the names of what is in blocks begin, in one network or in two."""
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -49,12 +53,9 @@ def select(names: Iterable[str], patterns: Sequence[str], *, setting: str) -> li
 
 
 def linear_names(model: nn.Module) -> list[str]:
-    """Return the names of the linear layers inside a model's blocks, plain or quantized."""
-    return [
-        name
-        for name, module in model.named_modules()
-        if hasattr(module, "in_features") and name.split(".", 1)[0] == "blocks"
-    ]
+    """Return the names of the linear layers inside a model's blocks, or those of both its networks; any may be
+    quantized."""
+    return [name for name, module in model.named_modules() if hasattr(module, "in_features") and IN_BLOCKS.match(name)]
 
 
 def swap(model: nn.Module, name: str, module: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
+from smelt.peft import lora_method
 from smelt.peft.method import Method
 
-_ALL: tuple[Method, ...] = ()
-METHODS = {method.name: method for method in _ALL}
+METHODS: dict[str, Method] = {method.name: method for method in (lora_method.METHOD,)}

@@ -64,11 +64,13 @@ def make_plan(
 ) -> Plan:
     """Estimate a run's cost from its shapes, and from the parameters that its objective holds."""
     spec = model.spec
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    own = list(model.parameters())
+    parameters, idle = sum(p.numel() for p in own), sum(p.numel() for p in own if not p.requires_grad)
     state_copies = 4 if optimizer == "adamw" else 3.2  # weight, gradient, mean, square; Muon keeps no square
     activations = activation_bytes(spec, micro_rows, max_seq_len, gradient_checkpointing, dtype)
     trained, frozen = held_by(objective)
-    memory = BASE_BYTES + int(((parameters + trained) * state_copies + frozen) * FLOAT_BYTES) + activations
+    numbers = (parameters - idle + trained) * state_copies + idle + frozen
+    memory = BASE_BYTES + int(numbers * FLOAT_BYTES) + activations
     return Plan(
         parameters,
         tokens,

@@ -27,6 +27,7 @@ from smelt.models.hub import publish
 from smelt.models.transformer import Transformer
 from smelt.nn.surgery import inside
 from smelt.peft.load import publish_adapter
+from smelt.peft.lora_tuning import LoraSettings
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
 from smelt.tokenizers.base import Tokenizer
@@ -51,6 +52,8 @@ class TuneRecipe(Config):
     """Factors of the learning rate by pattern of parameter names; the first that matches counts."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
+    lora: LoraSettings = LoraSettings()
+    """Low ranks beside the linear layers."""
 
     @model_validator(mode="after")
     def one_way(self) -> TuneRecipe:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from smelt.core.errors import CheckpointError
 from smelt.infer.adapters import Adapters
 from smelt.models.hub import load_model, load_spec
-from smelt.peft import files
+from smelt.peft import lora_config
 from smelt.peft.files import CONFIG, WEIGHTS, load_lora
 
 transformers = pytest.importorskip("transformers", reason="needs the extra interop")
@@ -104,7 +104,7 @@ def test_settings_that_are_not_plain_lora_are_refused_by_name(stored, field, val
 
 def test_a_pattern_that_takes_its_time_is_refused(stored, monkeypatch):
     folder, spec = stored
-    monkeypatch.setattr(files, "PATTERN_SECONDS", 0.01)
+    monkeypatch.setattr(lora_config, "PATTERN_SECONDS", 0.01)
     slow = {"rank_pattern": {r"(?:(\w)|(\w\w)|(\w\w\w)|(\.))*(?<![a-z_.0-9])": 3}}
     (folder / CONFIG).write_text(json.dumps(json.loads((folder / CONFIG).read_text()) | slow))
     with pytest.raises(CheckpointError, match=NO_PATTERN):

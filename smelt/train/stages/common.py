@@ -160,6 +160,7 @@ def run_job(job: Job) -> StageResult:
     optimizers = optimizers_of(job, resolve_dtype(recipe.dtype))
     method = job.tuning.method
     state = TrainState(job.model, optimizers, source, extra, keeps_parameters=method is not None)
+    torch.manual_seed(recipe.seed)  # of a dropout; a resumed run takes over where it stood
     resume_from_latest(job, state)
     recipe = resolve(job, state)
     settings = FitSettings(
@@ -256,6 +257,7 @@ def resolve(job: Job, state: TrainState) -> Any:
 
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
     """Return the seconds of one optimizer step, from medians of some passes and updates that change nothing."""
+    random_state = torch.get_rng_state()
     probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device(), order=job.order)
     optimizers = optimizers_of(job, dtype)
     set_learning_rate(optimizers, 0.0)
@@ -277,6 +279,7 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
         updates.append(time.perf_counter() - started)
     for part in trained_modules(job):
         part.zero_grad(set_to_none=True)
+    torch.set_rng_state(random_state)
     micro_batches = len(split_rows(batch_rows, micro_rows))
     return (statistics.median(passes[1:]) * micro_batches + statistics.median(updates[1:])) * STEP_OVERHEAD
 

@@ -1,0 +1,149 @@
+"""Runs that tune by a method, from recipe to adapter: what is kept, how it is opened, and going on after a kill."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from smelt.core.errors import CheckpointError, ConfigError
+from smelt.core.storage import sha256_file
+from smelt.peft.files import CONFIG, WEIGHTS
+from smelt.peft.load import load, load_unmerged
+from smelt.peft.methods import METHODS
+from smelt.train import hooks
+from smelt.train.stages.common import StageResult
+from smelt.train.stages.pretrain import ModelRecipe, PretrainRecipe, pretrain
+from smelt.train.stages.sft import SftRecipe, sft
+
+SETTINGS: dict[str, dict[str, object]] = {"lora": {"rank": 2, "dropout": 0.1, "dora": True}}
+"""Of each method, settings that its run goes through all of its parts with."""
+
+
+@pytest.fixture(scope="module")
+def base(files: Path, tmp_path_factory: pytest.TempPathFactory) -> StageResult:
+    return pretrain(
+        PretrainRecipe(
+            name="base", out=str(tmp_path_factory.mktemp("runs")), data=str(files / "text.jsonl"),
+            tokenizer=str(files / "tokenizer"), model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=48,
+            batch_rows=4, steps=4, compile="no", dtype="float32",
+        )
+    )  # fmt: skip
+
+
+def recipe(base: StageResult, files: Path, out: Path, method: str, **changes: object) -> SftRecipe:
+    tune = {"method": method, method.replace("-", "_"): SETTINGS[method]}
+    values = dict(
+        name="chat", out=str(out), checkpoint=base.run, data=str(files / "chats.jsonl"), max_seq_len=32, batch_rows=4,
+        steps=6, save_every=2, validate_every=2, compile="no", dtype="float32", tune=tune,
+    )  # fmt: skip
+    return SftRecipe.model_validate({**values, **changes})
+
+
+def test_every_method_is_run_here():
+    assert SETTINGS.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_run_makes_an_adapter_that_opens_as_a_checkpoint_does(base, files, tmp_path, method):
+    untouched = sha256_file(Path(base.checkpoint) / "model.safetensors")
+    result = sft(recipe(base, files, tmp_path, method))
+    directory = Path(result.checkpoint)
+    assert json.loads((directory / CONFIG).read_text())["peft_type"] == METHODS[method].peft_type
+    assert not (directory / "model.safetensors").exists()
+    assert sha256_file(Path(base.checkpoint) / "model.safetensors") == untouched
+    ids = torch.arange(24).view(2, 12)
+    beginning, _ = load(base.checkpoint)
+    plain, tokenizer = load(result.run)
+    unmerged, _, _, settings = load_unmerged(directory)
+    assert settings == getattr(recipe(base, files, tmp_path, method).tune, method.replace("-", "_"))
+    with torch.inference_mode():
+        logits = [model.eval()(ids).logits for model in (beginning, plain, unmerged)]
+    assert (logits[1] - logits[2]).abs().max() < 1e-5
+    assert (logits[0] - logits[1]).abs().max() > 1e-4
+    assert tokenizer.chat_template is not None and plain.spec.token_ids.end != beginning.spec.token_ids.end
+    if METHODS[method].merge is not None:
+        assert {name for name, _ in plain.named_parameters()} == {name for name, _ in beginning.named_parameters()}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_a_killed_run_goes_on_bit_for_bit(base, files, tmp_path, monkeypatch, method):
+    class Killed(BaseException):
+        pass
+
+    def killed(self, state, result):
+        original(self, state, result)
+        if state.step == 3:
+            raise Killed
+
+    whole = sft(recipe(base, files, tmp_path / "whole", method))
+    original = hooks.LogMetrics.__call__
+    monkeypatch.setattr(hooks.LogMetrics, "__call__", killed)
+    with pytest.raises(Killed):
+        sft(recipe(base, files, tmp_path / "cut", method))
+    monkeypatch.setattr(hooks.LogMetrics, "__call__", original)
+    torch.rand(3)  # another process would not have this random state either
+    result = sft(recipe(base, files, tmp_path / "cut", method), resume=True)
+    assert sha256_file(Path(result.checkpoint) / WEIGHTS) == sha256_file(Path(whole.checkpoint) / WEIGHTS)
+    assert result.validation_loss == whole.validation_loss
+
+
+def test_the_best_step_is_measured_again_with_its_own_adapter(base, files, tmp_path):
+    values = dict(steps=8, patience=1, save_every=1, validate_every=1, optimizer={"learning_rate": 0.5})
+    result = sft(recipe(base, files, tmp_path, "lora", **values))
+    assert result.metrics["best_step"] < result.steps
+    assert result.validation_loss == pytest.approx(result.metrics["best_validation_loss"])
+
+
+@pytest.fixture(scope="module")
+def adapter(base: StageResult, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return Path(sft(recipe(base, files, tmp_path_factory.mktemp("adapter"), "lora")).checkpoint)
+
+
+def copied(adapter: Path, folder: Path, **fields: object) -> Path:
+    """Copy an adapter without its manifest, which would tell of any change, and change fields of its configuration."""
+    shutil.copytree(adapter, folder / "adapter")
+    (folder / "adapter" / "manifest.json").unlink()
+    config = json.loads((folder / "adapter" / CONFIG).read_text())
+    (folder / "adapter" / CONFIG).write_text(json.dumps({**config, **fields}))
+    return folder / "adapter"
+
+
+def test_another_base_is_refused(base, files, adapter, tmp_path):
+    other = pretrain(
+        PretrainRecipe(
+            name="other", out=str(tmp_path), data=str(files / "text.jsonl"), tokenizer=str(files / "tokenizer"),
+            model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=48, batch_rows=4, steps=1, seed=5,
+            compile="no",
+        )
+    )  # fmt: skip
+    changed = copied(adapter, tmp_path, base_model_name_or_path=other.checkpoint)
+    with pytest.raises(CheckpointError, match="has other weights than those it was trained on"):
+        load(changed)
+    model, *_ = load_unmerged(changed, base=other.checkpoint)  # said aloud, it is taken
+    assert model.spec.num_layers == 2
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"base_model_name_or_path": "gone"}, "its base gone is not there"),
+        ({"base_model_name_or_path": None}, "names no base"),
+        ({"peft_type": "LOHA"}, "peft_type = 'LOHA'"),
+    ],
+)
+def test_adapters_that_cannot_be_opened(adapter, tmp_path, fields, message):
+    with pytest.raises(CheckpointError, match=message):
+        load(copied(adapter, tmp_path, **fields))
+
+
+def test_a_method_wants_a_base(files, tmp_path):
+    with pytest.raises(ConfigError, match=r"tune\.method=lora on random weights"):
+        pretrain(
+            PretrainRecipe(
+                name="new", out=str(tmp_path), data=str(files / "text.jsonl"), tokenizer=str(files / "tokenizer"),
+                model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=32, steps=1,
+                tune={"method": "lora"},
+            )
+        )  # fmt: skip
