@@ -32,7 +32,7 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     from smelt.data.formats import read_chats
     from smelt.models.build import build
     from smelt.models.families import Shape, spec_for
-    from smelt.models.hub import publish
+    from smelt.models.hub import publish, save
     from smelt.tokenizers.base import SPECIAL
     from smelt.tokenizers.bpe_train import train_bpe
     from smelt.tokenizers.chat import ChatTemplate
@@ -42,8 +42,10 @@ def prepare(arguments: argparse.Namespace, folder: Path) -> None:
     tokenizer = train_bpe(texts, vocab_size=arguments.vocab_size, special=tuple(SPECIAL))
     heads = arguments.dim // 64
     shape = Shape(tokenizer.vocab_size, arguments.dim, arguments.layers, heads, arguments.max_seq_len, tied=True)
-    (folder / "model").mkdir()
-    publish(build(spec_for("llama", shape), seed=0), tokenizer, folder / "model", template=ChatTemplate(tokenizer))
+    model = build(spec_for("llama", shape), seed=0)
+    save(model, tokenizer, folder / "model")
+    (folder / "published").mkdir()  # the same as others read it, with the template
+    publish(model, tokenizer, folder / "published", template=ChatTemplate(tokenizer))
     chats = [{"messages": [{"role": turn.role, "content": turn.content} for turn in row.messages]} for row in rows]
     (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8")
 
@@ -113,7 +115,7 @@ def theirs(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
             ends.append(time.perf_counter())
 
     rows = [json.loads(line) for line in (folder / "chats.jsonl").read_text(encoding="utf-8").splitlines()]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "published")
     short = [
         row
         for row in rows
@@ -121,7 +123,7 @@ def theirs(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     ]
     with tempfile.TemporaryDirectory() as out:
         trainer = Counting(
-            model=transformers.AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32),
+            model=transformers.AutoModelForCausalLM.from_pretrained(folder / "published", dtype=torch.float32),
             args=trl.SFTConfig(
                 output_dir=out,
                 packing=True,

@@ -183,20 +183,23 @@ def explain(kind: type[Config], error: ValidationError, source: str) -> ConfigEr
 
 def fields_at(kind: type[Config], location: Sequence[str]) -> Sequence[str]:
     """Return the field names of the group of settings at a dotted place."""
-    current: type[BaseModel] | None = kind
+    annotation: Any = kind
     for part in location:
-        if part.isdigit():
-            continue  # the place in a list, whose annotation named what it holds
+        if part.isdigit() and typing.get_origin(annotation) in (tuple, list):
+            annotation = typing.get_args(annotation)[0]
+            continue
+        current = config_inside(annotation)
         field = current.model_fields.get(part) if current else None
-        current = config_inside(field.annotation) if field else None
-    return list(current.model_fields) if current else []
+        annotation = field.annotation if field else None
+    found = config_inside(annotation)
+    return list(found.model_fields) if found else []
 
 
 def config_inside(annotation: Any) -> type[BaseModel] | None:
-    """Return the recipe class in an annotation such as `X`, `X | None` or `tuple[X, ...]`."""
+    """Return the recipe class in an annotation such as `X` or `X | None`."""
     options = (
         typing.get_args(annotation)
-        if typing.get_origin(annotation) in (typing.Union, types.UnionType, tuple, list)
+        if typing.get_origin(annotation) in (typing.Union, types.UnionType)
         else (annotation,)
     )
     return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smelt.core.errors import DataError, TokenizerError
 from smelt.core.log import say
 from smelt.data.bucketing import ByLength, PaddedRows, pad_rows
 from smelt.data.formats import read_chats
@@ -21,11 +20,11 @@ from smelt.data.mixing import Mixed, Order, Shuffled
 from smelt.data.order import split_documents
 from smelt.data.packing import IGNORED, OnLong, Packed, pack_rows
 from smelt.data.records import ChatRow
-from smelt.tokenizers.chat import ChatTemplate, knowing
+from smelt.data.rendering import render
+from smelt.tokenizers.chat import ChatTemplate
 from smelt.train.recipes import DataSource
 from smelt.train.sources import ArrayRows, Rows
 
-Rendered = tuple[list[int], list[int]]
 TALLY_DRAWS = 1 << 14  # counted at a time
 
 
@@ -89,25 +88,6 @@ def conversations(path: str, validation_fraction: float | None, seed: int) -> tu
     return [r for r, out in zip(rows, mask, strict=True) if not out], [
         r for r, out in zip(rows, mask, strict=True) if out
     ]
-
-
-def render(row: ChatRow, template: ChatTemplate) -> Rendered:
-    """Return ids and loss mask of a conversation.
-
-    Raises:
-        DataError: the template cannot say it, or nothing of it would be learned; the message names both.
-    """
-    if "reasoning_content" not in template.jinja and any(message.reasoning_content for message in row.messages):
-        raise DataError(
-            f"{row.where}: the assistant thinks, for which the template {template.name} has no place",
-            accepted=f"a template with one: {', '.join(knowing('reasoning_content'))}",
-            fix="template=NAME, or remove reasoning_content",
-        )
-    try:
-        return template.render(row.messages, tools=row.tools)
-    except TokenizerError as error:
-        what = f"{row.where}: template {template.name}: {error.what}"
-        raise DataError(what, accepted=error.accepted, fix=error.fix or "template=NAME, or remove the row") from error
 
 
 def lay_out(

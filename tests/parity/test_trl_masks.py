@@ -8,13 +8,14 @@ import pytest
 
 from smelt.data.formats import read_chats
 from smelt.data.records import ChatRow
+from smelt.data.rendering import render
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import publish
 from smelt.tokenizers.base import SPECIAL
 from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import TEMPLATES, ChatTemplate
-from smelt.train.chats import Layout, lay_out, render
+from smelt.train.chats import Layout, lay_out
 
 trl = pytest.importorskip("trl", reason="trl is not installed (pip install trl)")
 datasets = pytest.importorskip("datasets", reason="datasets is not installed (pip install datasets)")

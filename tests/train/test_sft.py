@@ -11,6 +11,7 @@ from smelt.core.errors import ConfigError, DataError
 from smelt.core.storage import sha256_file
 from smelt.data.formats import read_chats
 from smelt.data.packing import IGNORED
+from smelt.data.rendering import render
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import save
@@ -18,7 +19,7 @@ from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.chat import TEMPLATES, ChatTemplate
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.train import hooks
-from smelt.train.chats import Layout, lay_out, render
+from smelt.train.chats import Layout, lay_out
 from smelt.train.loop import StepResult
 from smelt.train.run import RunDirectory
 from smelt.train.stages.common import StageResult

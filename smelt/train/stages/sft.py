@@ -17,10 +17,11 @@ from smelt.core.errors import ConfigError
 from smelt.core.log import say
 from smelt.data.mixing import Shuffled
 from smelt.data.records import ChatRow, Message
+from smelt.data.rendering import render
 from smelt.data.shards import source_fingerprints
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.chat import ChatTemplate, named_template
-from smelt.train.chats import Layout, conversations, lay_out, render
+from smelt.train.chats import Layout, conversations, lay_out
 from smelt.train.objectives import OBJECTIVES, Objective
 from smelt.train.objectives.noisy import NoisyEmbeddings
 from smelt.train.recipes import RunRecipe, Sources
