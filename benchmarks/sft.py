@@ -154,7 +154,8 @@ def theirs(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def measure(arguments: argparse.Namespace, who: str, dtype: str, folder: Path) -> dict[str, Any]:
     """Run a child process and return what it measured."""
     python = arguments.trl_python if who == "trl" else sys.executable
-    words = [python, __file__, "--child", who, "--folder", str(folder), "--dtype", dtype]
+    # -P: this script's folder is not on the path, as its neighbours are called like libraries.
+    words = [python, "-P", __file__, "--child", who, "--folder", str(folder), "--dtype", dtype]
     for name in ("data", "max_seq_len", "batch_rows", "steps"):
         words += [f"--{name.replace('_', '-')}", str(getattr(arguments, name))]
     words += ["--compiled"] if arguments.compiled else []

@@ -49,14 +49,21 @@ def test_by_length_gives_every_row_once_an_epoch(num_rows: int, batch_rows: int)
         assert sorted(drawn) == [(row, epoch) for row in range(num_rows)]
 
 
+def fill(batches: list[list[int]]) -> float:
+    """Return the share of slots that hold a token."""
+    slots = sum(len(batch) * max(LENGTHS[row] for row in batch) for batch in batches)
+    return sum(LENGTHS[row] for batch in batches for row in batch) / slots
+
+
+def test_batches_stay_whole_where_an_epoch_does_not_begin_with_one() -> None:
+    drawn = [row for row, _ in by_length(300, 7).draw(range(6 * 300))]
+    assert fill([drawn[start : start + 7] for start in range(0, len(drawn), 7)]) > 0.9
+
+
 def test_by_length_batches_hold_like_lengths_and_differ_between_epochs() -> None:
     order, batch_rows = by_length(1003, 8), 8
     drawn = [row for row, _ in order.draw(range(3 * 1003))]
     batches = [drawn[start : start + batch_rows] for start in range(0, len(drawn), batch_rows)]
-
-    def fill(batches: list[list[int]]) -> float:
-        slots = sum(len(batch) * max(LENGTHS[row] for row in batch) for batch in batches)
-        return sum(LENGTHS[row] for batch in batches for row in batch) / slots
 
     plain = [row for row, _ in Shuffled(1003, 5).draw(range(3 * 1003))]
     assert fill(batches) > 0.95
