@@ -130,7 +130,7 @@ def answer(session: Session, text: str) -> None:
 def render(session: Session, asked: Message) -> list[int]:
     """Return the prompt for the next answer, with a notice when turns had to be left out of it."""
     lead = [Message("system", session.system)] if session.system else []
-    context = session.model.spec.max_seq_len
+    context = session.model.max_text_tokens
     room = context - min(session.max_new_tokens, context // ANSWER_SHARE)
     ids, num_left_out = fit_history(ChatTemplate(session.tokenizer), lead, [*session.messages, asked], room)
     if num_left_out > session.num_left_out:

@@ -131,14 +131,14 @@ def served(checkpoint: str, name: str, adapters: Mapping[str, Path], adapter_roo
     """Load a model and its adapters for the server; raises UsageError for one that the engine does not know."""
     from smelt.infer.adapters import Adapters
     from smelt.infer.engine import Engine
-    from smelt.infer.limits import check_spec
+    from smelt.infer.limits import check_model
     from smelt.models.transformer import Transformer
     from smelt.peft.files import load_lora
     from smelt.serve.prepare import Served
     from smelt.tokenizers.chat import ChatTemplate
 
     directory, model, tokenizer = open_checkpoint(checkpoint)
-    check_spec(model.spec)
+    check_model(model)
     template = None
     try:
         template = ChatTemplate(tokenizer)

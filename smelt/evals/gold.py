@@ -70,7 +70,7 @@ def exact_match(
     """
     if not rows:
         raise UsageError("there is no row to evaluate", accepted="at least one row with a gold answer")
-    questions = [_question(row, template, model.spec.max_seq_len) for row in rows]
+    questions = [_question(row, template, model.max_text_tokens) for row in rows]
     if max_new_tokens is None:
         gold_ids = tokenizer.encode_batch([question.gold for question in questions])
         max_new_tokens = SPARE_TOKENS + max(len(ids) for ids in gold_ids)

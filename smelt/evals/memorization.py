@@ -169,7 +169,7 @@ def measure_memorization(
     are fewer, or none, where documents are short. Prefix and new tokens are fewer where the context is short. Raises
     UsageError when the context cannot hold a prefix token and a span.
     """
-    context, end_id = model.spec.max_seq_len, tokenizer.special[END_OF_TEXT]
+    context, end_id = model.max_text_tokens, tokenizer.special[END_OF_TEXT]
     if context <= span_tokens:
         raise UsageError(
             f"a copy of {span_tokens} tokens does not fit a context of {context}",

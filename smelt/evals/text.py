@@ -63,7 +63,7 @@ def bits_per_byte(
     Left out, `max_seq_len` is the model's context, `stride` half of it and `start_id` the end-of-text token's id.
     Raises UsageError for sizes that do not fit and for texts without a byte.
     """
-    context = model.spec.max_seq_len
+    context = model.max_text_tokens
     size = context if max_seq_len is None else max_seq_len
     step = max(1, size // 2) if stride is None else stride
     if not 1 <= size <= context:

@@ -33,6 +33,8 @@ from smelt.infer.prepared import MATRICES, linears
 from smelt.models.transformer import Transformer
 from smelt.peft.lora import Lora, LowRank, check_fits
 
+READ_AS_WEIGHTS = (".kv_up", ".router")
+"""The ends of names of layers that the model does not always call."""
 _serials = itertools.count(1)
 
 
@@ -71,10 +73,19 @@ class Adapters:
         return list(self._loaded)
 
     def add(self, name: str, lora: Lora) -> None:
-        """Load an adapter under a name that is free; raises UsageError where it is not, or for other layers' shapes."""
+        """Load an adapter under a name that is free.
+
+        Raises UsageError where it is not, for other layers' shapes, and for layers whose output it cannot reach.
+        """
         if name in self._loaded:
             raise UsageError(f"an adapter named {name!r} is loaded", fix="drop it first, or use another name")
         check_fits(self.model, lora)
+        for layer in lora:
+            if layer.endswith(READ_AS_WEIGHTS):
+                raise UsageError(
+                    f"the adapter changes {layer!r}, whose weight is read without a call, so that rows cannot differ",
+                    fix="merge the adapter into the weights",
+                )
         weight = self.model.head_weight
         placed = {
             layer: LowRank(pair.down.to(weight.device, weight.dtype), pair.up.to(weight.device, weight.dtype))

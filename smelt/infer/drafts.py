@@ -24,6 +24,7 @@ from torch import nn
 
 from smelt.core.errors import UsageError
 from smelt.infer.choose import choose
+from smelt.infer.limits import check_model
 from smelt.infer.paged_cache import PagedCache, Pool, Row
 from smelt.infer.requests import Request
 from smelt.models.transformer import Transformer
@@ -78,11 +79,15 @@ class DraftModel:
     Args:
         model: the one that guesses.
         num_tokens: how many tokens ahead.
+
+    Raises:
+        UsageError: a model that the engine does not know.
     """
 
     def __init__(self, model: Transformer, num_tokens: int = 4) -> None:
         if num_tokens < 1:
             raise UsageError(f"num_tokens={num_tokens}", accepted="a whole number, 1 or more")
+        check_model(model)
         self.model, self.num_tokens = model.eval(), num_tokens
 
     def attach(self, vocab_size: int, num_pages: int, page_tokens: int) -> None:

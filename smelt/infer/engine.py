@@ -28,7 +28,7 @@ from smelt.infer.constrain import Constraint
 from smelt.infer.drafts import Drafter
 from smelt.infer.fused import FusedDecoder
 from smelt.infer.generate import OnText, generate
-from smelt.infer.limits import EngineSettings, QueueFull, check_spec, count_pages, fused_step, reason_against
+from smelt.infer.limits import EngineSettings, QueueFull, check_model, count_pages, fused_step, reason_against
 from smelt.infer.paged_cache import PagedCache, Pool, Row
 from smelt.infer.pages import Pages
 from smelt.infer.requests import Request, Update
@@ -65,7 +65,7 @@ class Engine:
         adapters: those of the model, where several engines follow one another; None: there are none yet.
 
     Raises:
-        UsageError: a model whose answers need more than keys and values.
+        UsageError: a model whose answers need more than keys and values of its tokens.
         ResourceError: no memory for the keys and values of one token.
     """
 
@@ -79,7 +79,7 @@ class Engine:
         drafter: Drafter | None = None,
         adapters: Adapters | None = None,
     ) -> None:
-        check_spec(model.spec)
+        check_model(model)
         assert isinstance(model, Transformer), "a model without an encoder is a Transformer"
         settings = settings or EngineSettings()
         self.model, self.tokenizer, self.settings = model.eval(), tokenizer, settings
@@ -401,7 +401,7 @@ Answers = Callable[[Sequence[Sequence[int]], Sampling, OnText | None], list[Gene
 
 def answers_of(model: Network, tokenizer: Tokenizer, stop_ids: Sequence[int], *, max_running: int = 1) -> Answers:
     """Return what answers prompts with any model: an engine, or the plain loop for a model that it does not know."""
-    if reason_against(model.spec) is None:
+    if reason_against(model) is None:
         settings = EngineSettings(max_running=max_running)
         return Engine(model, tokenizer, stop_ids=stop_ids, settings=settings).generate
     return lambda prompts, sampling, on_text: generate(

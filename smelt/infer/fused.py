@@ -27,6 +27,7 @@ from smelt.infer.crew import Crew
 from smelt.infer.kernels.step import BAD_ID, BAD_POSITION, run_step
 from smelt.infer.packing import Weights
 from smelt.infer.prepared import ACTIVATIONS, CACHE_KINDS, Prepared
+from smelt.models.encoder_decoder import meta_network
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import AttentionSpec, LayerSpec, ModelSpec, MoESpec
 
@@ -77,6 +78,14 @@ def _shape(layer: LayerSpec) -> tuple[int, ...]:
     return attention.num_heads, attention.num_kv_heads, attention.head_dim, layer.dense.hidden_dim
 
 
+def added_to(model: Transformer) -> str | None:
+    """Return what a step made by the spec alone would leave out or miss, None where the model is as its spec says."""
+    told = {name for name, _ in meta_network(model.spec).named_parameters()}
+    odd = [name for name, _ in model.named_parameters() if name not in told]
+    odd += sorted(told - {name for name, _ in model.named_parameters()})
+    return f"it was tuned or changed, at {odd[0]}" if odd else None
+
+
 class FusedDecoder:
     """Decode one token at a time for up to `max_rows` requests; for one thread at a time.
 
@@ -93,7 +102,7 @@ class FusedDecoder:
     def __init__(
         self, model: Transformer, *, weights: Weights = "bf16", threads: int | None = None, max_rows: int = 64
     ) -> None:
-        reason = supports(model.spec)
+        reason = supports(model.spec) or added_to(model)
         if reason is not None:
             raise UsageError(f"no fused step for this network: {reason}", fix="run the model itself")
         if weights not in get_args(Weights):

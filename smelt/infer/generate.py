@@ -49,7 +49,7 @@ def generate(
     if model.spec.encoder is not None:
         token_budgets(prompts, 0, model.spec.encoder.max_seq_len)  # refuses those that do not fit
         prompts = [[decoder_start(model.spec)]] * len(prompts)
-    budgets = token_budgets(prompts, sampling.max_new_tokens, model.spec.max_seq_len)
+    budgets = token_budgets(prompts, sampling.max_new_tokens, model.max_text_tokens)
     answers = [Answer.begin(tokenizer, budget, frozenset(stop_ids), sampling.stop) for budget in budgets]
     working = [row for row, budget in enumerate(budgets) if budget > 0]
     if not working:

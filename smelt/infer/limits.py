@@ -10,10 +10,11 @@ import torch
 from smelt.core import runtime
 from smelt.core.errors import ResourceError, SmeltError, UsageError
 from smelt.core.log import say
-from smelt.infer.fused import FusedDecoder, supports
+from smelt.infer.fused import FusedDecoder, added_to, supports
 from smelt.infer.kernels.step import run_step
 from smelt.infer.packing import Weights
 from smelt.infer.paged_cache import Pool
+from smelt.models.encoder_decoder import Network
 from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.kernels.jit import is_compiled
@@ -65,24 +66,26 @@ class QueueFull(SmeltError):
     """No room in line; those who ask later may find some."""
 
 
-def reason_against(spec: ModelSpec) -> str | None:
+def reason_against(model: Network) -> str | None:
     """Return why a model's answers need more than the keys and values of its tokens, None where they do not."""
+    spec = model.spec
     reasons = {
         "has an encoder": spec.encoder is not None,
         "fills in masked tokens and has no next one": not spec.is_causal,
         "has recurrent layers": spec.recurrent is not None,
         "reads a context both ways": spec.context is not None,
         "attends among blocks": any(layer.attention.blocks for layer in spec.layers),
+        "has virtual tokens before its texts": isinstance(model, Transformer) and model.prefix is not None,
     }
     return next((reason for reason, is_so in reasons.items() if is_so), None)
 
 
-def check_spec(spec: ModelSpec) -> None:
+def check_model(model: Network) -> None:
     """Raise UsageError for a model that the engine cannot answer with."""
-    if (reason := reason_against(spec)) is not None:
+    if (reason := reason_against(model)) is not None:
         raise UsageError(
-            f"this {spec.family} model {reason}, which the engine does not know",
-            accepted="a decoder with attention over its own tokens",
+            f"this {model.spec.family} model {reason}, which the engine does not know",
+            accepted="a decoder with attention over its own tokens; of tuned ones, those whose method can be merged",
             fix="smelt.infer.generate answers with any model, one batch at a time",
         )
 
@@ -108,6 +111,8 @@ def fused_step(model: Transformer, pool: Pool, settings: EngineSettings, *, rows
     """
     weight = model.head_weight
     reason = supports(model.spec)
+    if reason is None and (reason := added_to(model)) is not None:
+        say(f"decoding without the fused step: {reason}")
     if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
         reason = f"it is in {str(weight.dtype).removeprefix('torch.')} on {weight.device.type}"
     if reason is not None:

@@ -102,7 +102,7 @@ class CachedRows:
     def step(self, ids: Tensor) -> None:
         """Add one token to each row, ids `(B,)`, and compute the logits that follow."""
         # A row that is finished but not yet dropped must not run off the position table.
-        self.last_position = (self.last_position + 1).clamp(max=self.model.spec.max_seq_len - 1)
+        self.last_position = (self.last_position + 1).clamp(max=self.model.max_text_tokens - 1)
         self.logits = self._forward(ids[:, None], self.last_position, None)
 
     def keep(self, rows: Tensor) -> None:

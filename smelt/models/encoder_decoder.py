@@ -44,6 +44,11 @@ class EncoderDecoder(nn.Module):
         return [*self.encoder.blocks, *self.decoder.blocks]
 
     @property
+    def max_text_tokens(self) -> int:
+        """Return how many tokens a target may have."""
+        return self.decoder.max_text_tokens
+
+    @property
     def head_weight(self) -> Tensor:
         """Return the matrix of the vocabulary projection: (V, D)."""
         return self.decoder.head_weight

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
+from smelt.nn.cache import LayerCache
 from smelt.nn.crf import LinearChainCRF
 from smelt.nn.feedforward import ACTIVATIONS
 from smelt.nn.masks import Rules
@@ -24,7 +25,7 @@ class Output:
 
     `router` has the scores (B, T, E) of each layer that is a mixture of experts, `pooled` (B, D) the pooler's vector,
     `tasks` the labels' scores, (B, T, N) of tokens or (B, N) of texts, by the task's name. `last_inputs` are what the
-    last block was given: the stream (B, T, D), cos, sin and mask.
+    last block was given: the stream (B, T, D), cos, sin, mask and cache.
     """
 
     logits: Tensor | None
@@ -32,7 +33,7 @@ class Output:
     router: tuple[Tensor, ...] = ()
     pooled: Tensor | None = None
     tasks: dict[str, Tensor] = field(default_factory=dict)
-    last_inputs: tuple[Tensor | Rules | None, ...] = ()
+    last_inputs: tuple[Tensor | Rules | LayerCache | None, ...] = ()
 
 
 class HeadTransform(nn.Module):

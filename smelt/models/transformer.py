@@ -21,13 +21,15 @@ from torch.utils.checkpoint import checkpoint
 from smelt.core.errors import UsageError
 from smelt.models.heads import HeadTransform, Output, Pooler, TaskHead
 from smelt.nn.block import Block
-from smelt.nn.cache import KVCache, slots_behind
-from smelt.nn.masks import Rules, attention_mask, relative_bias
+from smelt.nn.cache import KVCache, LayerCache, slots_behind
+from smelt.nn.masks import Rules, attention_mask, relative_bias, with_prefix
 from smelt.nn.norms import make_norm
 from smelt.nn.positions import context_bounds, context_positions, positions_in_segments, rotary_tables, sinusoidal
+from smelt.nn.prefix import KeysValues, Prefix, Prefixed
 from smelt.nn.recurrent import RecurrentLayer
 from smelt.nn.spec import AttentionSpec, ContextSpec, ModelSpec
 
+Inputs = tuple[Tensor, Tensor | None, Tensor | None, Tensor | Rules | None, LayerCache | None]
 Shared = dict[AttentionSpec, tuple[Tensor | None, Tensor | None, Tensor | Rules | None]]
 
 
@@ -39,13 +41,15 @@ def drops(module: nn.Module) -> bool:
 class Transformer(nn.Module):
     """Turn token ids into hidden states, and these into logits, pooled vectors and labels, as the spec has them.
 
-    An `embedding` given is shared with another network.
+    An `embedding` given is shared with another network. A `prefix` that is put on a built model stands before every
+    text: ids, positions, cache and output are those of the text alone, which has that much less room.
     """
 
     def __init__(self, spec: ModelSpec, embedding: nn.Embedding | None = None) -> None:
         super().__init__()
         self.spec = spec
         self.gradient_checkpointing = False
+        self.prefix: Prefix | None = None
         width = spec.embedding_dim or spec.dim
         rows = spec.max_seq_len + spec.position_offset
         self.token_embedding = nn.Embedding(spec.vocab_size, width) if embedding is None else embedding
@@ -78,6 +82,16 @@ class Transformer(nn.Module):
     def head_bias(self) -> Tensor | None:
         """Return the bias of the vocabulary projection: (V,) or None."""
         return self.tied_bias if self.head is None else self.head.bias
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """Return how many virtual tokens stand before each text."""
+        return 0 if self.prefix is None else self.prefix.num_tokens
+
+    @property
+    def max_text_tokens(self) -> int:
+        """Return how many tokens a text may have: the context, less the virtual tokens."""
+        return self.spec.max_seq_len - self.num_virtual_tokens
 
     def head_input(self, hidden: Tensor) -> Tensor:
         """Return what the vocabulary projection multiplies: hidden states (.., D), transformed and scaled."""
@@ -117,27 +131,56 @@ class Transformer(nn.Module):
         """
         if order is not None and cache is not None and cache.length:
             raise UsageError("an order of tokens behind cached ones", accepted="an order in the first call of a cache")
+        prefix = self._virtual(cache)
         positions, seen = self._place(ids, positions, segments, cache)
-        x = self._recur(self._embed(ids, positions, types), seen, cache)  # (B, T, D)
+        x = self._recur(self._embed(self.look_up(ids), positions, types), seen, cache)  # (B, T, D)
         if self.spec.context is not None:
             positions, order = self._read_context(self.spec.context, ids, positions, segments, order, cache)
-        shared = self._shared(positions, seen, order, x, cache)
+        shared = self._shared(positions, seen, order, x, cache, num_virtual=self.num_virtual_tokens)
         router: list[Tensor] = []
-        last_inputs: tuple[Tensor | Rules | None, ...] = ()
+        last_inputs: Inputs | tuple[()] = ()
         for index, (block, kind) in enumerate(self._layers()):
             cos, sin, mask = shared[kind]
-            last_inputs = (x, cos, sin, mask)
+            kept = None if cache is None else cache.layers[index]
+            if prefix is not None:
+                kept = Prefixed(*prefix[index], behind=kept)
+            last_inputs = (x, cos, sin, mask, kept)
             if cache is not None:
                 # Not block(...): a compiled call would be traced again for every length of the cache.
-                x, scores = block.forward(x, cos, sin, mask, cache.layers[index], memory, memory_mask)
+                x, scores = block.forward(*last_inputs, memory, memory_mask)
             elif self.gradient_checkpointing and torch.is_grad_enabled():
-                inputs = (x, cos, sin, mask, None, memory, memory_mask)
+                inputs = (*last_inputs, memory, memory_mask)
                 x, scores = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=drops(block))
             else:
-                x, scores = block(x, cos, sin, mask, None, memory, memory_mask)
+                x, scores = block(*last_inputs, memory, memory_mask)
             if scores is not None:
                 router.append(scores)
         return replace(self._finish(self.norm(x), tuple(router), project), last_inputs=last_inputs)
+
+    def read(self, embedded: Tensor) -> KeysValues:
+        """Return the keys and values that each layer makes of embeddings (1, P, D) at the first P positions."""
+        num_tokens = embedded.shape[1]
+        positions = torch.arange(num_tokens, device=embedded.device)
+        x = self._embed(embedded.to(self.token_embedding.weight.dtype), positions, None)
+        shared = self._shared(positions, None, None, x, None, num_virtual=0)
+        found: KeysValues = []
+        for block, kind in self._layers():
+            keys, values = (x.new_empty(1, heads, num_tokens, size) for heads, size in kind.cached)
+            kept = LayerCache(keys, values)
+            x, _ = block.forward(x, *shared[kind], kept)
+            found.append((kept.keys, kept.values))
+        return found
+
+    def _virtual(self, cache: KVCache | None) -> KeysValues | None:
+        """Return the keys and values of the virtual tokens, if any; a cache keeps those of its first call."""
+        if self.prefix is None:
+            return None
+        if cache is None:
+            found: KeysValues = self.prefix(self.read)
+            return found
+        if cache.prefix is None:
+            cache.prefix = self.prefix(self.read)
+        return cache.prefix
 
     def _read_context(
         self,
@@ -182,7 +225,14 @@ class Transformer(nn.Module):
         return Output(logits, hidden, router, pooled, tasks)
 
     def _shared(
-        self, positions: Tensor, seen: Tensor | None, order: Tensor | None, x: Tensor, cache: KVCache | None
+        self,
+        positions: Tensor,
+        seen: Tensor | None,
+        order: Tensor | None,
+        x: Tensor,
+        cache: KVCache | None,
+        *,
+        num_virtual: int,
     ) -> Shared:
         """Return cos, sin and mask for each kind of attention that layers have."""
         found: Shared = {}
@@ -201,14 +251,20 @@ class Transformer(nn.Module):
             mask = attention_mask(kind, num_tokens, num_keys, near, x, order=order, bias=bias)
             if cache is not None and num_tokens == 1 and isinstance(mask, Tensor):
                 mask = cache.in_order(mask, kind.window)
+            if num_virtual:
+                mask = with_prefix(mask, kind, positions, num_virtual, num_keys, x)
             found[kind] = (cos, sin, mask)
         return found
 
-    def _embed(self, ids: Tensor, positions: Tensor, types: Tensor | None) -> Tensor:
-        spec = self.spec
+    def look_up(self, ids: Tensor) -> Tensor:
+        """Return the embeddings of tokens, scaled where the spec says so: (..) -> (.., D)."""
         x: Tensor = self.token_embedding(ids)
-        if spec.embedding_scale is not None:
-            x = x * torch.tensor(spec.embedding_scale, dtype=x.dtype)  # rounded as the weights are
+        scale = self.spec.embedding_scale
+        return x if scale is None else x * torch.tensor(scale, dtype=x.dtype)  # rounded as the weights are
+
+    def _embed(self, x: Tensor, positions: Tensor, types: Tensor | None) -> Tensor:
+        """Add to embeddings (B, T, D) what positions and types give, and bring them to the width of the blocks."""
+        spec = self.spec
         if self.type_embedding is not None:
             x = x + (self.type_embedding.weight[0] if types is None else self.type_embedding(types))
         if self.position_embedding is not None:
@@ -227,18 +283,26 @@ class Transformer(nn.Module):
         self, ids: Tensor, positions: Tensor | None, segments: Tensor | None, cache: KVCache | None
     ) -> tuple[Tensor, Tensor | None]:
         """Settle positions, (T,) or (B, T), and the segments of all slots, (B, S) or None where no mask is needed."""
-        num_tokens, start, limit = ids.shape[1], 0 if cache is None else cache.length, self.spec.max_seq_len
-        if positions is None and start + num_tokens > limit:
-            raise UsageError(
-                f"{start + num_tokens} tokens in a context of {limit}",
-                accepted=f"at most {limit} tokens",
-                fix="shorten the text, or use a model with a longer context",
-            )
+        num_tokens, start, ahead = ids.shape[1], 0 if cache is None else cache.length, self.num_virtual_tokens
+        if positions is None:
+            self._check_room(start + num_tokens)
+        elif ahead:
+            self._check_room(int(positions.max()) + 1)  # nobody who counts positions need know what stands before them
         seen = segments if cache is None else cache.extend_segments(num_tokens, segments)
         if seen is None or (cache is not None and cache.uniform):
             if positions is None:
                 positions = torch.arange(start, start + num_tokens, device=ids.device)
-            return positions, seen if start > 0 and num_tokens > 1 else None
-        if positions is None:
+            seen = seen if start > 0 and num_tokens > 1 else None
+        elif positions is None:
             positions = positions_in_segments(seen)[:, start:]
-        return positions, seen
+        return positions + ahead if ahead else positions, seen
+
+    def _check_room(self, num_tokens: int) -> None:
+        """Raise UsageError for a text that does not fit the context behind the virtual tokens."""
+        if num_tokens > self.max_text_tokens:
+            virtual, limit = self.num_virtual_tokens, self.spec.max_seq_len
+            raise UsageError(
+                f"{num_tokens} tokens{f' behind {virtual} virtual ones' if virtual else ''} in a context of {limit}",
+                accepted=f"at most {self.max_text_tokens} tokens",
+                fix="shorten the text, or use a model with a longer context",
+            )

@@ -157,6 +157,7 @@ class Attention(nn.Module):
         self.key_norm = None if spec.qk_norm is None else make_norm(spec.qk_norm, spec.head_dim)
         self.sinks = nn.Parameter(torch.zeros(spec.num_heads)) if spec.sinks else None
         self.output = nn.Linear(spec.num_heads * spec.head_dim, dim, bias=spec.output_bias)
+        self.addition: nn.Module | None = None  # put on a built model: adds to what heads read, given their queries
 
     def forward(
         self,
@@ -181,5 +182,7 @@ class Attention(nn.Module):
         mixed = attend(
             queries, keys, values, mask, causal=spec.causal, scale=spec.scale, softcap=spec.softcap, sinks=self.sinks
         )  # (B, H, T, C)
+        if self.addition is not None:
+            mixed = mixed + self.addition(self, queries)
         out: Tensor = self.output(mixed.transpose(1, 2).flatten(2))  # (B, T, D)
         return out

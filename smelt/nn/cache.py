@@ -78,6 +78,7 @@ class KVCache:
         self.segments = segments  # (B, S)
         self.memory: tuple[Tensor, Tensor | None] | None = None  # an encoder's output and its segments
         self.context: tuple[Tensor, Tensor] | None = None  # where each row's context ends, and its blank: (B, 1) each
+        self.prefix: list[tuple[Tensor, Tensor]] | None = None  # of virtual tokens, by layer, for all rows alike
         self.uniform = True  # no caller gave segments yet: every slot is segment 1, no mask is needed
 
     @classmethod

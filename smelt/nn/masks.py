@@ -230,6 +230,31 @@ def attention_mask(
     return rules if uses_tiles(num_queries, num_keys, like.device) else rules.mask(like)
 
 
+def with_prefix(
+    mask: Tensor | Rules | None, spec: AttentionSpec, positions: Tensor, num_virtual: int, num_keys: int, like: Tensor
+) -> Tensor | None:
+    """Put columns before a mask for P virtual tokens, which all texts see as far as a window reaches.
+
+    `positions` (T,) or (B, T) count the virtual tokens; `num_keys`, S, does not. Returns (B or 1, 1 or H, T, P + S), or
+    None where all see all. Long rows have a whole mask here, too.
+    """
+    own = positions.view(-1, positions.shape[-1], 1)  # (B or 1, T, 1)
+    num_queries = own.shape[1]
+    if mask is None and spec.window is None and (num_queries == 1 or not spec.causal):
+        return None
+    if mask is None and not spec.causal:
+        mask = like.new_zeros(1, 1, num_queries, num_keys)
+    elif mask is None:
+        mask = causal_mask(num_queries, num_keys, like)
+    elif isinstance(mask, Rules):
+        mask = mask.mask(like)
+    virtual = torch.arange(num_virtual, device=like.device)
+    seen = (virtual >= 0).expand(len(own), num_queries, -1) if spec.window is None else virtual > own - spec.window
+    columns = additive(seen, mask.dtype)  # (B or 1, 1, T, P)
+    shape = max(len(mask), len(columns)), mask.shape[1], num_queries
+    return torch.cat((columns.expand(*shape, -1), mask.expand(*shape, -1)), dim=-1)
+
+
 def visible_memory(source: Tensor, target: Tensor | None) -> Tensor:
     """Tell which source tokens a target sees, by the segments of both, (B, S) and (B, T): (B, T, S), or (B, 1, S).
 

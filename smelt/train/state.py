@@ -108,7 +108,7 @@ class TrainState:
         found = self._extra_parameters()
         if self.keeps_parameters:
             own = [(name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad]
-            names = {name for name, _ in self.model.named_parameters()}
+            names = {name for name, _ in self.model.named_parameters(remove_duplicate=False)}
             own += [(name, value) for name, value in self.model.state_dict().items() if name not in names]
             found += [(f"model.{name}", tensor) for name, tensor in own]
         return found

@@ -26,10 +26,15 @@ from smelt.models.encoder_decoder import Network
 from smelt.models.hub import publish
 from smelt.models.transformer import Transformer
 from smelt.nn.surgery import inside
+from smelt.peft.adalora_settings import AdaLoraSettings
+from smelt.peft.bottleneck import BottleneckSettings
+from smelt.peft.gated_prompts import LlamaAdapterSettings
+from smelt.peft.ia3 import Ia3Settings
 from smelt.peft.load import publish_adapter
 from smelt.peft.lora_tuning import LoraSettings
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
+from smelt.peft.prompt_methods import PrefixSettings, PromptSettings, PTuningSettings
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.train.objectives import Objective
@@ -54,6 +59,20 @@ class TuneRecipe(Config):
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
     lora: LoraSettings = LoraSettings()
     """Low ranks beside the linear layers."""
+    adalora: AdaLoraSettings = AdaLoraSettings()
+    """Low ranks beside the linear layers, more of them where they matter."""
+    ia3: Ia3Settings = Ia3Settings()
+    """Vectors that multiply keys, values and what the feed-forward's last layer reads."""
+    bottleneck: BottleneckSettings = BottleneckSettings()
+    """Small networks behind the parts of every block."""
+    prompt: PromptSettings = PromptSettings()
+    """method=prompt: embeddings of virtual tokens before each text."""
+    p_tuning: PTuningSettings = PTuningSettings()
+    """method=p-tuning: the same, learned through a network."""
+    prefix: PrefixSettings = PrefixSettings()
+    """method=prefix: keys and values of virtual tokens, in every layer."""
+    llama_adapter: LlamaAdapterSettings = LlamaAdapterSettings()
+    """method=llama-adapter: prompts that the last layers read through a gate."""
 
     @model_validator(mode="after")
     def one_way(self) -> TuneRecipe:

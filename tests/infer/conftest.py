@@ -32,7 +32,7 @@ class Scripted:
     """Stands in for a Transformer: the token after position p is script[p], whatever came before."""
 
     def __init__(self, spec, script):
-        self.spec, self.script = spec, script
+        self.spec, self.script, self.max_text_tokens = spec, script, spec.max_seq_len
         self.head_weight = torch.zeros(1)
 
     def __call__(self, ids, *, positions, segments=None, cache=None, project=True):

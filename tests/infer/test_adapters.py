@@ -149,3 +149,9 @@ def test_what_cannot_be_loaded_is_refused(model):
     with pytest.raises(UsageError, match=r"up \(24, 2\) and down \(2, 23\)"):
         adapters.add("two", {"blocks.0.attention.query": narrow})
     assert adapters.names == ["one"]
+
+
+def test_layers_whose_weight_is_read_without_a_call_are_refused():
+    model = build(spec_for("deepseek_v2", Shape(64, 16, 2, 2, 32)), seed=1)
+    with pytest.raises(UsageError, match=r"'blocks\.0\.attention\.kv_up', whose weight is read without a call"):
+        Adapters(model).add("one", lora_for(model, ["attention.kv_up"], 2, 1))

@@ -15,7 +15,7 @@ class Chain:
     """A Markov chain over the first few ids in place of a Transformer: the last token alone decides."""
 
     def __init__(self, spec, table):
-        self.spec, self.head_weight = spec, torch.zeros(1)
+        self.spec, self.head_weight, self.max_text_tokens = spec, torch.zeros(1), spec.max_seq_len
         self.table = torch.full((spec.vocab_size, spec.vocab_size), -30.0)
         size = len(table)
         self.table[:size, :size] = torch.tensor(table).clamp(min=1e-12).log()

@@ -16,6 +16,8 @@ from smelt.peft.methods import METHODS
 transformers = pytest.importorskip("transformers", reason="needs the extra interop")
 peft = pytest.importorskip("peft", reason="needs the extra interop")
 
+pytestmark = pytest.mark.interop
+
 LLAMA = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": 64, "max_position_embeddings": 32}  # fmt: skip
 BASES = {

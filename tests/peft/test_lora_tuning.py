@@ -48,6 +48,14 @@ def test_by_default_all_linear_layers_of_the_blocks_are_tuned_and_nothing_else()
     assert trained == {f"{name}.{half}" for name in lora_layers(model) for half in ("down", "up")}
 
 
+def test_what_is_attached_trains_or_rests_as_the_model_does():
+    model = tuned(rank=2, dropout=0.5)
+    assert not any(module.training for module in model.modules())
+    assert torch.equal(model(IDS).logits, model(IDS).logits)
+    merge(model.train())
+    assert all(module.training for module in model.modules())
+
+
 def test_patterns_say_where_and_how_much():
     model = model_of()
     settings = LoraSettings(

@@ -52,6 +52,10 @@ def test_the_length_of_a_changed_row_is_a_constant_for_the_gradient():
     factors = torch.tensor([5 / math.hypot(3.5, 5.0), 2.0])
     torch.testing.assert_close(layer.up.grad, (factors * 0.5 * 3)[:, None])  # s (down x) m / |W'|
     torch.testing.assert_close(layer.magnitude.grad, torch.tensor([8.5 / math.hypot(3.5, 5.0), -1.0]))
+    through_weight = small(dora=True)
+    functional.linear(X, through_weight.weight).sum().backward()
+    torch.testing.assert_close(through_weight.up.grad, layer.up.grad)
+    torch.testing.assert_close(through_weight.magnitude.grad, layer.magnitude.grad)
     assert layer.base.weight.grad is not None  # freezing is the model's business
 
 
@@ -149,3 +153,13 @@ def test_what_is_no_linear_layer_is_refused():
 
 def test_lengths_are_never_zero():
     assert row_lengths(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist() == [5.0, torch.finfo(torch.float32).tiny]
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_the_compiler_takes_a_layer_as_one_graph(dora):
+    torch.compiler.reset()
+    layer = LoraLinear.from_linear(nn.Linear(8, 6), rank=2, scale=1.0, dora=dora)
+    nn.init.normal_(layer.up)
+    compiled, x = torch.compile(layer, backend="aot_eager", fullgraph=True), torch.randn(3, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(compiled(x), layer(x))

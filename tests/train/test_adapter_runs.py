@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,19 +18,47 @@ from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import ModelRecipe, PretrainRecipe, pretrain
 from smelt.train.stages.sft import SftRecipe, sft
 
-SETTINGS: dict[str, dict[str, object]] = {"lora": {"rank": 2, "dropout": 0.1, "dora": True}}
+BaseFor = Callable[[str], StageResult]
+SETTINGS: dict[str, dict[str, object]] = {
+    "lora": {"rank": 2, "dropout": 0.1, "dora": True},
+    "adalora": {
+        "initial_rank": 3, "target_rank": 2, "dropout": 0.1, "choose_every": 1,
+        "warmup_fraction": 1 / 6, "final_fraction": 2 / 6,
+    },
+    "ia3": {"targets": ("attention.query", "attention.key", "attention.value")},
+    "bottleneck": {"size": 3},
+    "prompt": {"num_virtual_tokens": 3},
+    "p-tuning": {"num_virtual_tokens": 3, "hidden_dim": 8, "dropout": 0.1},
+    "prefix": {"num_virtual_tokens": 3, "projection": True, "hidden_dim": 8, "initial": "random"},
+    "llama-adapter": {"num_virtual_tokens": 3, "num_layers": 2},
+}  # fmt: skip
 """Of each method, settings that its run goes through all of its parts with."""
+
+
+FAMILIES = {"llama-adapter": "llama"}
+"""Bases of other families than GPT-2, whose layers are fused in files."""
+
+
+def a_base(files: Path, out: Path, family: str) -> StageResult:
+    return pretrain(
+        PretrainRecipe(
+            name="base", out=str(out), data=str(files / "text.jsonl"),
+            tokenizer=str(files / "tokenizer"), max_seq_len=48, batch_rows=4, steps=4, compile="no", dtype="float32",
+            model=ModelRecipe(family=family, dim=16, num_layers=2, num_heads=2),
+        )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def base(files: Path, tmp_path_factory: pytest.TempPathFactory) -> StageResult:
-    return pretrain(
-        PretrainRecipe(
-            name="base", out=str(tmp_path_factory.mktemp("runs")), data=str(files / "text.jsonl"),
-            tokenizer=str(files / "tokenizer"), model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=48,
-            batch_rows=4, steps=4, compile="no", dtype="float32",
-        )
-    )  # fmt: skip
+    return a_base(files, tmp_path_factory.mktemp("runs"), "gpt2")
+
+
+@pytest.fixture(scope="module")
+def base_for(base: StageResult, files: Path, tmp_path_factory: pytest.TempPathFactory) -> BaseFor:
+    """Return what gives the base of a method's runs."""
+    others = {family: a_base(files, tmp_path_factory.mktemp(family), family) for family in set(FAMILIES.values())}
+    return lambda method: others[FAMILIES[method]] if method in FAMILIES else base
 
 
 def recipe(base: StageResult, files: Path, out: Path, method: str, **changes: object) -> SftRecipe:
@@ -46,7 +75,8 @@ def test_every_method_is_run_here():
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-def test_a_run_makes_an_adapter_that_opens_as_a_checkpoint_does(base, files, tmp_path, method):
+def test_a_run_makes_an_adapter_that_opens_as_a_checkpoint_does(base_for, files, tmp_path, method):
+    base = base_for(method)
     untouched = sha256_file(Path(base.checkpoint) / "model.safetensors")
     result = sft(recipe(base, files, tmp_path, method))
     directory = Path(result.checkpoint)
@@ -68,7 +98,9 @@ def test_a_run_makes_an_adapter_that_opens_as_a_checkpoint_does(base, files, tmp
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-def test_a_killed_run_goes_on_bit_for_bit(base, files, tmp_path, monkeypatch, method):
+def test_a_killed_run_goes_on_bit_for_bit(base_for, files, tmp_path, monkeypatch, method):
+    base = base_for(method)
+
     class Killed(BaseException):
         pass
 
@@ -114,8 +146,8 @@ def test_another_base_is_refused(base, files, adapter, tmp_path):
     other = pretrain(
         PretrainRecipe(
             name="other", out=str(tmp_path), data=str(files / "text.jsonl"), tokenizer=str(files / "tokenizer"),
-            model=ModelRecipe(dim=16, num_layers=2, num_heads=2), max_seq_len=48, batch_rows=4, steps=1, seed=5,
-            compile="no",
+            model=ModelRecipe(family="gpt2", dim=16, num_layers=2, num_heads=2), max_seq_len=48, batch_rows=4, steps=1,
+            seed=5, compile="no",
         )
     )  # fmt: skip
     changed = copied(adapter, tmp_path, base_model_name_or_path=other.checkpoint)
