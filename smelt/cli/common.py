@@ -155,6 +155,9 @@ def run_stage(
             f"result      {result.steps:,} steps · {result.tokens:,} tokens · "
             f"{result.tokens_per_second:,.0f} tokens/s · training loss {result.train_loss:.4f}{validation}"
         )
+        for name, found in result.metrics.get("sources", {}).items():
+            counts = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in found.items())
+            print(f"drawn from  {name}: {counts}")
         if not interrupted:
             talk = {"sft": "chat {}", "classify": "label {} --text TEXT"}.get(verb, "generate {} --prompt TEXT")
             print(f"next        smelt {talk.format(shlex.quote(result.checkpoint))}")

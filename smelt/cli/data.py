@@ -21,11 +21,11 @@ from smelt.core.errors import DataError, TokenizerError, UsageError
 from smelt.core.log import printable, say
 from smelt.data.formats import Summary, Typed, scan_rows, summarize, texts_of
 from smelt.data.records import ChatRow, TextRow
+from smelt.data.rendering import render
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe_train import byte_tokenizer
-from smelt.tokenizers.chat import ChatTemplate
-from smelt.tokenizers.pipeline import Pipeline
+from smelt.tokenizers.chat import ChatTemplate, named_template
 
 NUM_EXAMPLES = 3
 SHOWN_CHARACTERS = 500  # of one part of an example
@@ -39,6 +39,7 @@ app = make_app(help="Inspect rows, pack text into token shards, generate the tow
 def inspect(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A file, folder or glob, or a shard directory.")],
     tokenizer: Annotated[str | None, typer.Option(help="Count lengths in this tokenizer's tokens.")] = None,
+    template: Annotated[str | None, typer.Option(help="A published chat template by name.")] = None,
     json: Json = False,
 ) -> None:
     """Show a dataset's format, its bad rows, lengths, and three examples with the loss mask in colour.
@@ -50,7 +51,8 @@ def inspect(
         return
     found = open_tokenizer(tokenizer) if tokenizer is not None else None
     summary = summarize(source)
-    lengths = percentiles(list(row_lengths(source, found)))
+    jinja = None if template is None else named_template(template)
+    lengths = percentiles(list(row_lengths(source, None if found is None else ChatTemplate(found, jinja))))
     unit = "bytes" if found is None else "tokens"
     if json:
         print_json({**asdict(summary), "lengths": lengths, "length_unit": unit})
@@ -58,7 +60,7 @@ def inspect(
     show_summary(source, summary)
     if lengths:
         print(f"lengths  {', '.join(f'{name} {value:,}' for name, value in lengths.items())} {unit}")
-    show_examples(source, found or byte_tokenizer())
+    show_examples(source, ChatTemplate(found or byte_tokenizer(), jinja))
 
 
 def inspect_shards(source: str, as_json: bool) -> None:
@@ -79,16 +81,25 @@ def good_rows(source: str) -> Iterator[Typed]:
             yield row
 
 
-def row_lengths(source: str, tokenizer: Pipeline | None) -> Iterator[int]:
-    """Yield the length of each good row: its rendered tokens, or without a tokenizer the bytes of its texts."""
-    template = ChatTemplate(tokenizer) if tokenizer is not None else None
+def row_lengths(source: str, template: ChatTemplate | None) -> Iterator[int]:
+    """Yield the length of each good row: its rendered tokens, or without a template the bytes of its texts."""
     for row in good_rows(source):
-        if tokenizer is None or template is None:
+        if template is None:
             yield sum(len(text.encode()) for text in texts_of(row))
         elif isinstance(row, ChatRow):
-            yield len(template.render(row.messages)[0])
+            yield len(render(row, template)[0])
         else:
-            yield sum(len(tokenizer.encode(text)) + 1 for text in texts_of(row))
+            yield sum(len(template.tokenizer.encode(text)) + 1 for text in texts_of(row))
+
+
+def learned_part(row: Typed, template: ChatTemplate) -> tuple[list[int], list[int]]:
+    """Return ids and loss mask of a row; every token of a text is learned, and of a pair the target."""
+    if isinstance(row, ChatRow):
+        return render(row, template)
+    parts = [template.tokenizer.encode(text) for text in texts_of(row)]
+    ends = [*[0] * (len(parts) - 1), 1]
+    ids = [number for part in parts for number in part]
+    return ids, [learned for part, learned in zip(parts, ends, strict=True) for _ in part]
 
 
 def percentiles(lengths: Sequence[int]) -> dict[str, int]:
@@ -120,16 +131,11 @@ def show_summary(source: str, summary: Summary) -> None:
         print(f"         and {summary.num_bad - len(summary.first_bad):,} more")
 
 
-def show_examples(source: str, tokenizer: Pipeline) -> None:
+def show_examples(source: str, template: ChatTemplate) -> None:
     """Print the first rows as the model sees them; what it learns to say is green, or in [[ ]] without colours."""
-    screen, template = console(), ChatTemplate(tokenizer)
+    screen, tokenizer = console(), template.tokenizer
     for row in islice(good_rows(source), NUM_EXAMPLES):
-        if isinstance(row, ChatRow):
-            ids, mask = template.render(row.messages)
-        else:  # every token of a text is learned, and of a pair the target
-            parts = [tokenizer.encode(text) for text in texts_of(row)]
-            ids = [number for part in parts for number in part]
-            mask = [int(part is parts[-1]) for part in parts for _ in part]
+        ids, mask = learned_part(row, template)
         text = Text()
         for learned, part in groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1]):
             piece = printable(shorten(tokenizer.decode([number for number, _ in part])))

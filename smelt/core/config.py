@@ -183,11 +183,16 @@ def explain(kind: type[Config], error: ValidationError, source: str) -> ConfigEr
 
 def fields_at(kind: type[Config], location: Sequence[str]) -> Sequence[str]:
     """Return the field names of the group of settings at a dotted place."""
-    current: type[BaseModel] | None = kind
+    annotation: Any = kind
     for part in location:
+        if part.isdigit() and typing.get_origin(annotation) in (tuple, list):
+            annotation = typing.get_args(annotation)[0]
+            continue
+        current = config_inside(annotation)
         field = current.model_fields.get(part) if current else None
-        current = config_inside(field.annotation) if field else None
-    return list(current.model_fields) if current else []
+        annotation = field.annotation if field else None
+    found = config_inside(annotation)
+    return list(found.model_fields) if found else []
 
 
 def config_inside(annotation: Any) -> type[BaseModel] | None:

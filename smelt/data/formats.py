@@ -18,6 +18,7 @@ from typing import cast
 from smelt.core.errors import DataError, nearest
 from smelt.data.readers import Value, describe, expand_paths, scan_file
 from smelt.data.records import ROLES, ChatRow, Message, PairRow, TextRow
+from smelt.data.tools import link_calls, parse_calls, parse_tools
 
 Row = Mapping[str, object]
 Typed = TextRow | ChatRow | PairRow
@@ -31,7 +32,9 @@ ROLE_NAMES = {role: role for role in ROLES} | {
     "gpt": "assistant",
     "function_call": "assistant",
     "observation": "tool",
+    "function": "tool",
 }
+CALL_ROLE = "function_call"  # a turn whose text is the call
 SHAREGPT_NAMES = {"user": "human", "assistant": "gpt", "system": "system", "tool": "observation"}
 MEANT = {"bot": "assistant", "ai": "assistant", "chatbot": "assistant", "model": "assistant", "customer": "user"}
 
@@ -257,12 +260,28 @@ def parse_turns(turns: object, keys: tuple[str, str], where: str, start: int = 1
         role = ROLE_NAMES.get(str(turn[role_key]))
         if role is None:
             raise unknown_role(str(turn[role_key]), role_key, place)
-        if turn.get(content_key) is None:
-            calls = " (its tool_calls are not read)" if turn.get("tool_calls") else ""
-            what = f"{place}: {turn[role_key]} message without content{calls}"
-            raise DataError(what, accepted=f"text under '{content_key}'")
-        messages.append(Message(role, content_text(turn[content_key], f"{place}: '{content_key}'")))
+        messages.append(parse_turn(turn, role, keys, place))
     return messages
+
+
+def parse_turn(turn: Row, role: str, keys: tuple[str, str], place: str) -> Message:
+    """Read a message whose role is known; it has a text, or calls of tools, or both."""
+    role_key, content_key = keys
+    content, name = turn.get(content_key), str(turn[role_key])
+    calls = turn.get("tool_calls") or turn.get("function_call")
+    if name == CALL_ROLE:
+        calls, content = content, ""
+    if calls and role != "assistant":
+        raise DataError(f"{place}: {name} message with calls of tools", accepted="calls by the assistant")
+    if content is None and not calls:
+        raise DataError(f"{place}: {name} message without content", accepted=f"text under '{content_key}'")
+    return Message(
+        role,
+        "" if content is None else content_text(content, f"{place}: '{content_key}'"),
+        optional_text(turn, "reasoning_content", place) or None,
+        parse_calls(calls, f"{place}: its call") if calls else None,
+        optional_text(turn, "tool_call_id", place) or None,
+    )
 
 
 def unknown_role(role: str, role_key: str, place: str) -> DataError:
@@ -292,20 +311,20 @@ def checked_chat(messages: list[Message], row: Row, where: str) -> ChatRow:
     Raises:
         DataError: an empty turn, no assistant turn, or columns that ask for another kind of training.
     """
-    if row.get("tools"):
-        raise DataError(f"{where}: 'tools' are not read yet", accepted="chats in plain text", fix="remove the row")
     if isinstance(row.get("label"), bool) or row.get("kto_tag") is not None:
         raise DataError(
             f"{where}: a row with a thumbs up or down", fix="for sft, keep the good rows without that column"
         )
     for number, message in enumerate(messages, start=1):
-        if message.role in ("user", "assistant") and not message.content.strip():
+        silent = not message.content.strip() and not message.tool_calls
+        if message.role in ("user", "assistant") and silent:
             raise DataError(f"{where}, message {number}: empty {message.role} turn", fix="remove the row")
     if not any(message.role == "assistant" for message in messages):
         raise DataError(f"{where}: no assistant turn among {len(messages)} messages", fix="add the reply to learn")
     system = optional_text(row, "system", where)
     lead = [Message("system", system)] if system.strip() else []
-    return ChatRow((*lead, *messages), where, optional_text(row, "kind", where), optional_text(row, "gold", where))
+    kind, gold = optional_text(row, "kind", where), optional_text(row, "gold", where)
+    return ChatRow((*lead, *link_calls(messages, where)), where, kind, gold, parse_tools(row.get("tools"), where))
 
 
 def optional_text(row: Row, key: str, where: str) -> str:

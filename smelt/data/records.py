@@ -7,17 +7,26 @@ error met three stages later is only useful when it can name the line to open. `
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Hold one turn of a chat; `role` is one of ROLES."""
+    """Hold one turn of a chat; `role` is one of ROLES.
+
+    An assistant may think before it speaks and may call tools (`data/tools` has the shape); an answer of a tool names
+    the call that it is for.
+    """
 
     role: str
     content: str
+    reasoning_content: str | None = None
+    tool_calls: tuple[Mapping[str, Any], ...] | None = None
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +39,16 @@ class TextRow:
 
 @dataclass(frozen=True, slots=True)
 class ChatRow:
-    """Hold one conversation; `kind` names the skill it tests and `gold` the exact expected answer, where known."""
+    """Hold one conversation; `kind` names the skill it tests and `gold` the exact expected answer, where known.
+
+    `tools` are those that the assistant is told of.
+    """
 
     messages: tuple[Message, ...]
     where: str
     kind: str = ""
     gold: str = ""
+    tools: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

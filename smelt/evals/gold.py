@@ -95,7 +95,7 @@ def _question(row: ChatRow, template: ChatTemplate, max_seq_len: int) -> _Questi
     gold = row.gold or (messages[-1].content if replied else "")
     if not gold.strip():
         raise DataError(f"{row.where}: there is no gold answer", accepted="a gold text or a last assistant message")
-    ids, _ = template.render(messages[:-1] if replied else messages, add_reply=True)
+    ids, _ = template.render(messages[:-1] if replied else messages, add_reply=True, tools=row.tools)
     if len(ids) >= max_seq_len:
         raise DataError(
             f"{row.where}: the prompt has {len(ids)} tokens, but the model's context holds {max_seq_len}",

@@ -34,7 +34,7 @@ from smelt.tokenizers.chat_meter import MAX_TEMPLATE_CHARACTERS
 from smelt.tokenizers.chat_templates import CHAT_ROLES, CHATML, TEMPLATES
 from smelt.tokenizers.chat_text import Written, written
 
-__all__ = ["CHATML", "REPLY_ROLE", "ROLES", "TEMPLATES", "ChatTemplate", "load_template", "named_template"]
+__all__ = ["CHATML", "REPLY_ROLE", "ROLES", "TEMPLATES", "ChatTemplate", "knowing", "load_template", "named_template"]
 
 ROLES = CHAT_ROLES
 REPLY_ROLE = "assistant"
@@ -102,6 +102,11 @@ class ChatTemplate:
         self._matcher = regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
         self._controls = functools.lru_cache(_REMEMBERED_TEXTS)(self._find_controls)
         self._short = functools.lru_cache(_REMEMBERED_TEXTS)(self._encode_piece)
+
+    @property
+    def name(self) -> str:
+        """Return the name of the published template that this is, else "the model's own"."""
+        return next((name for name, known in TEMPLATES.items() if known is self._published), "the model's own")
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
@@ -238,7 +243,10 @@ class ChatTemplate:
     def _check_says(self, what: str, where: str) -> None:
         """Refuse what the template never mentions: it would be left out without a word."""
         if what not in self.jinja:
-            raise TokenizerError(f"{where} has {what}, for which this chat template has no place")
+            raise TokenizerError(
+                f"{where} has {what}, for which this chat template has no place",
+                accepted=f"a template with one: {', '.join(knowing(what))}",
+            )
 
     def _encode(self, text: str) -> tuple[list[int], list[int]]:
         """Return ids and mask of a rendered text."""
@@ -277,6 +285,11 @@ class ChatTemplate:
         """Return start, stop and id of every special token in a text that the template wrote."""
         found = self._matcher.finditer(text) if self._matcher else ()
         return [(match.start(), match.end(), self._special[match.group()]) for match in found]
+
+
+def knowing(what: str) -> list[str]:
+    """Return the names of the published templates that mention `what`, such as tools or reasoning_content."""
+    return [name for name, published in TEMPLATES.items() if what in published.jinja]
 
 
 def named_template(name: str) -> str:

@@ -11,8 +11,8 @@ prompt stands before the last user message also when a reply follows it, and GLM
 begins, learns that next mark (and a last `<|user|>` where the conversation ends with a reply). An empty message is a
 message, which GLM-4's template leaves out.
 
-Formats: the model cards of Llama-2-chat, Meta-Llama-3, Mistral-7B-Instruct-v0.3, Qwen2.5, Qwen3, glm-4-9b-chat and
-gemma; github.com/tatsu-lab/stanford_alpaca; FastChat's vicuna_v1.1.
+Formats: the model cards of Llama-2-chat, Meta-Llama-3, Llama-3.1, Mistral-7B-Instruct-v0.3, Qwen2.5, Qwen3,
+glm-4-9b-chat and gemma; github.com/tatsu-lab/stanford_alpaca; FastChat's vicuna_v1.1.
 """
 
 from __future__ import annotations
@@ -88,6 +88,50 @@ LLAMA3 = r"""
     {%- if message['role'] == 'assistant' -%}
         {%- generation -%}{{- message['content'] | trim + '<|eot_id|>' -}}{%- endgeneration -%}
     {%- else -%}
+        {{- message['content'] | trim + '<|eot_id|>' -}}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}
+{%- endif -%}
+"""[1:]
+
+# Tools are told in the first question. The system's turn is always there, with the dates that the model was made with.
+LLAMA31 = r"""
+{%- set num_system = 1 if messages[0]['role'] == 'system' else 0 -%}
+{{- bos_token + '<|start_header_id|>system<|end_header_id|>\n\n' -}}
+{%- if tools -%}{{- 'Environment: ipython\n' -}}{%- endif -%}
+{{- 'Cutting Knowledge Date: December 2023\nToday Date: ' -}}
+{{- (date_string if date_string is defined else '26 Jul 2024') + '\n\n' -}}
+{%- if num_system -%}{{- messages[0]['content'] | trim -}}{%- endif -%}
+{{- '<|eot_id|>' -}}
+{%- for message in messages[num_system:] -%}
+    {%- if loop.first and tools and message['role'] != 'user' -%}
+        {{- raise_exception('tools are told in the first question, and here it is not the first message') -}}
+    {%- elif message['role'] == 'assistant' -%}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\n\n' -}}
+        {%- if message['tool_calls'] | length > 1 -%}
+            {{- raise_exception('this format makes one call at a time') -}}
+        {%- endif -%}
+        {%- generation -%}
+            {%- if message['tool_calls'] -%}
+                {%- set call = message['tool_calls'][0]['function'] -%}
+                {{- '{"name": "' + call['name'] + '", "parameters": ' + call['arguments'] | tojson + '}<|eot_id|>' -}}
+            {%- else -%}
+                {{- message['content'] | trim + '<|eot_id|>' -}}
+            {%- endif -%}
+        {%- endgeneration -%}
+    {%- elif message['role'] == 'tool' -%}
+        {{- '<|start_header_id|>ipython<|end_header_id|>\n\n' + message['content'] | tojson + '<|eot_id|>' -}}
+    {%- else -%}
+        {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' -}}
+        {%- if loop.first and tools -%}
+            {{- 'Given the following functions, please respond with a JSON for a function call ' -}}
+            {{- 'with its proper arguments that best answers the given prompt.\n\nRespond in the format ' -}}
+            {{- '{"name": function name, "parameters": dictionary of argument name and its value}.' -}}
+            {{- 'Do not use variables.\n\n' -}}
+            {%- for tool in tools -%}{{- tool | tojson(indent=4) + '\n\n' -}}{%- endfor -%}
+        {%- endif -%}
         {{- message['content'] | trim + '<|eot_id|>' -}}
     {%- endif -%}
 {%- endfor -%}
@@ -386,6 +430,13 @@ TEMPLATES = {
         begin=("<|begin_of_text|>", END_OF_TEXT),
         end=("<|eot_id|>",),
         stops=("<|eot_id|>", "<|end_of_text|>"),
+    ),
+    "llama3.1": Published(
+        LLAMA31,
+        marks=("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+        begin=("<|begin_of_text|>", END_OF_TEXT),
+        end=("<|eot_id|>",),
+        stops=("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"),
     ),
     "mistral": Published(
         MISTRAL,

@@ -37,6 +37,7 @@ from smelt.tokenizers.bpe_train import train_bpe
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.formats import save_tokenizer
 from smelt.tokenizers.pipeline import Pipeline
+from smelt.train.recipes import DataSource
 from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import ModelRecipe, PretrainRecipe, pretrain
 from smelt.train.stages.sft import SftRecipe, sft
@@ -232,7 +233,7 @@ def sft_recipe(recipe: QuickstartRecipe, preset: Preset, corpus: Corpus, checkpo
         out=recipe.out,
         seed=recipe.seed,
         checkpoint=checkpoint,
-        data=corpus.instructions,
+        data=(DataSource(path=corpus.instructions, name="instructions"),),
         max_seq_len=preset.max_seq_len,
         batch_rows=preset.batch_rows,
         epochs=preset.sft_epochs,

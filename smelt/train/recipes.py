@@ -7,10 +7,11 @@ resumed run takes the very same steps.
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from smelt.core import runtime
 from smelt.core.config import Config
@@ -18,6 +19,37 @@ from smelt.optim.build import OptimizerRecipe
 from smelt.train.tuning import TuneRecipe
 
 COMPILE_PAYS_SECONDS = 180.0  # compiling costs 10-30 s and wins about a quarter of each step
+
+
+class DataSource(Config):
+    """One of the datasets of a mixture."""
+
+    path: str
+    """A file, folder or glob."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often its rows are drawn, relative to the other datasets'."""
+    name: str = ""
+    """What it is called in reports; the name of the file when empty."""
+
+
+def as_sources(value: object) -> object:
+    """Return what a recipe says of its data as sources: a path is one source."""
+    return [{"path": value}] if isinstance(value, str) else value
+
+
+def check_sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
+    """Give every source a name; refuse none, and two of one name."""
+    named = tuple(source.model_copy(update={"name": source.name or Path(source.path).stem}) for source in sources)
+    names = [source.name for source in named]
+    if not names:
+        raise ValueError("there is no source of data")
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"two sources are called '{repeated[0]}'; give each a name of its own")
+    return named
+
+
+Sources = Annotated[tuple[DataSource, ...], BeforeValidator(as_sources), AfterValidator(check_sources)]
+"""A path, or a list of sources."""
 
 
 class RunRecipe(Config):

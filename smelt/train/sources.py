@@ -18,7 +18,7 @@ from torch import Tensor
 
 from smelt.core.errors import CheckpointError, TrainingError
 from smelt.data.corruption.rows import Corrupted
-from smelt.data.order import shuffled_index
+from smelt.data.mixing import Order, Shuffled
 from smelt.data.packing import Packed
 
 
@@ -27,7 +27,7 @@ class TokenBatch:
     """Token rows `(B, T)`: ids, labels (-100 = no loss); segments and positions where rows hold several documents.
 
     Where an objective needs them: who sees whom (`order`) and token types (B, T), an encoder's source (B, S) with its
-    segments where it is packed or padded, and a label a row (B,).
+    segments where it is packed or padded, and a label a row (B,). `place` counts the rows that a source gave before it.
     """
 
     ids: Tensor
@@ -39,6 +39,7 @@ class TokenBatch:
     source: Tensor | None = None
     source_segments: Tensor | None = None
     row_labels: Tensor | None = None
+    place: int = 0
 
     def context(self) -> dict[str, Tensor]:
         """Return what a model is told beside the ids, by the name of its argument."""
@@ -118,25 +119,23 @@ class RowSource:
         rows: what to draw from.
         seed: decides the order of every epoch.
         device: where batches are put.
+        order: another order than all rows once an epoch.
     """
 
-    def __init__(self, rows: Rows, *, seed: int, device: str = "cpu") -> None:
+    def __init__(self, rows: Rows, *, seed: int, device: str = "cpu", order: Order | None = None) -> None:
         if rows.num_rows == 0:
             raise TrainingError("there is not one full row to train on", fix="give more text, or a smaller max_seq_len")
         self.rows, self.seed, self.device = rows, seed, device
+        self.order = order or Shuffled(rows.num_rows, seed)
         self.cursor = 0
 
     def take(self, num_rows: int) -> TokenBatch:
         """Return the next `num_rows` rows and move the cursor."""
-        taken = range(self.cursor, self.cursor + num_rows)
-        total = self.rows.num_rows
-        epochs = [place // total for place in taken]
-        indices = [
-            shuffled_index(place % total, num_rows=total, seed=self.seed, epoch=epoch)
-            for place, epoch in zip(taken, epochs, strict=True)
-        ]
+        place = self.cursor
+        drawn = self.order.draw(range(place, place + num_rows))
         self.cursor += num_rows
-        return to_batch(self.rows.take(indices, epochs), self.device)
+        rows = self.rows.take([row for row, _ in drawn], [epoch for _, epoch in drawn])
+        return replace(to_batch(rows, self.device), place=place)
 
     def state_dict(self) -> dict[str, int]:
         """Return what a resumed run needs to go on with the very next row."""

@@ -72,7 +72,7 @@ def test_alpaca_with_input_and_history(tmp_path):
 
 
 def test_sharegpt_roles_and_openai_keys_under_its_name(tmp_path):
-    turns = [("human", "a"), ("function_call", "b"), ("observation", "c"), ("gpt", "d")]
+    turns = [("human", "a"), ("function_call", '{"name": "b"}'), ("observation", "c"), ("gpt", "d")]
     path = rows_file(tmp_path, {"conversations": [{"from": role, "value": text} for role, text in turns]})
     (read,) = read_chats(path)
     assert [message.role for message in read.messages] == ["user", "assistant", "tool", "assistant"]
@@ -142,8 +142,8 @@ def test_bad_message(tmp_path, turns, what):
             "rows.jsonl:1, message 1: role 'bot' unknown; did you mean 'assistant'?",
         ),
         (
-            {"messages": [{"role": "assistant", "content": None, "tool_calls": [{}]}]},
-            "rows.jsonl:1, message 1: assistant message without content (its tool_calls are not read)",
+            {"messages": [{"role": "assistant", "content": None}]},
+            "rows.jsonl:1, message 1: assistant message without content",
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
@@ -159,7 +159,6 @@ def test_bad_message(tmp_path, turns, what):
         ({"instruction": "Hi", "output": "x", "history": "a"}, "rows.jsonl:1: 'history' item 1 is the text 'a'"),
         ({"prompt": "Hi", "completion": True}, "rows.jsonl:1: 'completion' is true\naccepted: text"),
         ({"prompt": "Hi", "completion": "x", "gold": 4}, "rows.jsonl:1: 'gold' is the number 4\naccepted: text"),
-        ({"prompt": "Hi", "completion": "x", "tools": "[]"}, "rows.jsonl:1: 'tools' are not read yet"),
         ({"prompt": "Hi", "completion": "x", "label": False}, "rows.jsonl:1: a row with a thumbs up or down"),
         (
             {"prompt": "Hi", "chosen": "x", "rejected": "y"},

@@ -69,13 +69,14 @@ WITH_TOOLS = [
     [SYSTEM, USER, THINKING | {"tool_calls": CALLS}, *RESULTS, THINKING],
 ]
 NO_SYSTEM = ("gemma",)
-TOOLED = ("mistral", "qwen", "qwen3", "glm4")
+TOOLED = ("llama3.1", "mistral", "qwen", "qwen3", "glm4")
+ONE_CALL = ("llama3.1",)
 
 
 def conversations(name: str) -> list[list[dict[str, Any]]]:
     """Return what a format can say."""
     found = PLAIN if name in NO_SYSTEM else PLAIN + [[SYSTEM, *messages] for messages in PLAIN]
-    return found + (WITH_TOOLS if name in TOOLED else [])
+    return found + (WITH_TOOLS[2:3] if name in ONE_CALL else WITH_TOOLS if name in TOOLED else [])
 
 
 CASES = [

@@ -28,7 +28,7 @@ from smelt.tokenizers.pipeline import Pipeline, byte_level
 
 pytest.importorskip("llguidance")
 
-KNOWN = {"qwen": HERMES, "qwen3": HERMES, "mistral": MISTRAL, "glm4": GLM4}
+KNOWN = {"llama3.1": LLAMA3, "qwen": HERMES, "qwen3": HERMES, "mistral": MISTRAL, "glm4": GLM4}
 # As Llama 3.1's card describes it: one call, told in the system's turn.
 LLAMA31 = """
 {{- bos_token }}{% if tools %}Respond in the format {"name": function name, "parameters": dictionary of arguments}.
@@ -113,7 +113,7 @@ def test_the_forms_of_other_templates() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_what_a_template_writes_is_allowed_and_read(name: str, count: int) -> None:
     template = template_of(name)
-    calls = CALLS[: 1 if name == "llama31" else count]
+    calls = CALLS[: 1 if name in ("llama31", "llama3.1") else count]
     text, ids = written(template, calls)
     form, special = form_of(template.jinja), template.tokenizer.special
     assert form is not None

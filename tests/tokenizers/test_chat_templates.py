@@ -38,6 +38,11 @@ DIALOGUE = {
     "<|start_header_id|>user<|end_header_id|>\n\nWhere is the mill?<|eot_id|>"
     "<|start_header_id|>assistant<|end_header_id|>\n\n^By the river.<|eot_id|>^"
     "<|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "llama3.1": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\n"
+    "Today Date: 26 Jul 2024\n\nBe kind.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nWhere is the mill?<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\n^By the river.<|eot_id|>^"
+    "<|start_header_id|>user<|end_header_id|>\n\nThanks<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
     "mistral": "<s>[INST] Where is the mill?[/INST]^ By the river.</s>^[INST] Be kind.\n\nThanks[/INST]",
     "qwen": "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWhere is the mill?<|im_end|>\n"
     "<|im_start|>assistant\n^By the river.<|im_end|>^\n<|im_start|>user\nThanks<|im_end|>\n<|im_start|>assistant\n",
@@ -53,6 +58,16 @@ DIALOGUE = {
     "vicuna": "Be kind. USER: Where is the mill? ASSISTANT:^ By the river.</s>^USER: Thanks ASSISTANT:",
 }
 TOOL_USE = {
+    "llama3.1": "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nEnvironment: ipython\n"
+    "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nGiven the following functions, please respond with a JSON for a "
+    "function call with its proper arguments that best answers the given prompt.\n\nRespond in the format "
+    '{"name": function name, "parameters": dictionary of argument name and its value}.Do not use variables.\n\n'
+    '{\n    "type": "function",\n    "function": {\n        "name": "find",\n        "description": "Find it",\n'
+    '        "parameters": {\n            "type": "object"\n        }\n    }\n}\n\nWhere is the mill?<|eot_id|>'
+    '<|start_header_id|>assistant<|end_header_id|>\n\n^{"name": "find", "parameters": {"what": "mill"}}<|eot_id|>^'
+    '<|start_header_id|>ipython<|end_header_id|>\n\n"{\\"at\\": \\"river\\"}"<|eot_id|>'
+    "<|start_header_id|>assistant<|end_header_id|>\n\n^By the river.<|eot_id|>^",
     "mistral": "<s>[AVAILABLE_TOOLS] [" + TOOL_JSON + "][/AVAILABLE_TOOLS][INST] Where is the mill?[/INST]"
     '^[TOOL_CALLS] [{"name": "find", "arguments": {"what": "mill"}, "id": "abcdefgh1"}]</s>^'
     '[TOOL_RESULTS] {"content": {"at": "river"}, "call_id": "abcdefgh1"}[/TOOL_RESULTS]^ By the river.</s>^',
@@ -156,6 +171,7 @@ ALTERNATE = "the chat template refuses this conversation: after an optional syst
             [USER, REPLY | {"tool_calls": [CALL | {"id": "1"}]}],
             "the id of a tool call must have 9 characters",
         ),
+        ("llama3.1", [USER, REPLY | {"tool_calls": [CALL, CALL]}], "this format makes one call at a time"),
         ("mistral", [USER, RESULT | {"tool_call_id": None}], "the id of a tool call must have 9 characters"),
         ("llama2", [USER, REPLY | {"tool_calls": [CALL]}], "message 2 of 2 .assistant. has tool_calls, for which"),
     ],
@@ -167,14 +183,18 @@ def test_what_a_format_refuses(name: str, messages: list, message: str, marked: 
 
 @pytest.mark.parametrize("name", ["chatml", "llama2", "llama3", "gemma", "alpaca", "vicuna"])
 def test_no_place_for_tools(name: str, marked: Pipeline) -> None:
-    with pytest.raises(TokenizerError, match="the request has tools, for which this chat template has no place"):
+    with pytest.raises(
+        TokenizerError, match="the request has tools, for which this chat template has no place"
+    ) as caught:
         template_of(name, marked).render([USER], tools=[TOOL])
+    assert caught.value.accepted == "a template with one: llama3.1, mistral, qwen, qwen3, glm4"
 
 
 STOPS = {
     "chatml": ["<|im_end|>", END_OF_TEXT],
     "llama2": ["</s>", END_OF_TEXT],
     "llama3": ["<|eot_id|>", "<|end_of_text|>", END_OF_TEXT],
+    "llama3.1": ["<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", END_OF_TEXT],
     "mistral": ["</s>", END_OF_TEXT],
     "qwen": ["<|im_end|>", END_OF_TEXT],
     "qwen3": ["<|im_end|>", END_OF_TEXT],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from smelt.core.config import load_recipe, to_yaml
 from smelt.core.errors import ConfigError
 from smelt.core.log import say
 from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, sha256_file
+from smelt.data.mixing import Order
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
@@ -69,6 +70,8 @@ class Job:
     lineage: dict[str, Any] = field(default_factory=dict)
     next_steps: Callable[[str], Sequence[str]] = lambda checkpoint: ()
     examine: Callable[[Path], tuple[dict[str, Any], list[str]]] | None = None  # a finished checkpoint: metrics, lines
+    order: Order | None = None  # of the rows, where it is not all of them once an epoch
+    counts: Callable[[int], dict[str, dict[str, int]]] = lambda num_rows: {}  # by source, of the first so many draws
     new_parts: tuple[str, ...] = ()  # of the model, which the checkpoint it began with does not have
     tuning: Tuning = field(default_factory=lambda: Tuning(TuneRecipe(), 0))  # `run_job` settles it
 
@@ -159,7 +162,7 @@ def run_job(job: Job) -> StageResult:
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
     for part in trained_modules(job):
         part.to(runtime.device())
-    source = RowSource(job.rows, seed=recipe.seed, device=runtime.device())
+    source = RowSource(job.rows, seed=recipe.seed, device=runtime.device(), order=job.order)
     extra = job.objective if isinstance(job.objective, nn.Module) else None
     optimizers = optimizers_of(job, resolve_dtype(recipe.dtype))
     method = job.tuning.method
@@ -263,7 +266,7 @@ def resolve(job: Job, state: TrainState) -> Any:
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
     """Return the seconds of one optimizer step, from medians of some passes and updates that change nothing."""
     random_state = torch.get_rng_state()
-    probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device())
+    probe = RowSource(job.rows, seed=job.recipe.seed, device=runtime.device(), order=job.order)
     optimizers = optimizers_of(job, dtype)
     set_learning_rate(optimizers, 0.0)
     job.model.train()
@@ -363,11 +366,15 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     validation = (
         held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
     )
-    measured: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
     lines: list[str] = []
     if job.examine is not None and state.stop != "interrupted":
-        measured, lines = job.examine(target)
+        metrics, lines = job.examine(target)
     recent = [line["loss"] for line in run.read_metrics()[-20:]]
+    if state.best_step:
+        metrics |= {"best_validation_loss": state.best_loss, "best_step": state.best_step}
+    if sources := job.counts(state.source.cursor):
+        metrics["sources"] = sources
     result = StageResult(
         checkpoint=str(target),
         run=str(run.path),
@@ -377,8 +384,7 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
         tokens_per_second=round(state.tokens / max(state.seconds, 1e-9), 1),
         train_loss=sum(recent) / max(1, len(recent)),
         validation_loss=validation,
-        metrics=measured
-        | ({"best_validation_loss": state.best_loss, "best_step": state.best_step} if state.best_step else {}),
+        metrics=metrics,
         stopped=state.stop,
     )
     facts = [
@@ -389,9 +395,15 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
         ("speed", f"{result.tokens_per_second:,.0f} tokens/s"),
         ("training loss (last 20 steps)", f"{result.train_loss:.4f}"),
         ("validation loss", "" if validation is None else f"{validation:.4f}"),
+        *((f"drawn from {name}", counted(found)) for name, found in sources.items()),
     ]
     write_report(run, f"Run {job.recipe.name}", facts, job.next_steps(result.checkpoint), lines)
     return result
+
+
+def counted(found: Mapping[str, int]) -> str:
+    """Return counts as words: {"rows": 3, "trainable_tokens": 1200} -> "3 rows, 1,200 trainable tokens"."""
+    return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items())
 
 
 def parameters_text(model: Network) -> str:

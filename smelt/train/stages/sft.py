@@ -1,7 +1,8 @@
 """Supervised fine-tuning on conversations: the same objective, with a label only where the assistant speaks.
 
 Whole conversations are packed side by side into rows; segments keep them apart. The share of tokens that carry a
-loss is printed, because a wrong template shows there first, and a run without any is refused.
+loss is printed, because a wrong template shows there first, and a conversation without any is refused. What is done to
+conversations on their way to rows is in `train/chats`.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ import time
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from smelt.core.errors import ConfigError
 from smelt.core.log import say
-from smelt.data.formats import read_chats
-from smelt.data.order import split_documents
-from smelt.data.packing import pack_rows
+from smelt.data.mixing import Shuffled
 from smelt.data.records import ChatRow, Message
+from smelt.data.rendering import render
 from smelt.data.shards import source_fingerprints
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.chat import ChatTemplate, named_template
-from smelt.tokenizers.pipeline import Pipeline
-from smelt.train.objectives import OBJECTIVES
-from smelt.train.recipes import RunRecipe
-from smelt.train.sources import ArrayRows
+from smelt.train.chats import Layout, conversations, lay_out
+from smelt.train.objectives import OBJECTIVES, Objective
+from smelt.train.objectives.noisy import NoisyEmbeddings
+from smelt.train.recipes import RunRecipe, Sources
+from smelt.train.sources import Rows
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 
 
@@ -33,8 +34,9 @@ class SftRecipe(RunRecipe):
 
     checkpoint: str
     """The model to start from."""
-    data: str
-    """Conversations: a file, folder or glob of messages, ShareGPT, Alpaca or prompt/completion rows."""
+    data: Sources
+    """Conversations: a file, folder or glob of messages, ShareGPT, Alpaca or prompt/completion rows; or a list of
+    {path, weight, name}, of which each is drawn from by its weight."""
     validation: str | None = None
     """Held-out conversations; a part of the data when empty."""
     validation_fraction: float = Field(default=0.02, gt=0, lt=1)
@@ -43,6 +45,17 @@ class SftRecipe(RunRecipe):
     """A published chat template by name; empty takes the base model's own, else chatml."""
     on_long: Literal["error", "drop", "truncate"] = "drop"
     """What to do with a conversation longer than max_seq_len; the number is printed."""
+    packing: bool = True
+    """Lay conversations side by side into full rows; else each is a row, in batches of like lengths, uncompiled."""
+    neftune_alpha: float = Field(default=0.0, ge=0)
+    """Strength of the noise that NEFTune adds to the embeddings; 5 is usual, 0 = none."""
+
+    @model_validator(mode="after")
+    def one_shape(self) -> SftRecipe:
+        """Refuse to compile what would be compiled anew for every length."""
+        if not self.packing and self.compile == "yes":
+            raise ValueError("compile=yes needs rows of one length, and packing=false makes many")
+        return self
 
 
 def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
@@ -58,8 +71,15 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         what = f"checkpoint={recipe.checkpoint} is an encoder-decoder, which learns pairs of source and target"
         raise ConfigError(what, accepted="a decoder", fix="use it for seq2seq")
     template = ChatTemplate(tokenizer, named_template(recipe.template) if recipe.template else None)
-    train, held_out = conversations(recipe)
-    rows = pack(train, template, recipe, "training", tokenizer)
+    layout = Layout(recipe.max_seq_len, recipe.packing, recipe.on_long, tokenizer.special[END_OF_TEXT])
+    train, held_out = read(recipe)
+    rows = lay_out(train, template, layout, "training")
+    order = rows.order(recipe.data, layout, recipe.batch_rows, recipe.seed)
+    if not recipe.packing:
+        recipe = recipe.model_copy(update={"compile": "no"})
+    objective: Objective = OBJECTIVES["token_cross_entropy"]()
+    if recipe.neftune_alpha:
+        objective = NoisyEmbeddings(objective, recipe.neftune_alpha, recipe.seed)
     job = Job(
         stage="sft",
         recipe=recipe,
@@ -67,15 +87,20 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         model=model,
         tokenizer=tokenizer,
         template=template,
-        rows=rows,
-        validation=pack_held_out(held_out, template, recipe, tokenizer),
-        objective=OBJECTIVES["token_cross_entropy"](),
+        rows=rows.rows,
+        order=order,
+        counts=lambda num_rows: rows.counts(order or Shuffled(rows.rows.num_rows, recipe.seed), num_rows),
+        validation=lay_out_held_out(held_out, template, layout),
+        objective=objective,
         started=started,
         prompts=[(text, template.render([Message("user", text)], add_reply=True)[0]) for text in recipe.sample_prompts],
         stop_ids=template.stop_ids,
         lineage={
             "parents": parents(recipe.checkpoint),
-            "data": {"conversations": len(train), "sources": source_fingerprints(recipe.data)},
+            "data": {
+                "conversations": sum(len(found) for _, found in train),
+                "sources": {file: sha for part in recipe.data for file, sha in source_fingerprints(part.path).items()},
+            },
         },
         next_steps=lambda checkpoint: (
             f"talk to it: `smelt chat {checkpoint}`",
@@ -85,45 +110,29 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
     return run_job(job)
 
 
-def pack_held_out(
-    rows: Sequence[ChatRow], template: ChatTemplate, recipe: SftRecipe, tokenizer: Pipeline
-) -> ArrayRows | None:
-    """Pack the held-out conversations; where none is left the run goes without a validation loss, and says so."""
-    fitting = [row for row in rows if len(template.render(row.messages)[0]) <= recipe.max_seq_len]
-    if not fitting and recipe.on_long != "error":
+def read(recipe: SftRecipe) -> tuple[list[tuple[str, list[ChatRow]]], list[tuple[str, list[ChatRow]]]]:
+    """Return training and held-out conversations by source; a held-out set of its own is one source."""
+    fraction = None if recipe.validation else recipe.validation_fraction
+    train, held_out = list[tuple[str, list[ChatRow]]](), list[tuple[str, list[ChatRow]]]()
+    for source in recipe.data:
+        kept, out = conversations(source.path, fraction, recipe.seed)
+        train.append((source.name, kept))
+        held_out += [(source.name, out)] if out else []
+    if recipe.validation:
+        held_out = [("validation", conversations(recipe.validation, None, recipe.seed)[0])]
+    return train, held_out
+
+
+def lay_out_held_out(parts: Sequence[tuple[str, list[ChatRow]]], template: ChatTemplate, layout: Layout) -> Rows | None:
+    """Lay out the held-out conversations; where none is left the run goes without a validation loss, and says so."""
+    if layout.on_long != "error":
+        parts = [(name, rows) for name, rows in parts if any(fits(row, template, layout) for row in rows)]
+    if not parts:
         say("warning: no held-out conversation fits max_seq_len; no validation loss")
         return None
-    return pack(rows, template, recipe, "validation", tokenizer)
+    return lay_out(parts, template, layout, "validation").rows
 
 
-def conversations(recipe: SftRecipe) -> tuple[list[ChatRow], list[ChatRow]]:
-    """Return training and held-out conversations."""
-    rows = list(read_chats(recipe.data))
-    if recipe.validation is not None:
-        return rows, list(read_chats(recipe.validation))
-    if len(rows) < 2:
-        return rows, []
-    mask = split_documents(len(rows), recipe.validation_fraction, recipe.seed)
-    return [r for r, out in zip(rows, mask, strict=True) if not out], [
-        r for r, out in zip(rows, mask, strict=True) if out
-    ]
-
-
-def pack(
-    rows: Sequence[ChatRow], template: ChatTemplate, recipe: SftRecipe, part: str, tokenizer: Pipeline
-) -> ArrayRows:
-    """Render and pack conversations, saying how much of them carries a loss."""
-    rendered = [template.render(row.messages) for row in rows]
-    packed, report = pack_rows(
-        rendered,
-        recipe.max_seq_len,
-        on_long=recipe.on_long,
-        where=[row.where for row in rows],
-        pad_id=tokenizer.special[END_OF_TEXT],
-    )
-    share = report.num_supervised_tokens / max(1, report.num_tokens)
-    say(
-        f"{part}: {report.num_examples:,} conversations in {report.num_rows:,} rows, {report.fill:.0%} full; "
-        f"{share:.0%} of the tokens carry a loss; {report.num_dropped} dropped, {report.num_truncated} cut"
-    )
-    return ArrayRows(packed)
+def fits(row: ChatRow, template: ChatTemplate, layout: Layout) -> bool:
+    """Tell whether a conversation is short enough."""
+    return len(render(row, template)[0]) <= layout.max_seq_len
