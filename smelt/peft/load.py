@@ -8,7 +8,7 @@ Whoever opens checkpoints opens these through `load`, which gives a plain model 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,23 @@ from smelt.models.transformer import Transformer
 from smelt.peft.files import CONFIG, WEIGHTS
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
+from smelt.quant.model import quantize_base, restore_plain
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.formats import has_tokenizer, load_tokenizer, save_tokenizer
 from smelt.tokenizers.pipeline import Pipeline
 
 BASE = "base_model_name_or_path"
+HASHES, BITS = "base_weights_sha256", "base_bits"  # of the lineage
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an adapter is trained on: a checkpoint, the SHA-256 of its files of weights, and bits if it is quantized."""
+
+    path: str
+    hashes: tuple[str, ...]
+    bits: int | None = None
 
 
 def is_adapter(directory: Path) -> bool:
@@ -54,7 +65,7 @@ def load(
         return hub.load(directory, dtype=dtype, device=device, verify=verify)
     model, tokenizer, method, _ = load_unmerged(directory, verify=verify)
     if method.merge is not None:
-        method.merge(model)
+        merge(model, method)
         model.requires_grad_(True)
     if not (isinstance(dtype, torch.dtype) and isinstance(device, str | torch.device)):
         raise UsageError("types and devices by name, for an adapter", accepted="one type and one device")
@@ -83,6 +94,9 @@ def load_unmerged(
         raise CheckpointError(
             f"{directory} is an adapter on an encoder-decoder", accepted="one on a decoder or an encoder"
         )
+    lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
+    if lineage.get(BITS) is not None:
+        quantize_base(model)  # an adapter on rounded weights made up for the rounding
     settings = method.read(config, model.spec)
     method.attach(model, settings, 0)
     method.fill(model, read_tensors(directory / WEIGHTS))
@@ -92,6 +106,13 @@ def load_unmerged(
         model.spec = replace(model.spec, token_ids=ids)
     own = load_tokenizer(directory) if has_tokenizer(directory) else tokenizer
     return model, own, method, settings
+
+
+def merge(model: Transformer, method: Method) -> None:
+    """Put what a method added to a model into its weights, plain and in fp32, in place."""
+    assert method.merge is not None, "a method that can be merged"
+    method.merge(model)
+    restore_plain(model)
 
 
 def base_of(directory: Path, config: Mapping[str, Any]) -> Path:
@@ -106,7 +127,7 @@ def base_of(directory: Path, config: Mapping[str, Any]) -> Path:
             f"{directory}: its base {named} is not there ({error.what})", fix=f"correct {BASE} in {CONFIG}"
         ) from None
     lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
-    expected = [parent.get("weights_sha256") for parent in lineage.get("parents", [])]
+    expected = lineage.get(HASHES)
     if expected and expected != weights_hashes(base):
         raise CheckpointError(
             f"{directory}: its base {base} has other weights than those it was trained on",
@@ -145,17 +166,18 @@ def publish_adapter(
     model: Transformer,
     tokenizer: Tokenizer,
     directory: Path,
-    base: str,
+    base: Base,
     template: ChatTemplate | None,
     lineage: Mapping[str, Any],
 ) -> None:
     """Write what was added to a base into an existing directory: adapter files, tokenizer, chat template, lineage."""
     if not isinstance(tokenizer, Pipeline):
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
-    config = {"peft_type": method.peft_type, BASE: str(checkpoint_at(base).resolve()), "inference_mode": True}
+    config = {"peft_type": method.peft_type, BASE: str(checkpoint_at(base.path).resolve()), "inference_mode": True}
     write_json(directory / CONFIG, {**method.config(model, settings), **config})
     tensors = {name: tensor.detach().contiguous() for name, tensor in method.tensors(model).items()}
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
     write_generation(published_ids(model.spec, tokenizer, template), directory)
-    write_json(directory / LINEAGE, {**lineage, "tokenizer_sha256": tokenizer.fingerprint})
+    own = {"tokenizer_sha256": tokenizer.fingerprint, HASHES: list(base.hashes), BITS: base.bits}
+    write_json(directory / LINEAGE, {**lineage, **own})

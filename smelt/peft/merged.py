@@ -17,7 +17,7 @@ from smelt.models.hub import LINEAGE, save_model
 from smelt.models.shards import read_json
 from smelt.models.transformer import Transformer
 from smelt.peft.files import CONFIG
-from smelt.peft.load import base_of, load_unmerged, weights_hashes
+from smelt.peft.load import base_of, load_unmerged, merge, weights_hashes
 from smelt.peft.methods import METHODS
 from smelt.tokenizers.formats import has_tokenizer, save_tokenizer, settings_beside
 from smelt.tokenizers.pipeline import Pipeline
@@ -64,7 +64,7 @@ def merge_adapter(path: Path | str, out: Path | str) -> MergedAdapter:
             fix=f"use {directory} as it is: every verb loads it on its base",
         )
     before = answers(model, tokenizer)
-    method.merge(model)
+    merge(model, method)
     after = answers(model, tokenizer)
     differences = [float((one - other).abs().max()) for one, other in zip(before, after, strict=True)]
     parents = [

@@ -13,7 +13,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -22,6 +22,7 @@ from torch import Tensor
 from smelt.core.config import Config
 from smelt.core.errors import ConfigError, nearest
 from smelt.core.log import say
+from smelt.core.storage import checkpoint_at
 from smelt.models.encoder_decoder import Network
 from smelt.models.hub import publish
 from smelt.models.transformer import Transformer
@@ -30,11 +31,12 @@ from smelt.peft.adalora_settings import AdaLoraSettings
 from smelt.peft.bottleneck import BottleneckSettings
 from smelt.peft.gated_prompts import LlamaAdapterSettings
 from smelt.peft.ia3 import Ia3Settings
-from smelt.peft.load import publish_adapter
+from smelt.peft.load import Base, merge, publish_adapter, weights_hashes
 from smelt.peft.lora_tuning import LoraSettings
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
 from smelt.peft.prompt_methods import PrefixSettings, PromptSettings, PTuningSettings
+from smelt.quant.model import quantize_base
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.train.objectives import Objective
@@ -57,6 +59,8 @@ class TuneRecipe(Config):
     """Factors of the learning rate by pattern of parameter names; the first that matches counts."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
+    base_bits: Literal[4] | None = None
+    """4: keep the base's layers in NF4 while something is added to them (QLoRA)."""
     lora: LoraSettings = LoraSettings()
     """Low ranks beside the linear layers."""
     adalora: AdaLoraSettings = AdaLoraSettings()
@@ -87,6 +91,8 @@ class TuneRecipe(Config):
             raise ValueError(
                 f"train and last_blocks choose among the model's own parameters; {self.method} trains none"
             )
+        if self.method == WHOLE and self.base_bits is not None:
+            raise ValueError("base_bits is for a base that stays as it is; choose a method, such as lora")
         if self.train and self.last_blocks is not None:
             raise ValueError("give one of train and last_blocks")
         return self
@@ -102,7 +108,7 @@ class Tuning:
     recipe: TuneRecipe
     num_blocks: int
     method: Method | None = None
-    base: str = ""
+    base: Base | None = None
     whole: bool = True
 
     @property
@@ -126,12 +132,12 @@ class Tuning:
     ) -> None:
         """Write the model, or what was added to its base, into an existing directory."""
         if self.method is not None and not self.whole:
-            assert isinstance(model, Transformer)
+            assert isinstance(model, Transformer) and self.base is not None
             publish_adapter(self.method, self.settings, model, tokenizer, directory, self.base, template, lineage)
             return
         if self.method is not None and self.method.merge is not None:
             model = copy.deepcopy(model)
-            self.method.merge(model)  # type: ignore[arg-type]
+            merge(model, self.method)  # type: ignore[arg-type]
         publish(model, tokenizer, directory, template=template, lineage=lineage)
 
 
@@ -166,8 +172,14 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
     num_blocks = len(model.blocks) if isinstance(model, Transformer) else 0
     if recipe.last_blocks is not None and recipe.last_blocks > num_blocks:
         raise ConfigError(f"tune.last_blocks={recipe.last_blocks}", accepted=f"0 to {num_blocks}, the model's blocks")
+    beside = None
     if method is not None:
         check_method(model, method, recipe, base, new)
+        assert base is not None
+        beside = Base(base, tuple(weights_hashes(checkpoint_at(base))), recipe.base_bits)
+        if recipe.base_bits:
+            quantize_base(model)
+            model.float()  # the little that is not in layers
         method.attach(model, settings_of(recipe), seed)  # type: ignore[arg-type]
     for name, parameter in model.named_parameters():
         if any(inside(name, part) for part in new):
@@ -178,7 +190,7 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
     total = sum(parameter.numel() for parameter in model.parameters())
     if trained < total:
         say(f"{trained:,} of {total:,} parameters train ({trained / total:.2%})")
-    return Tuning(recipe, num_blocks, method, base or "", whole=method is None or bool(new))
+    return Tuning(recipe, num_blocks, method, beside, whole=method is None or bool(new))
 
 
 def check_method(model: Network, method: Method, recipe: TuneRecipe, base: str | None, new: Sequence[str]) -> None:

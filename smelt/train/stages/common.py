@@ -28,7 +28,7 @@ from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
 from smelt.models.transformer import Transformer
 from smelt.optim.build import build_optimizers, set_learning_rate
-from smelt.peft.load import load
+from smelt.peft.load import is_adapter, load
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
@@ -96,13 +96,16 @@ class StageResult:
         return asdict(self)
 
 
-def load_to_train(checkpoint: str, max_seq_len: int, *, writes: bool = True) -> tuple[Network, Pipeline]:
-    """Load the checkpoint that a stage starts from, with its tokenizer.
+def load_to_train(
+    checkpoint: str, max_seq_len: int, *, writes: bool = True, tune: TuneRecipe | None = None
+) -> tuple[Network, Pipeline]:
+    """Load the checkpoint that a stage starts from, with its tokenizer; as it is stored where it will be quantized.
 
     Raises:
         ConfigError: the rows are longer than its context, or where the stage `writes` it has no head for that.
     """
-    model, tokenizer = load(checkpoint)
+    narrow = tune is not None and tune.base_bits is not None and not is_adapter(checkpoint_at(checkpoint))
+    model, tokenizer = load(checkpoint, dtype="auto" if narrow else torch.float32)
     if writes and model.spec.is_causal and not model.spec.language_head:
         raise ConfigError(
             f"checkpoint={checkpoint} labels texts and has no head that writes",

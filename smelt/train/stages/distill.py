@@ -24,8 +24,10 @@ from smelt.data.shards import META, source_fingerprints
 from smelt.models.build import build
 from smelt.models.encoder_decoder import Network
 from smelt.models.transformer import Transformer
+from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.chat import ChatTemplate, named_template
 from smelt.tokenizers.pipeline import Pipeline
+from smelt.train.chats import Layout, lay_out
 from smelt.train.objectives import OBJECTIVES, Objective
 from smelt.train.objectives.divergences import DIVERGENCES, jensen_shannon
 from smelt.train.on_policy import OnPolicyRows
@@ -198,13 +200,14 @@ def of_chats(recipe: DistillRecipe, student: Network, tokenizer: Pipeline, folde
     """Return what fine-tuning makes of conversations."""
     as_sft = sft.SftRecipe.model_validate({**shared(recipe, sft.SftRecipe), "checkpoint": recipe.teacher})
     template = ChatTemplate(tokenizer, named_template(recipe.template) if recipe.template else None)
-    train, held_out = sft.conversations(as_sft)
+    layout = Layout(recipe.max_seq_len, True, recipe.on_long, tokenizer.special[END_OF_TEXT])
+    train, held_out = sft.read(as_sft)
     return Lesson(
-        rows=sft.pack(train, template, as_sft, "training", tokenizer),
-        validation=sft.pack_held_out(held_out, template, as_sft, tokenizer),
+        rows=lay_out(train, template, layout, "training").rows,
+        validation=sft.lay_out_held_out(held_out, template, layout),
         template=template,
         stop_ids=template.stop_ids,
-        facts={"conversations": len(train), "sources": source_fingerprints(recipe.data)},
+        facts={"conversations": sum(len(found) for _, found in train), "sources": source_fingerprints(recipe.data)},
         prompt=lambda text: template.render([Message("user", text)], add_reply=True)[0],
     )
 

@@ -184,7 +184,7 @@ def next_steps(recipe: PretrainRecipe, kind: Kind, checkpoint: str) -> tuple[str
 def starting_point(recipe: PretrainRecipe) -> tuple[Network, Pipeline]:
     """Return a new model with its tokenizer, or those of the checkpoint to continue from."""
     if recipe.checkpoint is not None:
-        return load_to_train(recipe.checkpoint, recipe.max_seq_len)
+        return load_to_train(recipe.checkpoint, recipe.max_seq_len, tune=recipe.tune)
     tokenizer = open_tokenizer(recipe.tokenizer or "")
     spec = recipe.model.spec(vocab_size=tokenizer.vocab_size, max_seq_len=recipe.max_seq_len)
     if spec.encoder is not None:

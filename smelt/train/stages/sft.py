@@ -66,7 +66,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
     """
     started = time.perf_counter()
     recipe, run = recipe_of_run(recipe, resume)
-    model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len)
+    model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, tune=recipe.tune)
     if model.spec.encoder is not None:
         what = f"checkpoint={recipe.checkpoint} is an encoder-decoder, which learns pairs of source and target"
         raise ConfigError(what, accepted="a decoder", fix="use it for seq2seq")
