@@ -53,12 +53,12 @@ class NF4Linear(nn.Module):
         scales = nf4.expand(self.scale_codes, self.scale_scales, self.scale_mean)
         return nf4.dequantize(self.codes, scales, (self.out_features, self.in_features), dtype)
 
-    @torch.compiler.disable  # the compiler would keep the weight of the forward pass for the backward pass
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the compiler would keep the weight of the forward pass for the backward pass
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (.., in) -> (.., out), in autocast's type or that of the input."""
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        out: Tensor = Product.apply(x, self)
+        out: Tensor = Product.apply(x, self)  # type: ignore[no-untyped-call]
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def extra_repr(self) -> str:
