@@ -113,6 +113,6 @@ def advance_compiled(parameter: Tensor, gradient: Tensor, state: dict[str, Tenso
     values = torch.stack([dynamic8.code_values(signed=signed) for signed in (True, False)])
     middles = torch.stack([dynamic8.middles_of(row) for row in values])
     tensors = [parameter.detach().view(-1), gradient.reshape(-1), state["mean"].view(-1), state["mean_scales"]]
-    tensors += (state["square"].view(-1), state["square_scales"], values, middles, torch.tensor(rates))
+    tensors += [state["square"].view(-1), state["square_scales"], values, middles, torch.tensor(rates)]
     arrays = [tensor.numpy() for tensor in tensors]
     in_threads(kernels.step, len(state["mean_scales"]), *arrays, least=LEAST_BLOCKS)

@@ -53,7 +53,8 @@ class NF4Linear(nn.Module):
         scales = nf4.expand(self.scale_codes, self.scale_scales, self.scale_mean)
         return nf4.dequantize(self.codes, scales, (self.out_features, self.in_features), dtype)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # the compiler would keep the weight of the forward pass for the backward pass
+    # Not compiled: the compiler would keep the weight of the forward pass for the backward pass.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def forward(self, x: Tensor) -> Tensor:
         """Multiply: (.., in) -> (.., out), in autocast's type or that of the input."""
         if torch.is_autocast_enabled(x.device.type):
