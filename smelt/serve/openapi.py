@@ -44,6 +44,8 @@ def completion(kind: str, **choice: Json) -> Json:
     )
 
 
+EVENT = {"anyOf": [TEXT, record(data=TEXT)]}
+"""A stream: as a whole text, or as readers of it cut it up, one event."""
 ERROR = record(error=record(message=TEXT, type=TEXT, param=maybe(TEXT), code=maybe(TEXT)))
 CARD = record(id=TEXT, object={"const": "model"}, created=INTEGER, owned_by=TEXT, max_model_len=INTEGER)
 CARDS = record(object={"const": "list"}, data=many(CARD))
@@ -83,7 +85,7 @@ def content_of(path: str) -> Json:
     if path == "/metrics":
         return {"text/plain": {"schema": TEXT}}
     known = ANSWERS.get(path) or ANSWERS.get(path.removeprefix("/v1"), OBJECT)
-    events = {"text/event-stream": {"schema": TEXT}} if path in STREAMED else {}
+    events = {"text/event-stream": {"schema": EVENT}} if path in STREAMED else {}
     return {"application/json": {"schema": known}, **events}
 
 

@@ -12,7 +12,7 @@ from smelt.core.config import Config
 from smelt.core.storage import verify_directory
 from smelt.models.hub import load, save
 from smelt.nn.surgery import linear_names, swap
-from smelt.peft.load import publish_adapter
+from smelt.peft.load import Base, publish_adapter, weights_hashes
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
 from smelt.tokenizers.chat import ChatTemplate
@@ -163,10 +163,9 @@ def adapter(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for module in shifts(model).values():
         nn.init.normal_(module.shift, generator=torch.Generator().manual_seed(2))
     lineage = {"stage": "sft", "parents": parents(str(checkpoint))}
+    base = Base(str(checkpoint), tuple(weights_hashes(checkpoint)))
     with atomic_directory(tmp_path / "adapter") as folder:
-        publish_adapter(
-            method(), NoSettings(), model, tokenizer, folder, str(checkpoint), ChatTemplate(tokenizer), lineage
-        )
+        publish_adapter(method(), NoSettings(), model, tokenizer, folder, base, ChatTemplate(tokenizer), lineage)
     return tmp_path / "adapter"
 
 

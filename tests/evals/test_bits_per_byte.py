@@ -84,7 +84,7 @@ def test_documents_do_not_see_each_other(model, tokenizer, monkeypatch):
 
 def test_a_uniform_model_needs_log2_of_its_vocabulary_a_token(model, tokenizer):
     class Uniform:
-        spec, head_weight = model.spec, model.head_weight
+        spec, head_weight, max_text_tokens = model.spec, model.head_weight, model.max_text_tokens
 
         def __call__(self, ids, *, project):
             return type("Output", (), {"hidden": torch.zeros(*ids.shape, 1)})

@@ -1,5 +1,6 @@
 """Adapters of every method that can be merged, as whole checkpoints that give the logits of the unmerged ones."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from smelt.core.errors import CheckpointError
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load, save
-from smelt.peft.load import load_unmerged, publish_adapter
+from smelt.peft.load import Base, load_unmerged, publish_adapter, weights_hashes
 from smelt.peft.merged import merge_adapter
 from smelt.peft.methods import METHODS
 from smelt.tokenizers.bpe_train import train_bpe
@@ -31,7 +32,8 @@ def adapter_on(base: Path, out: Path, name: str, settings: dict[str, Any]) -> Pa
             if parameter.requires_grad:
                 parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     out.mkdir()
-    publish_adapter(method, chosen, model, tokenizer, out, str(base), None, {"stage": "sft"})
+    hashes = tuple(weights_hashes(base))
+    publish_adapter(method, chosen, model, tokenizer, out, Base(str(base), hashes), None, {"stage": "sft"})
     return out
 
 
@@ -66,8 +68,7 @@ def test_the_checkpoint_gives_the_logits_of_the_adapter(
 
 def test_a_base_that_was_changed_is_refused(base: Path, tmp_path: Path) -> None:
     adapter = adapter_on(base, tmp_path / "adapter", "lora", {})
-    lineage = '{"parents": [{"path": "base", "weights_sha256": "' + "0" * 64 + '"}]}'
-    (adapter / "smelt.json").write_text(lineage)
+    (adapter / "smelt.json").write_text(json.dumps({"base_weights_sha256": ["0" * 64]}))
     with pytest.raises(CheckpointError, match="has other weights than those it was trained on"):
         merge_adapter(adapter, tmp_path / "whole")
     assert not (tmp_path / "whole").exists()

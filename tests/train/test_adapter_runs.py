@@ -15,6 +15,7 @@ from smelt.peft.adalora_budget import mean_rank, prune
 from smelt.peft.files import CONFIG, WEIGHTS
 from smelt.peft.load import load, load_unmerged
 from smelt.peft.methods import METHODS
+from smelt.quant.linear import NF4Linear
 from smelt.train import hooks
 from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import ModelRecipe, PretrainRecipe, pretrain
@@ -143,6 +144,22 @@ def test_what_a_run_let_go_can_be_taken_out_of_its_adapter(base, files, tmp_path
     ids = torch.arange(24).view(2, 12)
     logits = [load(path)[0].eval()(ids).logits for path in (small, result.run)]
     torch.testing.assert_close(*logits, atol=1e-6, rtol=1e-5)
+
+
+def test_a_base_in_4_bits_is_so_again_when_its_adapter_is_opened(base, files, tmp_path):
+    """What the adapter learned made up for the rounding, so the merged weights are the rounded ones and it."""
+    tune = {"method": "lora", "base_bits": 4, "lora": {"rank": 2}}
+    result = sft(recipe(base, files, tmp_path, "lora", tune=tune, optimizer={"name": "adamw8bit"}))
+    assert json.loads((Path(result.checkpoint) / "smelt.json").read_text())["base_bits"] == 4
+    unmerged, _, _, _ = load_unmerged(result.checkpoint)
+    assert isinstance(unmerged.get_submodule("blocks.0.attention.query.base"), NF4Linear)
+    plain, _ = load(result.checkpoint)
+    assert type(plain.get_submodule("blocks.0.attention.query")) is torch.nn.Linear
+    ids = torch.arange(24).view(2, 12)
+    with torch.inference_mode():
+        assert (unmerged.eval()(ids).logits - plain.eval()(ids).logits).abs().max() < 1e-5
+    again = sft(recipe(base, files, tmp_path, "lora", tune=tune, optimizer={"name": "adamw8bit"}), resume=True)
+    assert again.validation_loss == result.validation_loss
 
 
 @pytest.fixture(scope="module")

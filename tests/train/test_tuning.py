@@ -84,6 +84,9 @@ def test_what_does_not_fit_the_model_is_refused(recipe, message):
     [
         (dict(method="lorra"), "no method 'lorra'"),
         (dict(train=("norm",), last_blocks=1), "give one of train and last_blocks"),
+        (dict(method="lora", train=("norm",)), "lora trains none"),
+        (dict(method="lora", ia3={"targets": ("query",)}), "ia3 has settings, and the method is lora"),
+        (dict(base_bits=4), "base_bits is for a base that stays as it is"),
     ],
 )
 def test_settings_that_say_two_things_are_refused(recipe, message):
