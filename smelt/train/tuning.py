@@ -165,9 +165,7 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
         ConfigError: a pattern that matches nothing, more blocks than there are, a method without a base, or settings
             that do not fit the model.
     """
-    names = [name for name, _ in model.named_parameters()]
-    for setting, patterns in (("tune.train", recipe.train), ("tune.rates", tuple(recipe.rates))):
-        refuse_unmatched(names, patterns, setting)
+    refuse_unmatched([name for name, _ in model.named_parameters()], recipe.train, "tune.train", "in this model")
     method = None if recipe.method == WHOLE else METHODS[recipe.method]
     num_blocks = len(model.blocks) if isinstance(model, Transformer) else 0
     if recipe.last_blocks is not None and recipe.last_blocks > num_blocks:
@@ -186,6 +184,8 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
             parameter.requires_grad_(True)
         elif method is None:
             parameter.requires_grad_(trains(name, recipe, num_blocks))
+    learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    refuse_unmatched(learning, tuple(recipe.rates), "tune.rates", "that trains")
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     total = sum(parameter.numel() for parameter in model.parameters())
     if trained < total:
@@ -211,13 +211,13 @@ def check_method(model: Network, method: Method, recipe: TuneRecipe, base: str |
         )
 
 
-def refuse_unmatched(names: Sequence[str], patterns: Sequence[str], setting: str) -> None:
+def refuse_unmatched(names: Sequence[str], patterns: Sequence[str], setting: str, where: str) -> None:
     """Raise ConfigError, with the nearest part, for a pattern that no parameter is inside."""
     parts = list(dict.fromkeys(part for name in names for part in name.split(".")))
     for pattern in patterns:
         if not any(inside(name, pattern) for name in names):
             raise ConfigError(
-                f"{setting}: '{pattern}' matches nothing in this model.{nearest(pattern, parts)}",
+                f"{setting}: '{pattern}' matches nothing {where}.{nearest(pattern, parts)}",
                 accepted=f"parts of names such as {names[0]} or {names[-1]}",
             )
 

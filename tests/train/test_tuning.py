@@ -69,7 +69,8 @@ def test_embeddings_are_below_the_first_block():
     "recipe, message",
     [
         (dict(train=("querry",)), "tune.train: 'querry' matches nothing in this model. Did you mean 'query'?"),
-        (dict(rates={"nrm": 2.0}), "tune.rates: 'nrm' matches nothing in this model. Did you mean 'norm'?"),
+        (dict(rates={"nrm": 2.0}), "tune.rates: 'nrm' matches nothing that trains. Did you mean 'norm'?"),
+        (dict(rates={"token_embedding": 2.0}, last_blocks=1), "tune.rates: 'token_embedding' matches nothing that"),
         (dict(last_blocks=4), "tune.last_blocks=4"),
     ],
 )

@@ -21,14 +21,14 @@ from smelt.core import runtime
 from smelt.core.config import load_recipe, to_yaml
 from smelt.core.errors import ConfigError
 from smelt.core.log import say
-from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer, sha256_file
+from smelt.core.storage import atomic_write_text, checkpoint_at, read_pointer
 from smelt.data.mixing import Order
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
 from smelt.models.transformer import Transformer
 from smelt.optim.build import build_optimizers, set_learning_rate
-from smelt.peft.load import is_adapter, load
+from smelt.peft.load import is_adapter, load, weights_hashes
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
@@ -125,8 +125,7 @@ def parents(checkpoint: str | None) -> list[dict[str, str]]:
     if checkpoint is None:
         return []
     directory = checkpoint_at(checkpoint)
-    files = sorted(directory.glob("*.safetensors"))
-    return [{"path": str(directory), "weights_sha256": sha256_file(file)} for file in files]
+    return [{"path": str(directory), "weights_sha256": found} for found in weights_hashes(directory)]
 
 
 def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
