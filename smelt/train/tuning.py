@@ -110,6 +110,14 @@ class Tuning:
     method: Method | None = None
     base: Base | None = None
     whole: bool = True
+    num_parameters: int = 0
+    num_trained: int = 0
+
+    @property
+    def parameters(self) -> str:
+        """Say how many parameters a model has, those that are quantized too, and how many train where not all do."""
+        total, trained = self.num_parameters, self.num_trained
+        return f"{total:,}" if trained == total else f"{total:,}, of which {trained:,} train ({trained / total:.2%})"
 
     @property
     def settings(self) -> Any:
@@ -166,6 +174,8 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
             that do not fit the model.
     """
     refuse_unmatched([name for name, _ in model.named_parameters()], recipe.train, "tune.train", "in this model")
+    total = sum(parameter.numel() for parameter in model.parameters())  # before any of them is quantized
+    fresh = sum(p.numel() for name, p in model.named_parameters() if any(inside(name, part) for part in new))
     method = None if recipe.method == WHOLE else METHODS[recipe.method]
     num_blocks = len(model.blocks) if isinstance(model, Transformer) else 0
     if recipe.last_blocks is not None and recipe.last_blocks > num_blocks:
@@ -187,10 +197,11 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
     learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     refuse_unmatched(learning, tuple(recipe.rates), "tune.rates", "that trains")
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total = sum(parameter.numel() for parameter in model.parameters())
+    total += 0 if method is None else trained - fresh  # what was added
+    tuning = Tuning(recipe, num_blocks, method, beside, method is None or bool(new), total, trained)
     if trained < total:
-        say(f"{trained:,} of {total:,} parameters train ({trained / total:.2%})")
-    return Tuning(recipe, num_blocks, method, beside, whole=method is None or bool(new))
+        say(f"parameters: {tuning.parameters}")
+    return tuning
 
 
 def check_method(model: Network, method: Method, recipe: TuneRecipe, base: str | None, new: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from smelt.core.errors import CheckpointError, ConfigError
 from smelt.core.storage import sha256_file
 from smelt.peft.adalora_budget import mean_rank, prune
 from smelt.peft.files import CONFIG, WEIGHTS
-from smelt.peft.load import load, load_unmerged
+from smelt.peft.load import load, load_unmerged, read_tensors
 from smelt.peft.methods import METHODS
 from smelt.quant.linear import NF4Linear
 from smelt.train import hooks
@@ -151,6 +151,9 @@ def test_a_base_in_4_bits_is_so_again_when_its_adapter_is_opened(base, files, tm
     tune = {"method": "lora", "base_bits": 4, "lora": {"rank": 2}}
     result = sft(recipe(base, files, tmp_path, "lora", tune=tune, optimizer={"name": "adamw8bit"}))
     assert json.loads((Path(result.checkpoint) / "smelt.json").read_text())["base_bits"] == 4
+    num_own = sum(parameter.numel() for parameter in load(base.checkpoint)[0].parameters())
+    num_added = sum(tensor.numel() for tensor in read_tensors(Path(result.checkpoint) / WEIGHTS).values())
+    assert f"| {num_own + num_added:,}, of which {num_added:,} train" in (Path(result.run) / "report.md").read_text()
     unmerged, _, _, _ = load_unmerged(result.checkpoint)
     assert isinstance(unmerged.get_submodule("blocks.0.attention.query.base"), NF4Linear)
     plain, _ = load(result.checkpoint)

@@ -392,7 +392,7 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     facts = [
         ("stage", job.stage),
         ("checkpoint", f"`{result.checkpoint}`"),
-        ("parameters", parameters_text(job.model)),
+        ("parameters", job.tuning.parameters),
         ("steps, tokens", f"{result.steps:,}, {result.tokens:,}"),
         ("speed", f"{result.tokens_per_second:,.0f} tokens/s"),
         ("training loss (last 20 steps)", f"{result.train_loss:.4f}"),
@@ -406,9 +406,3 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
 def counted(found: Mapping[str, int]) -> str:
     """Return counts as words: {"rows": 3, "trainable_tokens": 1200} -> "3 rows, 1,200 trainable tokens"."""
     return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items())
-
-
-def parameters_text(model: Network) -> str:
-    """Return how many parameters a model has, and how many of them train where not all do."""
-    total, trained = (sum(p.numel() for p in model.parameters() if p.requires_grad or not only) for only in (0, 1))
-    return f"{total:,}" if trained == total else f"{total:,}, of which {trained:,} train ({trained / total:.2%})"
