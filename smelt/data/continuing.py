@@ -43,7 +43,7 @@ def same_recipe(recipe: Config, out: Path, *, may_change: Collection[str] = ()) 
 
 
 def whole_lines(path: Path) -> list[str]:
-    """Return the lines of a file, "" bytes of it where there is none, and cut off what a kill left of the last one."""
+    """Return the lines of a file, none where it is not there, and cut off what a kill left of the last one."""
     data = path.read_bytes() if path.exists() else b""
     end = data.rfind(b"\n") + 1
     if end < len(data):
@@ -80,6 +80,18 @@ class Lines:
         with disk_full_is_an_error(self.path):
             self._handle.flush()
             os.fsync(self._handle.fileno())
+
+    def finish(self) -> None:
+        """Say that no more lines come.
+
+        Raises:
+            DataError: an earlier run wrote more than this one.
+        """
+        if self.before:
+            raise DataError(
+                f"{self.path}: {len(self.before):,} more lines than this run makes",
+                fix="ask for as many rows as before, or give another file",
+            )
 
     def close(self) -> None:
         """Close the file."""
