@@ -1,7 +1,7 @@
 """Ask a teacher some requests at once, each until it is answered, and never one that was answered before.
 
-A teacher that is busy or away is asked again after 1, 2, 4, 8 and 16 seconds, or after what it says itself. Then the run
-ends with an error, and so does every request that is under way: what they were told is in the journal.
+A teacher that is busy or away is asked again after 1, 2, 4, 8 and 16 seconds, or after as many as it says. Then the run
+ends with an error; what was under way is waited for, and all replies are in the journal.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 from smelt.core.errors import UsageError
 from smelt.core.log import say
 from smelt.data.synth.journal import Journal
-from smelt.data.synth.teacher import Reply, Request, Teacher, TeacherBusy, TeacherError
+from smelt.data.synth.teacher import Reply, Request, Teacher, TeacherBusy, TeacherError, spoken
 
 PAUSES_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
 LONGEST_PAUSE_SECONDS = 120.0
@@ -22,7 +23,7 @@ MOST_PARALLEL = 256
 
 
 class Asker:
-    """Ask `parallel` requests at a time; `num_asked` of them were not in the journal, the first took `first_seconds`."""
+    """Ask `parallel` requests at a time; `num_asked` were not in the journal, the first took `first_seconds`."""
 
     def __init__(
         self,
@@ -94,7 +95,8 @@ class Asker:
         """Ask until there is a reply, or the patience is over."""
         for pause in (*self.pauses, None):
             try:
-                return self.teacher.ask(request.messages, request.settings)
+                reply = self.teacher.ask(request.messages, request.settings)
+                return replace(reply, text=spoken(reply.text))
             except TeacherBusy as busy:
                 wanted = min(LONGEST_PAUSE_SECONDS, max(pause or 0.0, busy.wait_seconds))
                 if pause is None or self._ending.is_set():

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from smelt.core.errors import UsageError
 from smelt.core.log import printable, say
 from smelt.data.records import Message
-from smelt.data.synth.teacher import Reply, Settings, TeacherBusy, TeacherError, spoken
+from smelt.data.synth.teacher import Reply, Settings, TeacherBusy, TeacherError
 
 PATH = "/chat/completions"
 TIMEOUT_SECONDS = 600.0
@@ -46,7 +46,9 @@ class EndpointTeacher:
         UsageError: no address, or a key that cannot be sent.
     """
 
-    def __init__(self, url: str, name: str, *, key: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+    def __init__(
+        self, url: str, name: str, *, key: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS
+    ) -> None:
         place = urlsplit(url)
         if place.scheme not in ("http", "https") or not place.hostname or place.username or place.query:
             raise UsageError(f"--endpoint {url}", accepted="an address such as http://127.0.0.1:8000/v1")
@@ -144,7 +146,7 @@ def reply_in(data: bytes, where: str) -> Reply:
         counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
         whole = [count if type(count) is int else None for count in counts]
         cut = choice.get("finish_reason") == "length"
-        return Reply(spoken(text), whole[0], whole[1], "length" if cut else "stop")
+        return Reply(text, whole[0], whole[1], "length" if cut else "stop")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise TeacherBusy(f"{where}: the answer is no chat completion ({type(error).__name__}: {error})") from error
 

@@ -1,8 +1,8 @@
 """Evol-Instruct: instructions made harder (in depth) or rarer (in breadth), generation after generation.
 
-Each instruction is rewritten in a way drawn for it, the two are compared, and the new one is answered. What is eliminated
-is not lost: its parent is evolved anew in the next generation. Rows are the evolved instructions of all generations;
-the seeds themselves are in your file already.
+Each instruction is rewritten in a way drawn for it, the two are compared, and the new one is answered. Where one is
+eliminated, its parent is evolved anew in the next generation. Rows are the evolved instructions of all generations; the
+seeds themselves are in the user's file already.
 
 Ref: WizardLM, arXiv:2304.12244, section 3.2; four generations in section 4.1.
 """
@@ -54,7 +54,9 @@ def generation(job: Job, lines: Sequence[Line]) -> Waves:
     rows = [evolved_row(job, *pair) for pair in zip(lines, ways, evolved, strict=True)]
     live = [number for number, row in enumerate(rows) if not row.reason]
     verdicts = yield [
-        job.request(fill(job.prompts.compare, first=lines[number].texts[-1], second=rows[number].instruction), temperature=0)
+        job.request(
+            fill(job.prompts.compare, first=lines[number].texts[-1], second=rows[number].instruction), temperature=0
+        )
         for number in live
     ]
     for number, verdict in zip(live, verdicts, strict=True):

@@ -20,8 +20,10 @@ APOLOGY_WORDS = 80  # longer answers may well say sorry
 LOOP_WORDS, LOOP_LENGTH, LOOP_SHARE = 16, 3, 0.5
 MOST_MARKS = 0.5  # of the characters
 STOP_WORDS = frozenset(
-    "an and are as at be but by for from has have he her his if in is it its of on or she so that the their them "
-    "then there they this to was we were which will with you your 的 了 是 在 和 也 就 与 及".split()
+    words(
+        "an and are as at be but by for from has have he her his if in is it its of on or she so that the their them "
+        "then there they this to was we were which will with you your 的了是在和也就与及"
+    )
 )
 BEYOND_TEXT = re.compile(
     r"\b(images?|pictures?|photos?|photographs?|graphs?|diagrams?|flowcharts?|draw|plot|sketch|videos?|audio|"
@@ -29,7 +31,8 @@ BEYOND_TEXT = re.compile(
     re.IGNORECASE,
 )
 DECLINES = re.compile(
-    r"\b(sorry|as an ai|(can't|cannot|unable to|not able to) (help|assist|fulfill|comply|provide))\b|抱歉|无法提供", re.IGNORECASE
+    r"\b(sorry|as an ai|(can't|cannot|unable to|not able to) (help|assist|fulfill|comply|provide))\b|抱歉|无法提供",
+    re.IGNORECASE,
 )
 OPENING = "\"'¿¡"
 ONE_CHARACTER = re.compile(r"(\w)\1{19}")
@@ -46,7 +49,7 @@ def too_long(instruction: str) -> str | None:
 
 
 def begins_with_a_mark(instruction: str) -> str | None:
-    """Refuse an instruction that begins in the middle of something; what opens a quote, bracket or question may be first."""
+    """Refuse an instruction that begins in the middle of something; an opening quote or bracket may be first."""
     first = instruction[:1] or "."
     opens = unicodedata.category(first) in ("Ps", "Pi") or first in OPENING
     return "begins with a mark" if unicodedata.category(first)[0] == "P" and not opens else None
@@ -59,7 +62,9 @@ def beyond_text(instruction: str) -> str | None:
 
 def broken(text: str) -> str | None:
     """Refuse control characters, and characters that are none."""
-    bad = (unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") for character in text if character not in "\n\t\r")
+    bad = (
+        unicodedata.category(character) in ("Cc", "Cn", "Co", "Cs") for character in text if character not in "\n\t\r"
+    )
     return "broken characters" if "\N{REPLACEMENT CHARACTER}" in text or any(bad) else None
 
 

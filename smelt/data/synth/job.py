@@ -109,7 +109,12 @@ class Job:
         told |= {key: value for key, value in (("from", row.origin), ("how", row.how)) if value}
         if row.reason:
             near = {"like": row.like} if row.like else {}
-            values: dict[str, object] = {"reason": row.reason, "instruction": row.instruction, "answer": row.answer, **near}
+            values: dict[str, object] = {
+                "reason": row.reason,
+                "instruction": row.instruction,
+                "answer": row.answer,
+                **near,
+            }
         elif recipe.format == "alpaca":
             system = {"system": row.system} if row.system else {}
             values = {**system, "instruction": row.instruction, "input": "", "output": row.answer}
@@ -128,7 +133,11 @@ def read_seeds(recipe: SynthRecipe) -> list[Seed]:
         DataError: there are none.
     """
     if recipe.method == "textbook":
-        found = (Seed(line.strip(), f"{recipe.data}:{number}") for number, line in enumerate(topics_in(Path(recipe.data)), 1) if line.strip())
+        found = (
+            Seed(line.strip(), f"{recipe.data}:{number}")
+            for number, line in enumerate(topics_in(Path(recipe.data)), 1)
+            if line.strip()
+        )
     else:
         found = (
             Seed(turn.content.strip(), where)
@@ -139,7 +148,9 @@ def read_seeds(recipe: SynthRecipe) -> list[Seed]:
     for seed in found:
         seeds.setdefault(seed.text, seed)
     if not seeds:
-        raise DataError(f"{recipe.data}: nothing to begin with", accepted="chats or texts; for textbook, a topic a line")
+        raise DataError(
+            f"{recipe.data}: nothing to begin with", accepted="chats or texts; for textbook, a topic a line"
+        )
     return list(seeds.values())
 
 

@@ -31,7 +31,10 @@ class Journal:
         for number, line in enumerate(whole_lines(path), start=1):
             try:
                 values = json.loads(line)
-                self._replies[values.pop("key")] = Reply(**values)
+                key, reply = values.pop("key"), Reply(**values)
+                if not isinstance(key, str) or not isinstance(reply.text, str):
+                    raise TypeError("no text")
+                self._replies[key] = reply
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise DataError(
                     f"{path}:{number}: not a reply of a teacher ({error})", fix="restore the file, or write another one"

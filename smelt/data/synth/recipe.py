@@ -15,8 +15,8 @@ class SynthRecipe(Config):
     """What the teacher is asked for; how it is reached is no part of it."""
 
     method: Name
-    """self-instruct: new tasks after the manner of seeds; evol-instruct: harder and rarer ones made from seeds; explain:
-    explained answers to given instructions; textbook: sections about topics for readers."""
+    """self-instruct: new tasks like some seeds; evol-instruct: harder and rarer ones made from seeds; explain: answers
+    with their reasons to given instructions; textbook: sections about topics for kinds of readers."""
     data: str
     """Seeds or instructions: chats or texts. For textbook: a plain text file with one topic a line."""
     teacher: str = ""
@@ -26,7 +26,9 @@ class SynthRecipe(Config):
     (all unless said)."""
     generations: int = Field(default=4, gt=0)
     """evol-instruct: how often each instruction is evolved; four in the paper."""
-    audiences: tuple[str, ...] = Field(default=("children of ten", "beginners", "students of the subject"), min_length=1)
+    audiences: tuple[str, ...] = Field(
+        default=("children of ten", "beginners", "students of the subject"), min_length=1
+    )
     """textbook: the readers; each topic is written for each of them."""
     format: Literal["messages", "alpaca"] = "messages"
     """The keys of the rows; sft reads both."""
@@ -35,7 +37,7 @@ class SynthRecipe(Config):
     temperature: float = Field(default=0.7, ge=0)
     """0: always the likeliest token; higher: livelier."""
     near_duplicate: float = Field(default=0.7, gt=0, le=1)
-    """An instruction (textbook: an answer) this much alike to an earlier one by ROUGE-L is refused; 1: only the same."""
+    """An instruction (textbook: an answer) as much like an earlier one by ROUGE-L is refused; 1: only the same."""
     seed: int = Field(default=0, ge=0)
     """Decides what is drawn, and the seed of each request."""
     prompts: str = ""

@@ -1,8 +1,8 @@
 """Self-instruct: from a few tasks of people to many of the teacher's.
 
-A round shows the teacher six seeds and two tasks of its own, drawn anew for each request, and asks for eight more. What is
-no near-duplicate of any task so far is answered, and joins those that later rounds are shown. The plan of a round depends
-on the rounds before it alone, so more rows can be asked for later and the earlier ones stay.
+A round shows the teacher six seeds and two tasks of its own, drawn anew for each request, and asks for eight more. What
+is no near-duplicate of any task so far is answered, and joins those that later rounds are shown. The plan of a round
+depends on the rounds before it alone, so more rows can be asked for later and the earlier ones stay.
 The paper tells classification tasks from others and makes their labels first; here a task comes complete with its input
 and is answered at once, as an instruction-tuned teacher can and the paper's base model could not.
 

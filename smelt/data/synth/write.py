@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from smelt.core.errors import UsageError
+from smelt.core.errors import ConfigError, UsageError
 from smelt.core.log import LiveLine, say
 from smelt.data.continuing import Lines, same_recipe
 from smelt.data.synth import evolve, explain, self_instruct, textbook
@@ -66,13 +66,15 @@ def synthesize(recipe: SynthRecipe, teacher: Teacher, out: Path | str, *, parall
     """Let the teacher write rows into `out`, behind what an earlier start wrote.
 
     Raises:
-        ConfigError: `out` was begun with another recipe.
+        ConfigError: `out` was begun with another recipe, or the recipe names another teacher.
         DataError: the data cannot be read, or a file of the run is not what it was.
         TeacherError: the teacher does not answer; what it said is kept.
     """
     out = Path(out)
     if out.suffix != ".jsonl":
         raise UsageError(f"rows in {out}", accepted="a name that ends in .jsonl")
+    if recipe.teacher not in ("", teacher.name):
+        raise ConfigError(f"teacher={recipe.teacher}, but {teacher.name} is the one that answers", fix="leave teacher out")
     recipe = recipe.model_copy(update={"teacher": teacher.name})
     job = Job(recipe, load_prompts(recipe.prompts), read_seeds(recipe))
     same_recipe(recipe, out, may_change=("count",) if recipe.method in MAY_GROW else ())
@@ -88,7 +90,9 @@ def synthesize(recipe: SynthRecipe, teacher: Teacher, out: Path | str, *, parall
         run.drive(asker)
     except TeacherError as error:
         kept = f"{len(journal):,} replies and {rows.num_lines:,} rows are kept; the same command goes on from there"
-        raise TeacherError(error.what, accepted=error.accepted, fix=f"{error.fix + '; ' if error.fix else ''}{kept}") from error
+        raise TeacherError(
+            error.what, accepted=error.accepted, fix=f"{error.fix + '; ' if error.fix else ''}{kept}"
+        ) from error
     finally:
         line.close()
         for file in (rows, refused, journal):
@@ -128,7 +132,8 @@ class Run:
 
     def progress(self) -> str:
         """Return how far the run is."""
-        return f"{self.job.num_requests:,} requests planned, {self.job.num_kept:,} rows, {self.job.reasons.total():,} refused"
+        job = self.job
+        return f"{job.num_requests:,} requests planned, {job.num_kept:,} rows, {job.reasons.total():,} refused"
 
     def report(self, asker: Asker) -> SynthReport:
         """Return what was made."""
