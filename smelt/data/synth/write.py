@@ -74,7 +74,9 @@ def synthesize(recipe: SynthRecipe, teacher: Teacher, out: Path | str, *, parall
     if out.suffix != ".jsonl":
         raise UsageError(f"rows in {out}", accepted="a name that ends in .jsonl")
     if recipe.teacher not in ("", teacher.name):
-        raise ConfigError(f"teacher={recipe.teacher}, but {teacher.name} is the one that answers", fix="leave teacher out")
+        raise ConfigError(
+            f"teacher={recipe.teacher}, but {teacher.name} is the one that answers", fix="leave teacher out"
+        )
     recipe = recipe.model_copy(update={"teacher": teacher.name})
     job = Job(recipe, load_prompts(recipe.prompts), read_seeds(recipe))
     same_recipe(recipe, out, may_change=("count",) if recipe.method in MAY_GROW else ())

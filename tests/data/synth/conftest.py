@@ -14,8 +14,8 @@ import pytest
 from smelt.data.records import Message
 from smelt.data.synth.teacher import Reply, Settings
 
-VERBS = "sort count rewrite explain compare translate summarize plan invent check describe rank".split()
-THINGS = "rivers engines recipes treaties sonnets planets bridges vaccines harbours insects".split()
+VERBS = ("sort", "count", "rewrite", "explain", "compare", "translate", "plan", "invent", "check", "describe", "rank")
+THINGS = ("rivers", "engines", "recipes", "treaties", "sonnets", "planets", "bridges", "vaccines", "harbours")
 
 
 def say(prompt: str, seed: int) -> str:
@@ -33,7 +33,9 @@ def say(prompt: str, seed: int) -> str:
 def task(chance: random.Random) -> str:
     """Return an instruction."""
     words = [chance.choice(THINGS) for _ in range(4)]
-    return f"{chance.choice(VERBS).title()} {words[0]} and {words[1]}, then {chance.choice(VERBS)} {words[2]}, {words[3]}."
+    return (
+        f"{chance.choice(VERBS).title()} {words[0]} and {words[1]}, then {chance.choice(VERBS)} {words[2]}, {words[3]}."
+    )
 
 
 @dataclass

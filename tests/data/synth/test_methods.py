@@ -1,5 +1,6 @@
 """The four methods, wave by wave, against a teacher that says what the test writes down."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,8 +33,10 @@ def run(script: Script, seeds: list[str], **settings: object) -> tuple[Job, list
             return job, rows, asked
 
 
-SEEDS = [f"{verb} the {thing}." for verb, thing in zip("Sort Count Draft Weigh Paint Label Trace Rank".split(),
-         "fish birds letters stones fences jars roads songs".split(), strict=True)]  # fmt: skip
+SEEDS = [
+    f"{task}." for task in ("Sort the fish", "Count the birds", "Draft the letters", "Weigh the stones",
+                            "Paint the fences", "Label the jars", "Trace the roads", "Rank the songs")
+]  # fmt: skip
 
 
 def test_tasks_of_a_reply() -> None:
@@ -144,7 +147,9 @@ def test_explanations_keep_the_message_that_asked_for_them() -> None:
 
 def test_a_textbook_has_a_section_for_each_reader() -> None:
     def script(request: Request) -> str:
-        return f"{request.messages[-1].content} Here it is, at some length." if "tides" in str(request) else "Same text."
+        return (
+            f"{request.messages[-1].content} Here it is, at some length." if "tides" in str(request) else "Same text."
+        )
 
     settings = {"method": "textbook", "audiences": ["beginners", "sailors"], "near_duplicate": 1.0}
     job, rows, asked = run(script, ["the tides", "stones"], **settings)
@@ -157,9 +162,9 @@ def test_a_textbook_has_a_section_for_each_reader() -> None:
 
 def test_seeds_of_chats_texts_and_topics(tmp_path: Path) -> None:
     chats = tmp_path / "c.jsonl"
-    turns = '[{"role": "system", "content": "S"}, {"role": "user", "content": " One? "}, {"role": "assistant", "content": "1"}'
-    more = ', {"role": "user", "content": "Two?"}, {"role": "assistant", "content": "2"}]'
-    chats.write_text(f'{{"messages": {turns}{more}}}\n{{"messages": {turns}]}}\n')
+    turns = [("system", "S"), ("user", " One? "), ("assistant", "1"), ("user", "Two?"), ("assistant", "2")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    chats.write_text("".join(json.dumps({"messages": some}) + "\n" for some in (messages, messages[:3])))
     recipe = SynthRecipe(method="explain", data=str(chats))
     assert read_seeds(recipe) == [Seed("One?", f"{chats}:1")], "the first turn, and the same one once"
     topics = tmp_path / "topics.txt"

@@ -65,7 +65,9 @@ def test_a_run_and_its_summary(smelt: Any, server: Any, seeds: Path, tmp_path: P
     made = tmp_path / "a.jsonl"
     words = ("method=self-instruct", f"data={seeds}", "count=9", *at(server, made), "--price-in", "10")
     code, out, err = smelt(*words)
-    assert code == 0 and "  requests  at most 44 = 8 new tasks + 36 answers\n" in err and "at a time are as quick" in err
+    assert (
+        code == 0 and "  requests  at most 44 = 8 new tasks + 36 answers\n" in err and "at a time are as quick" in err
+    )
     rows = rows_in(made)
     assert len(rows) == 9 and out.startswith(f"rows        9 in {made}\nrefused     ")
     assert f"asked       {len(server.heard)} requests, {len(server.heard)} of them now" in out
@@ -122,7 +124,9 @@ def test_prompts_can_be_read_and_changed(smelt: Any, server: Any, seeds: Path, t
     assert smelt("--write-prompts", mine)[0] == 0 and mine.read_bytes() == FILE.read_bytes()
     assert smelt("--write-prompts", mine)[0] == 2, "what was changed is not overwritten"
     text = mine.read_text(encoding="utf-8")
-    mine.write_text(text.replace("Write a section of a textbook about {topic}", "Erzähle von {topic}"), encoding="utf-8")
+    mine.write_text(
+        text.replace("Write a section of a textbook about {topic}", "Erzähle von {topic}"), encoding="utf-8"
+    )
     (tmp_path / "topics.txt").write_text("tides\n")
     words = ("method=textbook", f"data={tmp_path / 'topics.txt'}", f"prompts={mine}", "audiences=[children]")
     assert smelt(*words, *at(server, tmp_path / "a.jsonl"))[0] == 0

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,19 @@ def test_a_run_that_fails_goes_on_and_ends_with_the_same_bytes(method: str, seed
     class Mortal(Scripted):
         """A teacher that dies after some replies."""
 
+        left = 10**6
+
         def ask(self, messages: Sequence[Message], settings: Settings) -> Reply:
-            if len(self.heard) >= left:
+            if len(self.heard) >= self.left:
                 raise TeacherError("it is gone")
             return super().ask(messages, settings)
 
     recipe, whole, broken = recipe_for(method, seeds), tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
-    left = 10**6
     num_requests = synthesize(recipe, Mortal(), whole).requests
     heard = 0
     for left in (1, 5, 9, 13):
         teacher = Mortal()
+        teacher.left = left
         try:
             synthesize(recipe, teacher, broken, parallel=3)
         except TeacherError as error:
@@ -78,7 +81,6 @@ def test_a_run_that_fails_goes_on_and_ends_with_the_same_bytes(method: str, seed
             torn.write(b'{"key": "half a li')
         with broken.open("ab") as torn:
             torn.write(b'{"mess')
-    left = 10**6
     last = Mortal()
     report = synthesize(recipe, last, broken, parallel=7)
     assert files_of(broken) == files_of(whole)
@@ -101,7 +103,11 @@ def test_more_rows_later_are_as_if_asked_for_at_once(method: str, seeds: Path, t
 def test_other_settings_seeds_or_teachers_are_refused(seeds: Path, tmp_path: Path) -> None:
     out, recipe = tmp_path / "a.jsonl", recipe_for("evol-instruct", seeds)
     synthesize(recipe, Scripted(), out)
-    for other, what in (({"seed": 3}, "seed=3, but"), ({"count": 11}, "count=11, but"), ({"temperature": 0.5}, "temperature")):
+    for other, what in (
+        ({"seed": 3}, "seed=3, but"),
+        ({"count": 11}, "count=11, but"),
+        ({"temperature": 0.5}, "temperature"),
+    ):
         with pytest.raises(ConfigError, match=what):
             synthesize(recipe.model_copy(update=other), Scripted(), out)
     with pytest.raises(ConfigError, match=r"teacher='another', but .*a\.jsonl was begun with 'scripted'"):
@@ -125,21 +131,21 @@ def test_a_busy_teacher_is_asked_again_but_not_for_ever(seeds: Path, tmp_path: P
     class Busy(Scripted):
         """A teacher that has an answer at the fourth try only."""
 
-        tries: dict[int, int] = {}
-
         def ask(self, messages: Sequence[Message], settings: Settings) -> Reply:
-            self.tries[settings.seed] = self.tries.get(settings.seed, 0) + 1
-            if self.tries[settings.seed] < needed:
+            tries[settings.seed] += 1
+            if tries[settings.seed] < needed:
                 raise TeacherBusy("no connection", fix="start the server")
             return super().ask(messages, settings)
 
+    tries: Counter[int] = Counter()
     needed = 4
     assert synthesize(recipe_for("explain", seeds), Busy(), tmp_path / "a.jsonl").rows == 12
     needed = 99
     with pytest.raises(TeacherError) as raised:
         synthesize(recipe_for("explain", seeds), Busy(), tmp_path / "b.jsonl")
     assert str(raised.value) == (
-        "no connection (4 tries)\ntry: start the server; 0 replies and 0 rows are kept; the same command goes on from there"
+        "no connection (4 tries)\n"
+        "try: start the server; 0 replies and 0 rows are kept; the same command goes on from there"
     )
 
 
