@@ -30,10 +30,10 @@ def test_a_run_against_our_server(live: Live, tmp_path: Path) -> None:
     recipe = SynthRecipe(method="explain", data=str(data), max_tokens=20, prompts=str(mine))
     report = synthesize(recipe, teacher, tmp_path / "short.jsonl", parallel=2)
     assert report.rows == 5 and [chat.messages[2].content for chat in read_chats(report.file)] == ["Paris it is."] * 5
-    assert report.reply_tokens == 5 * 13
+    assert report.reply_tokens == 5 * 12
     reply = teacher.ask((Message("user", "Capital?"),), Settings(20, 0.0, 2))
     assert reply.text == "Paris it is." and reply.finish == "stop"
-    assert reply.prompt_tokens is not None and 0 < reply.prompt_tokens < CONTEXT and reply.reply_tokens == 13
+    assert reply.prompt_tokens is not None and 0 < reply.prompt_tokens < CONTEXT and reply.reply_tokens == 12
 
 
 def test_a_model_that_is_not_served(live: Live) -> None:

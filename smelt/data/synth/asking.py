@@ -23,7 +23,10 @@ MOST_PARALLEL = 256
 
 
 class Asker:
-    """Ask `parallel` requests at a time; `num_asked` were not in the journal, the first took `first_seconds`."""
+    """Ask `parallel` requests at a time; `num_asked` of them were not in the journal.
+
+    `on_first` is told the seconds that the first took alone, `on_reply` is called after each reply.
+    """
 
     def __init__(
         self,
@@ -31,16 +34,16 @@ class Asker:
         journal: Journal,
         parallel: int,
         *,
+        on_first: Callable[[float], None] = lambda seconds: None,
         on_reply: Callable[[], None] = lambda: None,
         pauses: Sequence[float] = PAUSES_SECONDS,
     ) -> None:
         if not 1 <= parallel <= MOST_PARALLEL:
             raise UsageError(f"{parallel} requests at a time", accepted=f"1 to {MOST_PARALLEL}")
-        self.teacher, self.journal, self.parallel, self.on_reply = teacher, journal, parallel, on_reply
-        self.pauses = pauses
+        self.teacher, self.journal, self.parallel, self.pauses = teacher, journal, parallel, pauses
+        self.on_first, self.on_reply = on_first, on_reply
         self.num_asked = 0
-        self.first_seconds: float | None = None
-        self._ending = threading.Event()
+        self._counting, self._ending = threading.Lock(), threading.Event()
 
     def ask_all(self, requests: Sequence[Request]) -> list[Reply]:
         """Return the replies in order.
@@ -49,7 +52,7 @@ class Asker:
             TeacherError: there was none, or the teacher took not even one request.
         """
         missing = list({request.key: request for request in requests if request.key not in self.journal}.values())
-        if missing and self.first_seconds is None:
+        if missing and not self.num_asked:
             self._measure(missing.pop(0))
         if missing:
             self._ask_together(missing)
@@ -62,8 +65,8 @@ class Asker:
         reply = self._patiently(request)
         if is_first and reply.finish == "refused":
             raise TeacherError(f"{self.teacher.name} did not take the first request: {reply.text}")
+        self.on_first(time.perf_counter() - started)
         self._keep(request, reply)
-        self.first_seconds = time.perf_counter() - started
 
     def _ask_together(self, requests: Sequence[Request]) -> None:
         """Ask all, and wait until each has its reply in the journal."""
@@ -77,7 +80,7 @@ class Asker:
                 failed.result()
         except KeyboardInterrupt:
             self._ending.set()
-            say("ending: waiting for the replies that are under way; Ctrl-C again gives them up")
+            say("ending: waiting for the replies that are under way (Ctrl-C again: without them); what came is kept")
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -88,8 +91,9 @@ class Asker:
 
     def _keep(self, request: Request, reply: Reply) -> None:
         self.journal.put(request.key, reply)
-        self.num_asked += 1
-        self.on_reply()
+        with self._counting:
+            self.num_asked += 1
+            self.on_reply()
 
     def _patiently(self, request: Request) -> Reply:
         """Ask until there is a reply, or the patience is over."""

@@ -7,6 +7,7 @@ filter refused, each with its reason). Rows are written when their wave is compl
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,26 +81,29 @@ def synthesize(recipe: SynthRecipe, teacher: Teacher, out: Path | str, *, parall
     recipe = recipe.model_copy(update={"teacher": teacher.name})
     job = Job(recipe, load_prompts(recipe.prompts), read_seeds(recipe))
     same_recipe(recipe, out, may_change=("count",) if recipe.method in MAY_GROW else ())
-    rows, refused = Lines(out), Lines(beside(out, "refused"))
-    job.sink = lambda row: (refused if row.reason else rows).add(job.line_of(row))
-    run = Run(job, rows, refused)
-    journal = Journal(beside(out, "replies"))
-    line = LiveLine()
-    asker = Asker(teacher, journal, parallel, on_reply=lambda: line.update(run.progress()))
-    try:
-        if len(journal):
-            say(f"{out}: {len(journal):,} replies are there already")
-        run.drive(asker)
-    except TeacherError as error:
-        kept = f"{len(journal):,} replies and {rows.num_lines:,} rows are kept; the same command goes on from there"
-        raise TeacherError(
-            error.what, accepted=error.accepted, fix=f"{error.fix + '; ' if error.fix else ''}{kept}"
-        ) from error
-    finally:
-        line.close()
-        for file in (rows, refused, journal):
-            file.close()
-    return run.report(asker)
+    with (
+        closing(Lines(out)) as rows,
+        closing(Lines(beside(out, "refused"))) as refused,
+        closing(Journal(beside(out, "replies"))) as journal,
+    ):
+        run = Run(job, rows, refused)
+        line = LiveLine()
+        asker = Asker(
+            teacher,
+            journal,
+            parallel,
+            on_first=lambda seconds: say(first_request(seconds, run.most - len(journal) - 1, parallel)),
+            on_reply=lambda: line.update(run.progress(len(journal))),
+        )
+        try:
+            run.drive(asker)
+        except TeacherError as error:
+            kept = f"{len(journal):,} replies and {rows.num_lines:,} rows are kept; the same command goes on from there"
+            fix = f"{error.fix}; {kept}" if error.fix else kept
+            raise TeacherError(error.what, accepted=error.accepted, fix=fix) from error
+        finally:
+            line.close()
+        return run.report(asker)
 
 
 class Run:
@@ -107,22 +111,19 @@ class Run:
 
     def __init__(self, job: Job, rows: Lines, refused: Lines) -> None:
         self.job, self.rows, self.refused = job, rows, refused
+        job.sink = lambda row: (refused if row.reason else rows).add(job.line_of(row))
         self.replies: list[Reply] = []
+        costs = METHODS[job.recipe.method][1](job.recipe, job.seeds, job.prompts)
+        self.most = sum(cost.requests for cost in costs)
 
     def drive(self, asker: Asker) -> None:
         """Answer wave after wave, and bring the rows of each to the disk."""
         waves = METHODS[self.job.recipe.method][0](self.job)
-        costs = METHODS[self.job.recipe.method][1](self.job.recipe, self.job.seeds, self.job.prompts)
-        most = sum(cost.requests for cost in costs)
-        told = False
         try:
             requests = next(waves)
             while True:
                 replies = asker.ask_all(requests)
                 self.replies += replies
-                if asker.first_seconds is not None and not told:
-                    told = True
-                    say(first_request(asker.first_seconds, most - len(self.replies), asker.parallel))
                 try:
                     requests = waves.send(replies)
                 finally:
@@ -132,10 +133,10 @@ class Run:
             self.rows.finish()
             self.refused.finish()
 
-    def progress(self) -> str:
+    def progress(self, num_replies: int) -> str:
         """Return how far the run is."""
-        job = self.job
-        return f"{job.num_requests:,} requests planned, {job.num_kept:,} rows, {job.reasons.total():,} refused"
+        made = f"{self.job.num_kept:,} rows, {self.job.reasons.total():,} refused"
+        return f"{num_replies:,} replies of at most {self.most:,} · {made}"
 
     def report(self, asker: Asker) -> SynthReport:
         """Return what was made."""
@@ -158,6 +159,8 @@ class Run:
 
 def first_request(seconds: float, left: int, parallel: int) -> str:
     """Return what the first request says about the time of the others."""
+    if left < 1:
+        return f"the only request took {seconds:.1f} s"
     alone = left * seconds / 60
     return (
         f"the first request took {seconds:.1f} s; at most {left:,} others: {alone:,.1f} minutes one after another, "

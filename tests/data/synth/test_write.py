@@ -22,7 +22,7 @@ from .conftest import Scripted, rows_in, say
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asking.Asker.__init__, "__kwdefaults__", {"on_reply": lambda: None, "pauses": (0.0,) * 3})
+    monkeypatch.setitem(asking.Asker.__init__.__kwdefaults__, "pauses", (0.0,) * 3)
 
 
 def recipe_for(method: str, seeds: Path, **more: Any) -> SynthRecipe:
