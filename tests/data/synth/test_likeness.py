@@ -52,3 +52,17 @@ def test_pool_finds_what_is_alike_and_nothing_else() -> None:
     same = Pool(1.0)
     same.add("Name three rivers.")
     assert same.like("name three rivers") and same.like("name three long rivers") is None
+
+
+@pytest.mark.parametrize("limit", [0.3, 0.5, 0.7, 0.8, 1.0])
+def test_the_pool_finds_what_the_definition_finds(limit: float) -> None:
+    chance = random.Random(1)
+    texts = [" ".join(chance.choice("abcdefg") for _ in range(chance.randrange(1, 12))) for _ in range(60)]
+    pool = Pool(limit)
+    num_alike = 0
+    for number, text in enumerate(texts):
+        alike = [old for old in texts[:number] if rouge_l(words(old), words(text)) >= limit]
+        assert pool.like(text) == (alike[0] if alike else None)
+        num_alike += bool(alike)
+        pool.add(text)
+    assert num_alike
