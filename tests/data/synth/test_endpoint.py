@@ -67,7 +67,7 @@ def test_thoughts_are_not_said() -> None:
         ((200, {"Content-Length": "99"}, b'{"cho'), TeacherBusy, "the answer is no chat completion (JSONDecodeError"),
         (error(401, "wrong key sk-1!"), TeacherError, "401 wrong key ***!\ntry: give the key with --key-file FILE"),
         (error(404, "no model m"), TeacherError, "404 no model m\ntry: check --endpoint (it mostly ends in /v1)"),
-        ((307, {"Location": "http://else.where/"}, b""), TeacherError, "moved to http://else.where/\ntry: give that"),
+        ((302, {"Location": "http://127.0.0.1:9/"}, b""), TeacherError, "moved to http://127.0.0.1:9/\ntry: give that"),
     ],
 )
 def test_failures(server: Any, answer: Any, kind: type[TeacherError], what: str) -> None:

@@ -55,7 +55,9 @@ def test_self_instruct_asks_filters_and_answers() -> None:
         task = next(fresh, None)
         if task is None:
             return "I would rather not."
-        return f"Task 9: {task}\nTask 10: sort the fish\nTask 11: Draw a picture of a hen.\nTask 12: Hi."
+        return (
+            f"Task 9: {task}\nTask 10: sort the fish\nTask 11: Draw a picture of a hen.\nTask 12: Hi.\nTask 13: {task}"
+        )
 
     job, rows, asked = run(script, SEEDS, method="self-instruct", count=3)
     kept = [row for row in rows if not row.reason]
@@ -63,7 +65,7 @@ def test_self_instruct_asks_filters_and_answers() -> None:
         "Name two rivers of Spain.", "Explain why tides happen twice daily.", "Invent a word for rain.",
     ]  # fmt: skip
     assert [len(wave) for wave in asked] == [8, 3] and job.num_kept == 3
-    assert job.reasons == {"near duplicate": 3, "beyond text": 3, "too short": 3, "no task in the reply": 5}
+    assert job.reasons == {"near duplicate": 6, "beyond text": 3, "too short": 3, "no task in the reply": 5}
     assert next(row.like for row in rows if row.reason == "near duplicate") == "Sort the fish."
     prompt = asked[0][0].messages[-1].content
     assert prompt.count("Task ") == 8 and "Task 8: " in prompt
