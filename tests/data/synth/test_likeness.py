@@ -58,6 +58,7 @@ def test_pool_finds_what_is_alike_and_nothing_else() -> None:
 def test_the_pool_finds_what_the_definition_finds(limit: float) -> None:
     chance = random.Random(1)
     texts = [" ".join(chance.choice("abcdefg") for _ in range(chance.randrange(1, 12))) for _ in range(60)]
+    texts += texts[:3]
     pool = Pool(limit)
     num_alike = 0
     for number, text in enumerate(texts):
