@@ -214,6 +214,11 @@ def text_from(text: str | None, file: Path | None, *, option: str) -> str:
     return decode(data, file or Path("stdin")).replace("\r\n", "\n").replace("\r", "\n")
 
 
+def at_terminal() -> bool:
+    """Tell whether somebody can answer a question."""
+    return sys.stdin.isatty()
+
+
 def print_json(values: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own, in ASCII; what is no number (NaN, infinity) becomes null."""
     print(json.dumps(plain(values), allow_nan=False), flush=True)

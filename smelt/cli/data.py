@@ -1,4 +1,4 @@
-"""`smelt data`: look at rows before training on them, pack text into token shards, write the generated town.
+"""`smelt data`: look at rows before training on them, pack text into token shards, write the town or have rows written.
 
 `inspect` is the place to see a loss mask: what the model will be taught to say stands in colour. It reads the same
 formats through the same functions as training, so what it shows is what a run gets.
@@ -17,6 +17,7 @@ import typer
 from rich.text import Text
 
 from smelt.cli.common import Json, console, make_app, open_tokenizer, plural, print_json
+from smelt.cli.data_synth import SynthCommand, synth
 from smelt.core.errors import DataError, TokenizerError, UsageError
 from smelt.core.log import printable, say
 from smelt.data.formats import Summary, Typed, scan_rows, summarize, texts_of
@@ -32,7 +33,8 @@ SHOWN_CHARACTERS = 500  # of one part of an example
 PERCENTILES = (10, 50, 90, 99, 100)
 FLOOR_DOCUMENTS = 2000
 
-app = make_app(help="Inspect rows, pack text into token shards, generate the town.")
+app = make_app(help="Inspect rows, pack text into token shards, generate the town, have a teacher write rows.")
+app.command(cls=SynthCommand)(synth)
 
 
 @app.command()

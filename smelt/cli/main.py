@@ -23,7 +23,7 @@ from smelt.core.log import printable, say
 VERBS: dict[str, tuple[str, str]] = {
     "quickstart": ("smelt.cli.quickstart", "From text to a chat model in one command."),
     "tokenizer": ("smelt.cli.tokenizer", "Train a tokenizer, encode with it, look into it."),
-    "data": ("smelt.cli.data", "Inspect rows, pack text into token shards, generate the town."),
+    "data": ("smelt.cli.data", "Inspect rows, pack text into shards, make rows."),
     "pretrain": ("smelt.cli.pretrain", "Train a base model on text, from nothing or from a checkpoint."),
     "sft": ("smelt.cli.sft", "Teach a base model to answer, on conversations."),
     "distill": ("smelt.cli.distill", "Teach a smaller model what a larger one knows."),

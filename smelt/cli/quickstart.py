@@ -7,13 +7,12 @@ walks the generated town, whose entropy is known, so the figure at the end stand
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smelt.cli.common import Json, make_app, plural, print_json, print_table
+from smelt.cli.common import Json, at_terminal, make_app, plural, print_json, print_table
 from smelt.core.log import printable, say
 
 if TYPE_CHECKING:
@@ -57,11 +56,6 @@ def quickstart(
         print_json(result.as_dict())
     else:
         show(recipe, result)
-
-
-def at_terminal() -> bool:
-    """Tell whether somebody can answer."""
-    return sys.stdin.isatty()
 
 
 def plan(recipe: QuickstartRecipe) -> list[str]:

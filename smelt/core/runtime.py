@@ -115,6 +115,11 @@ def used_memory_bytes() -> int:
     return psutil.Process().memory_info().rss
 
 
+def secret(variable: str) -> str:
+    """Return what an environment variable holds that the user named, "" where it is not set."""
+    return os.environ.get(variable, "")
+
+
 def prepare_process() -> None:
     """Give torch every core of this process, unless OMP_NUM_THREADS says how many; safe to call again."""
     import torch

@@ -11,7 +11,7 @@ Ref: Sequence-level knowledge distillation, arXiv:1606.07947, section 3.2 (there
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from typing import Any
 from pydantic import Field
 
 from smelt.core import runtime
-from smelt.core.config import Config, load_recipe, to_yaml
-from smelt.core.errors import ConfigError, DataError
+from smelt.core.config import Config
+from smelt.core.errors import DataError
 from smelt.core.log import say
-from smelt.core.storage import atomic_write_text, checkpoint_at
-from smelt.data.formats import scan_rows
-from smelt.data.records import ChatRow, Message, TextRow
+from smelt.core.storage import checkpoint_at
+from smelt.data.continuing import same_recipe, whole_lines
+from smelt.data.questions import Question, read_questions
+from smelt.data.records import Message
 from smelt.infer.answer import Generation
 from smelt.infer.engine import answers_of
 from smelt.infer.sampling import Sampling
@@ -33,8 +34,6 @@ from smelt.tokenizers.chat import ChatTemplate, named_template
 
 AT_ONCE = 32
 """Questions answered together, and answers lost at most when the run is killed."""
-
-Question = tuple[Message, ...]
 
 
 class AnswersRecipe(Config):
@@ -83,7 +82,7 @@ def write_answers(recipe: AnswersRecipe, out: Path | str) -> AnswersReport:
     out = Path(out)
     # A run goes on to newer checkpoints; the answers of one file are of one.
     recipe = recipe.model_copy(update={"teacher": str(checkpoint_at(recipe.teacher))})
-    questions = list(read_questions(recipe.data))
+    questions = [question for _, question in read_questions(recipe.data)]
     num_done = begin(recipe, out, questions)
     if num_done:
         say(f"{out}: {num_done:,} of {len(questions):,} questions are answered")
@@ -105,27 +104,6 @@ def write_answers(recipe: AnswersRecipe, out: Path | str) -> AnswersReport:
     return AnswersReport(str(out), len(questions), num_answers, len(questions) - num_answers)
 
 
-def read_questions(data: str) -> Iterator[Question]:
-    """Yield the questions of a file, folder or glob.
-
-    Raises:
-        DataError: at the first row that is neither a text nor a conversation with something before its last answer.
-    """
-    for where, row in ((getattr(row, "where", data), row) for _, row in scan_rows(data)):
-        if isinstance(row, DataError):
-            raise row
-        if isinstance(row, TextRow):
-            question: Question = (Message("user", row.text),) if row.text else ()
-        elif isinstance(row, ChatRow):
-            last = max(number for number, message in enumerate(row.messages) if message.role == "assistant")
-            question = row.messages[:last]
-        else:
-            question = ()
-        if not question:
-            raise DataError(f"{where}: no question", accepted="a text, or messages before the last assistant turn")
-        yield question
-
-
 def begin(recipe: AnswersRecipe, out: Path, questions: Sequence[Question]) -> int:
     """Make the file, or cut what a kill left of a line; return how many questions it has answered.
 
@@ -133,24 +111,11 @@ def begin(recipe: AnswersRecipe, out: Path, questions: Sequence[Question]) -> in
         ConfigError: it was begun with another recipe, or by somebody else.
         DataError: it holds answers to other questions.
     """
-    beside = out.with_name(f"{out.name}.recipe.yaml")
-    if not beside.is_file():
-        if out.exists():
-            raise ConfigError(f"{out} is there already, without {beside.name}", fix="give another file")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write_text(beside, to_yaml(recipe))
+    if same_recipe(recipe, out):
         out.touch()
         return 0
-    saved = load_recipe(AnswersRecipe, beside)
-    for key in AnswersRecipe.model_fields:
-        if getattr(saved, key) != getattr(recipe, key):
-            raise ConfigError(
-                f"{key}={getattr(recipe, key)!r}, but {out} was begun with {getattr(saved, key)!r}",
-                fix="the same settings go on with it; or give another file",
-            )
-    whole = out.read_bytes() if out.exists() else b""
-    atomic_write_text(out, whole[: whole.rfind(b"\n") + 1].decode("utf-8"))
-    done = lines_of(out)
+    done = whole_lines(out)
+    out.touch()
     for number, line in enumerate(done, start=1):
         known = number <= len(questions) and line in ("", line_of(questions[number - 1], answer_in(line)).strip())
         if not known:

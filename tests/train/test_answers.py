@@ -8,6 +8,7 @@ import torch
 
 from smelt.core.errors import ConfigError, DataError, UsageError
 from smelt.data.formats import read_chats
+from smelt.data.questions import read_questions
 from smelt.data.records import Message
 from smelt.infer.answer import Generation
 from smelt.models.build import build
@@ -15,7 +16,7 @@ from smelt.models.families import Shape, spec_for
 from smelt.models.hub import save
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.train import answers
-from smelt.train.answers import AnswersRecipe, line_of, read_questions, whole_answer, write_answers
+from smelt.train.answers import AnswersRecipe, line_of, whole_answer, write_answers
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,8 @@ def test_questions_of_chats_end_before_the_last_answer(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("user", "a?"), ("assistant", "A."), ("user", "b?"), ("assistant", "B.")]
     row = {"messages": [{"role": role, "content": text} for role, text in turns]}
     (tmp_path / "q.jsonl").write_text(json.dumps(row) + "\n")
-    assert list(read_questions(str(tmp_path / "q.jsonl"))) == [tuple(Message(*turn) for turn in turns[:4])]
+    ((_, question),) = read_questions(str(tmp_path / "q.jsonl"))
+    assert question == tuple(Message(*turn) for turn in turns[:4])
 
 
 @pytest.mark.parametrize(
