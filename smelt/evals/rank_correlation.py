@@ -16,10 +16,10 @@ from smelt.evals.resampling import Numbers, Score, divided
 
 
 def ranks(values: Sequence[float] | Numbers) -> Numbers:
-    """Return ranks from 1 on, equal values sharing their mean: [5, 2, 5] -> [2.5, 1, 2.5]."""
+    """Return ranks from 0 on, equal values sharing their mean: [3, 1, 3] -> [1.5, 0, 1.5]."""
     _, places, times = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
     last = times.cumsum()
-    return (last - (times - 1) / 2.0)[places]
+    return (last - (times + 1) / 2.0)[places]
 
 
 def spearman(one: Sequence[float] | Numbers, other: Sequence[float] | Numbers) -> Score:

@@ -4,7 +4,7 @@ A document that is as near as the right one counts as before it, so vectors that
 the share of a question's documents among the first k, MRR the mean of 1 / the first one's place, nDCG@k the sum of
 1 / log2(1 + place) over those within k, divided by the best possible. Each is a mean over questions.
 
-Ref: K. Järvelin, J. Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 20 (2002), with gains of 0 and 1.
+Ref: K. Järvelin, J. Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 20 (2002), gains of 0 and 1.
 Ref: E. Voorhees, TREC-8 question answering track report (1999), MRR.
 """
 
