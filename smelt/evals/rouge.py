@@ -1,8 +1,8 @@
 """ROUGE: how much of a summary's words, pairs of words, and longest common order is that of a reference.
 
 F-measures of each row, averaged over rows, over `wording.words`: on English what the package `rouge_score` gives
-without its stemmer, on Chinese by characters. ROUGE-L takes a text as one sentence. The longest common subsequence is found by
-adding whole numbers as wide as a text, a bit a word, so a pair of summaries costs as many additions as one has words.
+without its stemmer, on Chinese by characters. ROUGE-L takes a text as one sentence. The longest common subsequence is
+found by adding whole numbers as wide as a text, a bit a word, so a pair costs as many additions as one has words.
 
 Ref: C.-Y. Lin, ROUGE: a package for automatic evaluation of summaries, ACL workshop 2004, 2 and 3.1. Ref: H. Hyyrö,
 Bit-parallel LCS-length computation revisited, AWOCA 2004.
