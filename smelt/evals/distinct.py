@@ -1,9 +1,9 @@
 """Distinct-1 and -2: how many different words and pairs of words replies have, of all that they have.
 
 A model that says the same to everybody has few. It is a figure of the whole, not a sum over rows: a row drawn twice
-adds nothing new, so intervals of drawn rows would lie too low. What a row adds is taken from the figure without that row
-instead (its pseudo-value), and those are drawn. Texts that are longer have fewer different words, so compare models on
-the same questions only.
+adds nothing new, so intervals of drawn rows would lie too low. What a row adds is taken from the figure without that
+row instead (its pseudo-value), and those are drawn. Texts that are longer have fewer different words, so compare models
+on the same questions only.
 
 Ref: J. Li et al., A diversity-promoting objective function, arXiv:1510.03055, 4.4. Ref: J. Tukey, Bias and
 confidence in not-quite large samples (1958), pseudo-values.

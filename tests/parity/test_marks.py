@@ -11,10 +11,8 @@ from smelt.evals.rank_correlation import spearman
 from smelt.evals.rouge import rouge
 
 pytestmark = pytest.mark.interop
-WORDS = {
-    "13a": "the mill stands by a river, 3.5 of it; 4-5 'sails' &amp; bread. - $20 mill".split(" "),
-    "zh": list("水车在“河”边转了3圈。a他磨面"),
-}
+ENGLISH = "the mill stands by a river, 3.5 of it; 4-5 'sails' &amp; bread. - $20 mill"
+WORDS = {"13a": ENGLISH.split(), "zh": list("水车在“河”边转了3圈。a他磨面")}
 
 
 def corpus(kind: str, seed: int) -> tuple[list[str], list[str]]:
