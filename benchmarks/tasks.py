@@ -97,7 +97,7 @@ def keywords(shared: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def dialogue(shared: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a question, its answer, the next question and its answer, of short conversations, up to a call of a tool."""
+    """Yield two questions in a row with their answers, of short conversations, up to the first call of a tool."""
     for name in ("preference/dpo_en_demo.json", "tools/glaive_toolcall_en_demo.json"):
         for row in json.loads((shared / name).read_text(encoding="utf-8")):
             turns = [*row["conversations"], *([row["chosen"]] if "chosen" in row else [])]
