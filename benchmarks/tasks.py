@@ -105,7 +105,7 @@ def dialogue(shared: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 four = turns[place : place + 4]
                 if [turn["from"] for turn in four] != ["human", "gpt"] * 2:
                     break
-                if sum(len(turn["value"]) for turn in four[:3]) <= 400:
+                if sum(len(turn["value"]) for turn in four[:3]) <= 900:
                     yield turns[0]["value"], {"conversations": four}
 
 
@@ -177,7 +177,7 @@ def write_base(shared: Path) -> None:
     if not (FOLDER / "base").is_dir():
         tokenizer = smelt.load_tokenizer(shared / "tokenizers/minimind")
         end = tokenizer.special[END_OF_TEXT]
-        shape = Shape(tokenizer.vocab_size, dim=64, num_layers=2, num_heads=2, num_kv_heads=2, max_seq_len=256)
+        shape = Shape(tokenizer.vocab_size, dim=64, num_layers=2, num_heads=2, num_kv_heads=2, max_seq_len=512)
         spec = replace(spec_for("gpt2", shape), token_ids=TokenIds(None, (end,), end))
         smelt.save(build(spec, seed=0), tokenizer, FOLDER / "base")
 
