@@ -102,6 +102,9 @@ def test_chrf_by_hand() -> None:
     # One length has runs on both sides: one of two characters is common.
     assert values(chrf(["a b"], ["b"]))["chrf"] == pytest.approx(5 * 0.5 * 1 / (4 * 0.5 + 1))
     assert values(chrf([""], ["b"]))["chrf"] == 0
+    # Runs of three count in the second row alone: the first reference has none.
+    precision = (5 / 6 + 3 / 4 + 1) / 3
+    assert values(chrf(["abc", "abc"], ["ab", "abc"]))["chrf"] == pytest.approx(5 * precision / (4 * precision + 1))
 
 
 def test_short_answers() -> None:
@@ -128,6 +131,8 @@ def test_keywords_are_sets() -> None:
 def test_distinct_words_of_all_replies() -> None:
     found = distinct(["a b", "a c", "a b"], ["", "", ""])
     assert values(found) == {"distinct_1": pytest.approx(3 / 6), "distinct_2": pytest.approx(2 / 3)}
+    # Without the first row 1/2 is left, without the second 2/2, of 2/4 in all: pseudo-values 0.5 and 0, moved to 0.5.
+    assert distinct(["a b", "a a"], ["", ""])["distinct_1"].rows[:, 0].tolist() == pytest.approx([0.75, 0.25])
     low, high = distinct([f"word{number} and" for number in range(50)], [""] * 50)["distinct_1"].interval()
     assert low <= 51 / 100 <= high < 0.6
     assert values(distinct([""], [""])) == {"distinct_1": 0, "distinct_2": 0}
