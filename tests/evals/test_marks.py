@@ -74,6 +74,8 @@ def test_bleu_by_hand() -> None:
     assert found == pytest.approx((5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
     short = values(bleu(["the cat sat on"], ["the cat sat on the mat"]))["bleu"]
     assert short == pytest.approx(math.exp(1 - 6 / 4))
+    longer = values(bleu(["the cat sat on the mat now"], ["the cat sat on the mat"]))["bleu"]
+    assert longer == pytest.approx((6 / 7 * 5 / 6 * 4 / 5 * 3 / 4) ** 0.25)  # too much is punished by precision alone
     # Runs of three and four are missed: they count as 1/2 and 1/4 of one.
     (found,) = values(bleu(["a b x c d"], ["a b y c d"])).values()
     assert found == pytest.approx((4 / 5 * 2 / 4 * 0.5 / 3 * 0.25 / 2) ** 0.25)
