@@ -1,15 +1,16 @@
-"""`smelt eval`: how well a model predicts a text, how often it answers exactly, how much it copies.
+"""`smelt eval`: how well a model predicts a text, what its answers are worth, what it finds, how much it copies.
 
 Bits per byte compare models with different tokenizers; exact match comes by kind with 95 % Wilson intervals, because
-few rows make wide ones; the memorization rate is the share of samples that copy 50 tokens in a row from training. With
-`--before` another checkpoint is measured alike, and `eval_card` sets the two side by side.
+few rows make wide ones; the memorization rate is the share of samples that copy 50 tokens in a row from training.
+`eval_marks` compares answers with references, and vectors with pairs. With `--before` another checkpoint is measured
+alike, and `eval_card` sets the two side by side.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,16 +18,32 @@ from smelt.cli.common import Json, make_app, open_checkpoint, print_json, print_
 from smelt.core.errors import UsageError
 from smelt.core.log import LiveLine, printable, say
 
+if TYPE_CHECKING:
+    from smelt.evals.resampling import Score
+
 app = make_app()
+PARTS = ("text", "gold", "memorization", "answers", "retrieval", "similarity")
+"""What can be measured, each an option that takes a file."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be measured, and how; None leaves a part out."""
+    """What is to be measured, and how; None leaves a part out.
+
+    `metrics` are those of the answers; `temperature`, `num_beams` and `max_new_tokens` are how they are written.
+    """
 
     text: str | None
     gold: str | None
     memorization: str | None
+    answers: str | None
+    retrieval: str | None
+    similarity: str | None
+    metrics: tuple[str, ...]
+    temperature: float
+    num_beams: int
+    max_new_tokens: int | None
+    pooling: str
     stride: int | None
     batch_size: int
     num_samples: int
@@ -36,8 +53,16 @@ class Request:
 
     def measured(self) -> dict[str, str]:
         """Return the parts that are not left out, with their files."""
-        parts = {"text": self.text, "gold": self.gold, "memorization": self.memorization}
-        return {name: source for name, source in parts.items() if source is not None}
+        return {name: getattr(self, name) for name in PARTS if getattr(self, name) is not None}
+
+
+@dataclass
+class Measured:
+    """What was found: the figures to print, the answers to the rows of a part, and the scores that can be resampled."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    answers: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    scores: dict[str, Score] = field(default_factory=dict)
 
 
 @app.command()
@@ -48,6 +73,18 @@ def evaluate(
     memorization: Annotated[
         str | None, typer.Option(metavar="TRAINING_TEXT", help="Training text or shards: share of copying samples.")
     ] = None,
+    answers: Annotated[
+        str | None, typer.Option(help="Conversations or pairs: compare answers with references.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Of the answers: rouge,bleu,chrf,match,token_f1,keywords,...")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Of the answers; 0 takes the likeliest token.")] = 0.0,
+    num_beams: Annotated[int, typer.Option(min=1, help="Above 1: search for the likeliest answer.")] = 1,
+    max_new_tokens: Annotated[int | None, typer.Option(help="[default: the longest reference and 16 more]")] = None,
+    retrieval: Annotated[str | None, typer.Option(metavar="PAIRS", help="Which target each source finds.")] = None,
+    similarity: Annotated[str | None, typer.Option(help="Pairs with a score: rank correlation of cosines.")] = None,
+    pooling: Annotated[str, typer.Option(help="Of an encoder's vectors: mean, cls or pooled.")] = "mean",
     stride: Annotated[int | None, typer.Option(help="Tokens scored a window [default: half the context]")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions answered at a time.")] = 64,
     num_samples: Annotated[int, typer.Option(min=1, help="Samples for the memorization rate.")] = 64,
@@ -62,13 +99,18 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Directory for the comparison's page [default: report-card]")] = None,
     json: Json = False,
 ) -> None:
-    """Measure a model on text, on gold answers, or against its training text; alone or beside an earlier one.
+    """Measure a model on text, on answers, on vectors or against its training text; alone or beside an earlier one.
 
     Example: smelt eval runs/books --text held-out.txt
     """
-    request = Request(text, gold, memorization, stride, batch_size, num_samples, span_tokens, seed, show_wrong)
+    from smelt.cli.eval_marks import checked_metrics
+
+    request = Request(
+        text, gold, memorization, answers, retrieval, similarity, checked_metrics(metric, answers), temperature,
+        num_beams, max_new_tokens, pooling, stride, batch_size, num_samples, span_tokens, seed, show_wrong,
+    )  # fmt: skip
     if not request.measured():
-        raise UsageError("nothing to measure", accepted="--text FILE, --gold FILE or --memorization TRAINING_TEXT")
+        raise UsageError("nothing to measure", accepted=", ".join(f"--{name} FILE" for name in PARTS))
     if before is not None:
         from smelt.cli.eval_card import compare
 
@@ -78,27 +120,29 @@ def evaluate(
         given = "--out" if must_not_drop is None else "--must-not-drop"
         raise UsageError(f"{given} without a checkpoint to compare with", fix="--before CKPT")
     model, tokenizer = open_checkpoint(checkpoint)[1:]
-    values = measure(model, tokenizer, request, quiet=json)[0]
+    values = measure(model, tokenizer, request, quiet=json).values
     if json:
         print_json(values)
 
 
-def measure(model: Any, tokenizer: Any, request: Request, *, quiet: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Measure all that is asked for; return the figures and the answers to the gold questions, in their order."""
-    values: dict[str, Any] = {}
-    answers: tuple[str, ...] = ()
+def measure(model: Any, tokenizer: Any, request: Request, *, quiet: bool) -> Measured:
+    """Measure all that is asked for."""
+    from smelt.cli.eval_marks import measure_marks
+
+    found = Measured()
     if request.text is not None:
-        values |= measure_text(model, tokenizer, request.text, request.stride, quiet=quiet)
+        found.values |= measure_text(model, tokenizer, request.text, request.stride, quiet=quiet)
     if request.gold is not None:
-        found, answers = measure_gold(
+        figures, found.answers["gold"] = measure_gold(
             model, tokenizer, request.gold, request.batch_size, quiet=quiet, show_wrong=request.show_wrong
         )
-        values |= found
+        found.values |= figures
     if request.memorization is not None:
         names = ("num_samples", "span_tokens", "seed")
         settings = {name: getattr(request, name) for name in names}
-        values |= measure_copies(model, tokenizer, request.memorization, settings, quiet=quiet)
-    return values, answers
+        found.values |= measure_copies(model, tokenizer, request.memorization, settings, quiet=quiet)
+    measure_marks(model, tokenizer, request, found, quiet=quiet)
+    return found
 
 
 def measure_text(model: Any, tokenizer: Any, source: str, stride: int | None, *, quiet: bool) -> dict[str, Any]:

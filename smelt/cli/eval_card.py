@@ -1,7 +1,7 @@
 """`smelt eval AFTER --before BEFORE`: both measured alike, side by side on a page, and a gate for what must not drop.
 
 One model is in memory at a time. The answers on the page are to prompts that a seed picks: questions of the gold file,
-else beginnings of documents of the text.
+else of the answers, else beginnings of documents of the text. Metrics of the same rows are compared row by row.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from smelt.cli.common import open_checkpoint, print_json, print_table
 from smelt.cli.eval import Request, measure
+from smelt.cli.eval_marks import shown_rows
 from smelt.core.errors import UsageError
 from smelt.core.log import say
 
 if TYPE_CHECKING:
     from smelt.evals.card import Answered, Drop, Reading
+    from smelt.evals.resampling import Score
     from smelt.models.encoder_decoder import Network
     from smelt.tokenizers.pipeline import Pipeline
 
@@ -30,7 +32,7 @@ PROMPT_CHARACTERS, NEW_TOKENS = 100, 48
 
 @dataclass(frozen=True)
 class Prompt:
-    """What is answered, what the answer should be, and which row of the gold file it is, if it is one."""
+    """What is answered, what the answer should be, and which row of the questions it is, if it is one."""
 
     text: str
     gold: str = ""
@@ -45,6 +47,7 @@ class Side:
     readings: dict[str, Reading]
     answers: list[str]
     tokenizer: str
+    scores: dict[str, Score]
 
 
 def compare(after: str, before: str, request: Request, must_not_drop: str | None, out: Path, *, as_json: bool) -> None:
@@ -53,8 +56,9 @@ def compare(after: str, before: str, request: Request, must_not_drop: str | None
     from smelt.evals.card_page import REPORT, check_out, write_page
 
     check_out(out)
-    kinds, prompts = gold_questions(request) if request.gold is not None else ([], beginnings(request))
-    gates = [] if must_not_drop is None else parse_gates(must_not_drop, request.measured(), kinds)
+    kinds, prompts = gold_questions(request) if request.gold is not None else ([], other_prompts(request))
+    measured = [*request.measured(), *(f"answers:{metric}" for metric in request.metrics)]
+    gates = [] if must_not_drop is None else parse_gates(must_not_drop, measured, kinds)
     old = side_of(before, request, prompts)
     new = side_of(after, request, prompts)
     drops = failed(gates, old.readings, new.readings)
@@ -62,21 +66,24 @@ def compare(after: str, before: str, request: Request, must_not_drop: str | None
     if old.tokenizer != new.tokenizer and "perplexity" in new.readings:
         notes.append("The tokenizers differ, and perplexity is a token's: only bits per byte compare the two on text.")
     answers = answered(prompts, old, new)
+    gains = {name: score.gain(old.scores[name], request.seed) for name, score in new.scores.items()}
     page = write_page(
         out,
         (before, after),
         old.readings,
         new.readings,
         command=command(after, before, request, must_not_drop),
+        gains=gains,
         gates=gates,
         drops=drops,
         answers=answers,
         notes=notes,
     )
     if as_json:
-        print_json({**new.values, **as_dict(old, new, drops), "report": str(out / REPORT)})
+        paired = {"change_intervals": {name: list(gain) for name, gain in gains.items()}} if gains else {}
+        print_json({**new.values, **as_dict(old, new, drops), **paired, "report": str(out / REPORT)})
     else:
-        show(old, new, notes)
+        show(old, new, gains, notes)
         print(f"report  {page}")
     if notes and any(gate.metric == "perplexity" for gate in gates):
         raise UsageError("--must-not-drop perplexity: the tokenizers differ", accepted="bits_per_byte")
@@ -88,6 +95,12 @@ def command(after: str, before: str, request: Request, must_not_drop: str | None
     words = ["smelt", "eval", after, "--before", before]
     for name, source in request.measured().items():
         words += [f"--{name}", source]
+    if request.metrics:
+        words += ["--metric", ",".join(request.metrics), "--temperature", f"{request.temperature:g}"]
+        words += ["--num-beams", str(request.num_beams)]
+        words += [] if request.max_new_tokens is None else ["--max-new-tokens", str(request.max_new_tokens)]
+    if request.retrieval is not None or request.similarity is not None:
+        words += ["--pooling", request.pooling]
     for name in ("stride", "num_samples", "span_tokens", "seed"):
         if getattr(request, name) is not None:
             words += [f"--{name.replace('_', '-')}", str(getattr(request, name))]
@@ -100,10 +113,14 @@ def side_of(checkpoint: str, request: Request, prompts: list[Prompt]) -> Side:
 
     say(f"measuring {checkpoint}")
     model, tokenizer = open_checkpoint(checkpoint)[1:]
-    values, gold_answers = measure(model, tokenizer, request, quiet=True)
+    found = measure(model, tokenizer, request, quiet=True)
     rows = [prompt.row for prompt in prompts if prompt.row is not None]
-    answers = [gold_answers[row] for row in rows] if rows else continued(model, tokenizer, prompts)
-    return Side(values, readings(values), answers, tokenizer.fingerprint)
+    if rows:
+        every = found.answers["gold" if request.gold is not None else "answers"]
+        answers = [every[row] for row in rows]
+    else:
+        answers = continued(model, tokenizer, prompts)
+    return Side(found.values, readings(found.values), answers, tokenizer.fingerprint, found.scores)
 
 
 def gold_questions(request: Request) -> tuple[list[str], list[Prompt]]:
@@ -123,6 +140,15 @@ def gold_questions(request: Request) -> tuple[list[str], list[Prompt]]:
         asked = messages[-1].content if messages else ""
         prompts.append(Prompt(asked, gold or "", number))
     return sorted({row.kind or NO_KIND for row in rows}), prompts
+
+
+def other_prompts(request: Request) -> list[Prompt]:
+    """Return some rows of the answers, or beginnings of the text where there are none."""
+    if request.answers is None:
+        return beginnings(request)
+    rows = shown_rows(request.answers)
+    picked = sorted(random.Random(request.seed).sample(range(len(rows)), min(NUM_ANSWERS, len(rows))))
+    return [Prompt(*rows[number], number) for number in picked]
 
 
 def beginnings(request: Request) -> list[Prompt]:
@@ -176,12 +202,12 @@ def as_dict(old: Side, new: Side, drops: list[Drop]) -> dict[str, Any]:
     }
 
 
-def show(old: Side, new: Side, notes: list[str]) -> None:
+def show(old: Side, new: Side, gains: dict[str, tuple[float, float]], notes: list[str]) -> None:
     """Print both sides as a table."""
     from smelt.evals.card_page import verdict
 
     rows = [
-        (name, str(one), str(new.readings[name]), verdict(name, one, new.readings[name]))
+        (name, str(one), str(new.readings[name]), verdict(name, one, new.readings[name], gains.get(name)))
         for name, one in old.readings.items()
     ]
     print_table(("metric", "before", "after", ""), rows, numeric=("before", "after"))

@@ -30,7 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "classify": ("smelt.cli.classify", "Teach a model to label texts: spam or not, praise or complaint."),
     "seq2seq": ("smelt.cli.seq2seq", "Teach an encoder-decoder to turn one text into another, on pairs."),
     "merge": ("smelt.cli.merge", "Merge the weights of checkpoints, or an adapter into its base."),
-    "eval": ("smelt.cli.eval", "Bits per byte of a text, exact match on gold answers, memorization."),
+    "eval": ("smelt.cli.eval", "Bits per byte of a text, answers and vectors against references, memorization."),
     "generate": ("smelt.cli.generate", "Continue a prompt."),
     "chat": ("smelt.cli.chat", "Talk to a model."),
     "serve": ("smelt.cli.serve", "Serve a model to OpenAI's clients, and a chat page."),

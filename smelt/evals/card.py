@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smelt.core.errors import RegressionError, UsageError, nearest
+from smelt.evals.marks import ALIKE, FIGURES, FOUND
 
 KIND = "exact_match."
 """What stands before a kind of questions in a metric's name."""
@@ -23,9 +24,13 @@ MEASURED_BY = {
     "exact_match": "gold",
     "memorization.from_prefixes": "memorization",
     "memorization.from_nothing": "memorization",
+    **{figure: f"answers:{metric}" for metric, figures in FIGURES.items() for figure in figures},
+    **dict.fromkeys(FOUND, "retrieval"),
+    **dict.fromkeys(ALIKE, "similarity"),
 }
-"""The metrics, each with the option that measures it."""
-HIGHER_IS_BETTER = ("exact_match",)
+"""The metrics, each with the option that measures it; of answers with the name for `--metric` behind it."""
+MARKS = (*(figure for figures in FIGURES.values() for figure in figures), *FOUND, *ALIKE)
+HIGHER_IS_BETTER = ("exact_match", *MARKS)
 ROUNDING = 1e-9  # 0.90 - 0.88 is a little more than 0.02 in binary
 
 
@@ -88,6 +93,7 @@ def readings(values: Mapping[str, Any]) -> dict[str, Reading]:
         copies = values["memorization"]
         for name in ("from_prefixes", "from_nothing"):
             found[f"memorization.{name}"] = Reading(copies[name], *copies["intervals"][name])
+    found |= {name: Reading(values[name], *values["intervals"][name]) for name in MARKS if name in values}
     return found
 
 
@@ -106,7 +112,7 @@ def parse_gates(text: str, measured: Iterable[str], kinds: Iterable[str] = ()) -
 
     Args:
         text: metrics with commas between them.
-        measured: the options that are given, of those in `MEASURED_BY`.
+        measured: what measures, of that in `MEASURED_BY`.
         kinds: the kinds of questions, each a metric too.
 
     Raises:
@@ -120,7 +126,9 @@ def parse_gates(text: str, measured: Iterable[str], kinds: Iterable[str] = ()) -
             known = [metric for metric, option in by.items() if option in measured]
             raise UsageError(f"--must-not-drop: no metric '{name}'.{nearest(name, by)}", accepted=", ".join(known))
         if by[name] not in measured:
-            raise UsageError(f"--must-not-drop {name}: it is not measured", fix=f"add --{by[name]} FILE")
+            option, _, metric = by[name].partition(":")
+            how = f"--{option} FILE" + (f" --metric {metric}" if metric else "")
+            raise UsageError(f"--must-not-drop {name}: it is not measured", fix=f"add {how}")
         gates.append(Gate(name, _allowed(part, allowed)))
     return gates
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from smelt.core.errors import UsageError
@@ -35,6 +36,7 @@ def write_page(
     after: Mapping[str, Reading],
     *,
     command: str,
+    gains: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     gates: Sequence[Gate] = (),
     drops: Sequence[Drop] = (),
     answers: Sequence[Answered] = (),
@@ -47,6 +49,7 @@ def write_page(
         names: of the two checkpoints, before and after.
         before, after: the same metrics of both.
         command: what made the page.
+        gains: 95 % intervals of after less before, of metrics that were measured on the same rows.
         gates, drops: what must not get worse, and of that what did.
         answers: answers to the same prompts.
         notes: what a reader of the table has to know.
@@ -57,7 +60,9 @@ def write_page(
     for name, one in before.items():
         two, change = after[name], after[name].value - one.value
         moved = f"{change:+.4f}" if one.low is None else f"{100 * change:+.1f} points"
-        lines.append(f"| {cell(name)} | {one} | {two} | {moved} | {verdict(name, one, two)} |")
+        if name in gains:
+            moved += " ({:+.1f} to {:+.1f})".format(*(100 * end for end in gains[name]))
+        lines.append(f"| {cell(name)} | {one} | {two} | {moved} | {verdict(name, one, two, gains.get(name))} |")
     lines += ["", *notes, *([""] if notes else [])]
     if available("matplotlib"):
         draw(out / PLOT, before, after)
@@ -82,12 +87,17 @@ def write_page(
     return out / REPORT
 
 
-def verdict(metric: str, before: Reading, after: Reading) -> str:
-    """Say in which direction a metric went, and whether its intervals leave room for chance."""
+def verdict(metric: str, before: Reading, after: Reading, gain: tuple[float, float] | None = None) -> str:
+    """Say in which direction a metric went, and whether its intervals leave room for chance.
+
+    The interval of the `gain`, where the same rows were measured, says more than two intervals side by side.
+    """
     worse = worsening(metric, before.value, after.value)
     if worse == 0:
         return "same"
     word = "better" if worse < 0 else "worse" if worse > 0 else "no number"
+    if gain is not None and word != "no number":
+        return word if gain[0] > 0 or gain[1] < 0 else f"{word}, may be chance"
     ends = (before.low, before.high, after.low, after.high)
     if None in ends or word == "no number":
         return word
@@ -137,7 +147,8 @@ def draw_shares(axes: Any, names: Sequence[str], before: Mapping[str, Reading], 
         axes.errorbar(values, places, xerr=reach, **style)
     # A dollar sign would begin a formula.
     labels = [f"{name.removeprefix(KIND)}{arrow(name)}".replace("$", r"\$") for name in names]
-    axes.set(xlim=(-2, 102), ylim=(len(names) - 0.5, -0.5), xlabel="% with 95 % intervals")
+    lowest = min([0.0, *(100 * (readings[name].low or 0.0) for readings in (before, after) for name in names)])
+    axes.set(xlim=(lowest - 2, 102), ylim=(len(names) - 0.5, -0.5), xlabel="% with 95 % intervals")
     axes.set_yticks(range(len(names)), labels)
     axes.grid(alpha=0.25, axis="x")
 

@@ -46,7 +46,9 @@ class GoldScore:
 
 
 @dataclass(frozen=True)
-class _Question:
+class Question:
+    """A row, its gold text, and the ids of its prompt."""
+
     row: ChatRow
     gold: str
     ids: list[int]
@@ -70,7 +72,7 @@ def exact_match(
     """
     if not rows:
         raise UsageError("there is no row to evaluate", accepted="at least one row with a gold answer")
-    questions = [_question(row, template, model.max_text_tokens) for row in rows]
+    questions = [question_of(row, template, model.max_text_tokens) for row in rows]
     if max_new_tokens is None:
         gold_ids = tokenizer.encode_batch([question.gold for question in questions])
         max_new_tokens = SPARE_TOKENS + max(len(ids) for ids in gold_ids)
@@ -88,8 +90,8 @@ def exact_match(
     return _score(questions, answers)
 
 
-def _question(row: ChatRow, template: ChatTemplate, max_seq_len: int) -> _Question:
-    """Split a row into the prompt, rendered up to the reply, and the gold text."""
+def question_of(row: ChatRow, template: ChatTemplate, max_seq_len: int) -> Question:
+    """Split a row into the prompt, rendered up to the reply, and the gold text; raises DataError as `exact_match`."""
     messages = row.messages
     replied = bool(messages) and messages[-1].role == "assistant"
     gold = row.gold or (messages[-1].content if replied else "")
@@ -102,10 +104,10 @@ def _question(row: ChatRow, template: ChatTemplate, max_seq_len: int) -> _Questi
             accepted=f"prompts of at most {max_seq_len - 1} tokens",
             fix="shorten the row, leave it out, or use a model with a longer context",
         )
-    return _Question(row, gold.strip(), ids)
+    return Question(row, gold.strip(), ids)
 
 
-def _score(questions: Sequence[_Question], answers: Sequence[str]) -> GoldScore:
+def _score(questions: Sequence[Question], answers: Sequence[str]) -> GoldScore:
     hits: dict[str, list[bool]] = {}
     wrong: dict[str, list[WrongAnswer]] = {}
     for question, answer in zip(questions, answers, strict=True):
@@ -113,7 +115,7 @@ def _score(questions: Sequence[_Question], answers: Sequence[str]) -> GoldScore:
         hit = answer == question.gold
         hits.setdefault(kind, []).append(hit)
         if not hit and len(wrong.setdefault(kind, [])) < EXAMPLES_A_KIND:
-            asked = _last_user_message(question.row.messages)
+            asked = last_user_message(question.row.messages)
             wrong[kind].append(WrongAnswer(question.row.where, asked, question.gold, answer))
     by_kind = {kind: Rate.of(sum(found), len(found)) for kind, found in sorted(hits.items())}
     overall = Rate.of(sum(rate.correct for rate in by_kind.values()), len(questions))
@@ -121,5 +123,6 @@ def _score(questions: Sequence[_Question], answers: Sequence[str]) -> GoldScore:
     return GoldScore(overall, by_kind, tuple(answers), examples)
 
 
-def _last_user_message(messages: Sequence[Message]) -> str:
+def last_user_message(messages: Sequence[Message]) -> str:
+    """Return what was asked last, "" where nothing was."""
     return next((message.content for message in reversed(messages) if message.role == "user"), "")

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from smelt.core.errors import DataError, UsageError
 from smelt.data.readers import scan_lines
 from smelt.evals.metrics import Rate
+from smelt.evals.rank_correlation import ranks
 from smelt.models.ngram import NgramModel
 from smelt.models.word_vectors.corpus import IdArray, Vocabulary
 from smelt.models.word_vectors.model import WordVectors
@@ -179,13 +180,6 @@ def spearman(one: Sequence[float], other: Sequence[float]) -> float:
     first, second = (ranks(row) - (len(row) - 1) / 2 for row in (one, other))
     lengths = math.sqrt(float(first @ first) * float(second @ second))
     return float(first @ second) / lengths if lengths else math.nan
-
-
-def ranks(values: Sequence[float]) -> Doubles:
-    """Return the ranks of values from 0 on, equal ones sharing their mean: ranks([3, 1, 3]) -> [1.5, 0, 1.5]."""
-    _, places, counts = np.unique(np.asarray(values, np.float64), return_inverse=True, return_counts=True)
-    means: Doubles = np.cumsum(counts) - (counts + 1) / 2
-    return means[places]
 
 
 def scored_text(rows: Iterable[Sequence[str]]) -> Iterator[str]:

@@ -15,7 +15,7 @@ HOSTS = ("pypi" + ".org", "files.python" + "hosted", "download.pytorch" + ".org"
 HOME = "|".join(("work", "home", "root", "Users"))
 MACHINE = re.compile(rf"(?<![\w.~}}-])/(?:{HOME})/|" + "|".join(re.escape(host) for host in HOSTS))
 PICTOGRAM = re.compile("[\U0001f000-\U0001faff\u2705\u274c\u2728\u26a0\u2b50\ufe0f]")
-COMMAND = re.compile(r"^#.*?\bsmelt (?P<stage>[a-z-]+) (?P<rest>.+)$", re.MULTILINE)
+COMMAND = re.compile(r"^#.*?\bsmelt (?P<stage>[a-z0-9-]+) (?P<rest>.+)$", re.MULTILINE)
 
 
 def text_files(root: Path) -> Iterator[tuple[Path, str]]:
