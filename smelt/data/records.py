@@ -61,6 +61,20 @@ class PairRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SpanRow:
+    """Hold a question or another prompt, a text, and the pieces of it (start, stop in characters) that answer.
+
+    `answers` are what was written as answers, which may be more than the text has places for.
+    """
+
+    prompt: str
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    where: str
+    answers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PreferenceRow:
     """Hold a conversation and two candidate replies, of which `chosen` is the better one."""
 
