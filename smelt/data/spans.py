@@ -22,7 +22,6 @@ from smelt.data.formats import as_text
 from smelt.data.labels import shuffled
 from smelt.data.readers import describe, expand_paths, read_documents, scan_file
 from smelt.data.records import SpanRow
-from smelt.data.triples import KEY as TRIPLES
 
 ACCEPTED = "SQuAD's paragraphs with qas, {prompt, text, spans: [{start, end}]}, or {text, spo_list}"
 
@@ -44,7 +43,7 @@ def holds_triples(spec: str | Path) -> bool:
     _, row = next(scan_file(expand_paths(spec)[0]), ("", ""))
     if isinstance(row, DataError):
         raise row
-    return isinstance(row, dict) and TRIPLES in row
+    return isinstance(row, dict) and "spo_list" in row
 
 
 def read_spans(spec: str | Path) -> list[SpanRow]:

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 from random import Random
 
 from smelt.core.errors import DataError
-from smelt.data.records import SpanRow
-from smelt.data.triples import TripleRow
+from smelt.data.records import SpanRow, Triple, TripleRow
+
+
+Names = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Schema:
     def ask(self, subject: str, relation: str) -> str:
         """Return the prompt for a subject's objects."""
         return self.second_prompt.replace("{subject}", subject).replace("{relation}", relation)
+
+
+def names_of(triple: Triple) -> Names:
+    """Return what a triple says without its places: subject, relation, object."""
+    return triple.subject.text, triple.relation, triple.object.text
 
 
 def relations_of(rows: Sequence[TripleRow]) -> tuple[str, ...]:
@@ -52,9 +59,9 @@ def prompts_of(row: TripleRow, schema: Schema, negative_ratio: float, random: Ra
     found: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for triple in row.triples:
         found[triple.relation].add((triple.subject.start, triple.subject.stop))
-        found[schema.ask(triple.subject.name, triple.relation)].add((triple.object.start, triple.object.stop))
-    subjects = dict.fromkeys(triple.subject.name for triple in row.triples)
-    objects = dict.fromkeys(triple.object.name for triple in row.triples)
+        found[schema.ask(triple.subject.text, triple.relation)].add((triple.object.start, triple.object.stop))
+    subjects = dict.fromkeys(triple.subject.text for triple in row.triples)
+    objects = dict.fromkeys(triple.object.text for triple in row.triples)
     first = [relation for relation in schema.relations if relation not in found]
     asked = (schema.ask(name, relation) for name in [*subjects, *objects] for relation in schema.relations)
     second = [prompt for prompt in dict.fromkeys(asked) if prompt not in found]
