@@ -10,7 +10,8 @@ from smelt.core.errors import UsageError
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.families.encoder_layout import Top, with_top
-from smelt.models.word_readings import Span, answer, best_span, cut_words, spans_of, tag
+from smelt.models.span_readings import answer, best_span
+from smelt.models.word_readings import Span, cut_words, spans_of, tag
 from smelt.nn.spec import TaskSpec
 
 from .conftest import scrambled
