@@ -17,9 +17,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+
+from lines import make, markdown, mean_of, options, runs_of
 
 import smelt
 from smelt.core.storage import checkpoint_at
@@ -57,8 +58,8 @@ def random_base(base: str, out: Path) -> str:
     return str(path)
 
 
-def train(name: str, seed: int, words: argparse.Namespace) -> None:
-    """Train and test one line with one seed, and keep the figures."""
+def train(name: str, seed: int, words: argparse.Namespace) -> dict[str, Any]:
+    """Train and test one line with one seed, and return the figures."""
     changes = {"balance": True, **LINES[name]}
     base = random_base(words.base, words.out) if changes.pop("random", False) else words.base
     recipe = ClassifyRecipe(
@@ -78,64 +79,39 @@ def train(name: str, seed: int, words: argparse.Namespace) -> None:
         **changes,
     )
     result = classify(recipe)
-    found = {"seconds": result.seconds, "steps": result.steps, **result.metrics}
-    kept(words.out, name, seed).write_text(json.dumps(found) + "\n", encoding="utf-8")
+    return {"seconds": result.seconds, "steps": result.steps, **result.metrics}
 
 
-def kept(out: Path, name: str, seed: int) -> Path:
-    """Return where the figures of a line and seed are kept."""
-    return out / f"{name}-{seed}.json"
-
-
-def table(out: Path, seeds: list[int]) -> str:
+def table(words: argparse.Namespace) -> str:
     """Return what is there as a Markdown table; an accuracy is over the test rows of all seeds, with its interval."""
-    lines = [
-        "| line | what it changes | trained | test accuracy | validation | F1 | seconds | runs |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    lines = []
     for name, changes in LINES.items():
-        files = [kept(out, name, seed) for seed in seeds if kept(out, name, seed).is_file()]
-        if not files:
+        if not (runs := runs_of(name, words)):
             continue
-        runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         rows = sum(run["test_rows"] for run in runs)
         rate = Rate.of(round(sum(run["test_accuracy"] * run["test_rows"] for run in runs)), rows)
-        validation, f1, seconds = (
-            sum(run[key] for run in runs) / len(runs) for key in ("validation_accuracy", "test_f1", "seconds")
-        )
         told = json.dumps(changes).translate(str.maketrans("", "", '{}"')) or "all layers train"
-        share = runs[0]["trained_parameters"] / runs[0]["parameters"]
-        lines.append(
-            f"| {name} | {told} | {share:.1%} | {rate} | {validation:.1%} | {f1:.3f} | {seconds:.0f} | {len(runs)} |"
-        )
-    return "\n".join(lines)
+        share = f"{runs[0]['trained_parameters'] / runs[0]['parameters']:.1%}"
+        others = (mean_of(runs, *form) for form in (("validation_accuracy", ".1%"), ("test_f1",), ("seconds", ".0f")))
+        lines.append([name, told, share, str(rate), *others, str(len(runs))])
+    heads = ("line", "what it changes", "trained", "test accuracy", "validation", "F1", "seconds", "runs")
+    return markdown(heads, lines)
 
 
 def main() -> None:
     """Train what is asked for and not there yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "runs/classify-choices")
     parser.add_argument("--base", default="", help="a checkpoint or run of a decoder")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/classify/sms-spam.tsv"))
-    parser.add_argument("--out", type=Path, default=Path("runs/classify-choices"))
-    parser.add_argument("--only", default="*", help="a shell pattern of lines")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=float, default=5)
     parser.add_argument("--max-seq-len", type=int, default=96)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--validate-every", type=int, default=33)
-    parser.add_argument("--show", action="store_true", help="print the table of what is there, train nothing")
     words = parser.parse_args()
-    names = [name for name in LINES if fnmatch(name, words.only)]
-    if not names:
-        sys.exit(f"--only {words.only}: no such line; there are {', '.join(LINES)}")
     if not (words.show or words.base):
         sys.exit("--base CHECKPOINT is missing")
-    words.out.mkdir(parents=True, exist_ok=True)
-    for name in [] if words.show else names:
-        for seed in words.seeds:
-            if not kept(words.out, name, seed).is_file():
-                train(name, seed, words)
-    print(table(words.out, words.seeds))
+    make(LINES, words, lambda name, seed: train(name, seed, words))
+    print(table(words))
 
 
 if __name__ == "__main__":

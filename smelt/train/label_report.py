@@ -53,8 +53,7 @@ def examine(
 ) -> Examined:
     """Measure a trained model on the test rows, write metrics and temperature beside its weights, draw the table."""
     held_out, test = (scores_of(model, task, rows, micro_rows, dtype) for rows in (parts.validation, parts.test))
-    sizes = [[p.numel() for p in model.parameters() if p.requires_grad or not only] for only in (True, False)]
-    metrics = figures(held_out, test, parts) | {"trained_parameters": sum(sizes[0]), "parameters": sum(sizes[1])}
+    metrics = figures(held_out, test, parts)
     add_metrics(checkpoint, metrics)
     say(
         f"test: accuracy {metrics['test_accuracy']:.1%}, F1 {metrics['test_f1']:.3f}, calibration error "

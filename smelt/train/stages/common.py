@@ -368,10 +368,14 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     validation = (
         held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
     )
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = {
+        "parameters": job.tuning.num_parameters,
+        "trained_parameters": job.tuning.num_trained,
+    }
     lines: list[str] = []
     if job.examine is not None and state.stop != "interrupted":
-        metrics, lines = job.examine(target)
+        found, lines = job.examine(target)
+        metrics |= found
     recent = [line["loss"] for line in run.read_metrics()[-20:]]
     if state.best_step:
         metrics |= {"best_validation_loss": state.best_loss, "best_step": state.best_step}
