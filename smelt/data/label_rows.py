@@ -41,7 +41,9 @@ class LabelledRows:
         return Corrupted(packed, types=types, row_labels=self.targets[chosen])
 
 
-def padded(ids: Sequence[Array], types: Sequence[Array], pad_id: int, length: int | None = None) -> tuple[Packed, Array]:
+def padded(
+    ids: Sequence[Array], types: Sequence[Array], pad_id: int, length: int | None = None
+) -> tuple[Packed, Array]:
     """Return texts as rows without labels, and their types, of the longest's length or the one that is given."""
     shape = (len(ids), length or max(map(len, ids)))
     rows, kinds, segments = np.full(shape, pad_id, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)

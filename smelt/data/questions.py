@@ -103,7 +103,9 @@ def parse_squad(row: Mapping[str, object], where: str) -> Iterator[SpanRow]:
             answers.append(words)
             if words and start >= 0 and text[start : start + len(words)] == words:
                 spans.append((start, start + len(words)))
-        yield SpanRow(as_text(question.get("question"), f"{place}: 'question'"), text, tuple(spans), place, tuple(answers))
+        yield SpanRow(
+            as_text(question.get("question"), f"{place}: 'question'"), text, tuple(spans), place, tuple(answers)
+        )
 
 
 def members(row: Mapping[str, object], key: str, where: str) -> list[dict[str, object]]:

@@ -19,7 +19,6 @@ from random import Random
 from smelt.core.errors import DataError
 from smelt.data.records import SpanRow, Triple, TripleRow
 
-
 Names = tuple[str, str, str]
 
 

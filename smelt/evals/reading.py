@@ -40,7 +40,9 @@ class Reading:
 
     def __str__(self) -> str:
         parts = (("exact match", self.exact_match, self.exact_match_interval), ("F1", self.f1, self.f1_interval))
-        return ", ".join(f"{name} {100 * v:.1f} % ({100 * low:.1f}-{100 * high:.1f} %)" for name, v, (low, high) in parts)
+        return ", ".join(
+            f"{name} {100 * v:.1f} % ({100 * low:.1f}-{100 * high:.1f} %)" for name, v, (low, high) in parts
+        )
 
 
 def is_chinese(answers: Sequence[str]) -> bool:
@@ -57,7 +59,9 @@ def compare_answers(
         UsageError: no questions, one without a right answer, or not as many of all.
     """
     if not given or not len(given) == len(right) == len(texts) or not all(right):
-        raise UsageError(f"{len(given)} answers to {len(right)} questions", accepted="one to each, which has right ones")
+        raise UsageError(
+            f"{len(given)} answers to {len(right)} questions", accepted="one to each, which has right ones"
+        )
     exact, overlap = (cmrc_exact, cmrc_f1) if chinese else (squad_exact, squad_f1)
     found = []
     for score in (exact, overlap):

@@ -18,7 +18,7 @@ def for_spans(spec: ModelSpec) -> ModelSpec:
         f"a {spec.family} network has no published layout that points at pieces of a text",
         accepted="an encoder: bert, roberta, xlm-roberta, albert, distilbert",
     )
-    if spec.is_causal or spec.encoder is not None or spec.embedding_norm is None:
+    if spec.is_causal or spec.encoder is not None:
         raise fault
     found = with_top(spec, POINTS, None)
     family = FAMILIES[spec.family]

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,13 +20,17 @@ from torch import Tensor
 from smelt.core.errors import UsageError
 from smelt.data.triple_prompts import Names, Schema
 from smelt.models.encoder_decoder import Network
+from smelt.models.hub import LINEAGE
 from smelt.models.readings import encoder_with, forwards
+from smelt.models.shards import read_json
 from smelt.models.text_windows import STRIDE_TOKENS, Pieces, Window, cut_pieces, windows
 from smelt.models.transformer import Transformer
 from smelt.tokenizers.pipeline import Pipeline
 
 TASK = "span"
 """What the task is called in `Output.tasks`."""
+SCHEMA = "schema"
+"""Where a checkpoint's smelt.json has what its triples are asked by."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class Reader:
 
     def pieces(self, asked: Sequence[Asked], threshold: float = 0.5) -> list[list[Answer]]:
         """Return the pieces that each prompt asks for, in order; several of one place count once."""
+        if not 0 < threshold < 1:
+            raise UsageError(f"threshold={threshold}", accepted="a probability between 0 and 1")
         found = []
         for one, entries in zip(asked, self.scores(asked), strict=True):
             best: dict[tuple[int, int], float] = {}
@@ -137,9 +145,34 @@ def triples(
 
     Raises UsageError for a model without a head that points at spans, or a text without a word.
     """
-    if not 0 < threshold < 1:
-        raise UsageError(f"threshold={threshold}", accepted="a probability between 0 and 1")
     return Reader(model, tokenizer).triples([cut_pieces(tokenizer, text)], schema, threshold)[0]
+
+
+def pieces_of(model: Network, tokenizer: Pipeline, prompt: str, text: str, *, threshold: float = 0.5) -> list[Answer]:
+    """Return the pieces of a text that a prompt asks for, in order; errors are those of `triples`."""
+    return Reader(model, tokenizer).pieces([Asked(prompt, cut_pieces(tokenizer, text))], threshold)[0]
+
+
+def kept_schema(schema: Schema) -> dict[str, Any]:
+    """Return a schema as smelt.json keeps it."""
+    return {"relations": list(schema.relations), "second_prompt": schema.second_prompt}
+
+
+def schema_of(directory: Path) -> Schema:
+    """Return the schema that a checkpoint was trained with.
+
+    Raises:
+        UsageError: it was trained without one.
+    """
+    lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
+    found = lineage.get(SCHEMA)
+    if found is None:
+        raise UsageError(
+            f"{directory} was not trained on triples, so there are no relations to ask for",
+            accepted="a checkpoint of `smelt extract` on triples",
+            fix="name pieces to look for with --prompt, or ask a question with `smelt answer`",
+        )
+    return Schema(tuple(found["relations"]), found["second_prompt"])
 
 
 def best_pair(scores: Tensor, max_tokens: int) -> tuple[int, int, Tensor]:
