@@ -21,7 +21,7 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Found:
-    """Hold precision, recall and F1, 0 to 1, the 95 % interval of F1, and how many facts there were and were claimed."""
+    """Hold precision, recall and F1, 0 to 1, F1's 95 % interval, and how many facts were right, claimed and there."""
 
     precision: float
     recall: float
