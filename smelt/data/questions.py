@@ -75,13 +75,13 @@ def parse_plain(row: Mapping[str, object], where: str) -> SpanRow:
         raise DataError(f"{where}: 'spans' is {describe(row['spans'])}", accepted='[{"start": 4, "end": 8}]')
     spans = []
     for number, span in enumerate(row["spans"]):
-        ends = [span.get(key) for key in ("start", "end")] if isinstance(span, dict) else []
-        if not (ends and all(type(end) is int for end in ends) and 0 <= ends[0] < ends[1] <= len(text)):
+        start, end = (span.get("start"), span.get("end")) if isinstance(span, dict) else (None, None)
+        if type(start) is not int or type(end) is not int or not 0 <= start < end <= len(text):
             raise DataError(
                 f"{where}: spans[{number}] is {span!r:.80}",
                 accepted=f"start < end, in characters of the text, which has {len(text):,}",
             )
-        spans.append((ends[0], ends[1]))
+        spans.append((start, end))
     return SpanRow(prompt, text, tuple(spans), where, tuple(text[start:stop] for start, stop in spans))
 
 

@@ -24,14 +24,14 @@ Names = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Schema:
-    """What is asked of a text: relations, and how the second question is put, "{subject}的{relation}"."""
+    """What is asked of a text: relations, and how the second question is put, "SUBJECT的RELATION"."""
 
     relations: tuple[str, ...]
     second_prompt: str
 
     def ask(self, subject: str, relation: str) -> str:
         """Return the prompt for a subject's objects."""
-        return self.second_prompt.replace("{subject}", subject).replace("{relation}", relation)
+        return self.second_prompt.replace("RELATION", relation).replace("SUBJECT", subject)
 
 
 def names_of(triple: Triple) -> Names:

@@ -41,7 +41,7 @@ def test_plain_rows(tmp_path: Path) -> None:
         ({"prompt": "p", "text": "abc", "spans": [{"start": 1, "end": 4}]}, "spans[0] is {'start': 1, 'end': 4}"),
         ({"prompt": "p", "text": "abc", "spans": [{"start": 1, "end": 1}]}, "start < end, in characters of the text"),
         ({"prompt": "p", "text": "abc", "spans": [[0, 1]]}, "spans[0] is [0, 1]"),
-        ({"prompt": "p", "text": "abc", "spans": "a"}, "'spans' is a text"),
+        ({"prompt": "p", "text": "abc", "spans": "a"}, "'spans' is the text 'a'"),
         ({"question": "p", "text": "abc"}, "no questions with places"),
         ({"context": "abc", "qas": {}}, "'qas' is an object"),
         ({"context": "abc", "qas": [{"question": "q", "answers": [{"text": "a"}]}]}, "answer_start is None"),

@@ -10,7 +10,7 @@ from smelt.data.triple_prompts import Schema, names_of, prompts_of, relations_of
 from smelt.data.triple_text import NOTHING, answer_to_write, read_names, triples_to_write, write_names
 
 TEXT = "泵漏油，泵和阀异响"
-SCHEMA = Schema(("故障", "组成"), "{subject}的{relation}")
+SCHEMA = Schema(("故障", "组成"), "SUBJECT的RELATION")
 
 
 def piece(name: str, start: int) -> Piece:

@@ -57,7 +57,7 @@ class ExtractRecipe(RunRecipe):
     """Shares of the texts that train, validate and test; those of parts with files of their own do not count."""
     pointer: Pointer = "spans"
     """spans: any number of pieces answers a prompt; answer: exactly one piece."""
-    second_prompt: str = "{subject}的{relation}"
+    second_prompt: str = "SUBJECT的RELATION"
     """Of triples: how a subject's objects are asked for; subjects are asked for by the relation alone."""
     negative_ratio: float = Field(default=1.0, ge=0)
     """Of triples: prompts that nothing in the text answers, for each that something does."""
@@ -79,8 +79,8 @@ class ExtractRecipe(RunRecipe):
             raise ValueError("give either a tokenizer (random weights) or a checkpoint")
         if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
             raise ValueError(f"the shares {self.split} of split do not sum to 1")
-        if "{subject}" not in self.second_prompt or "{relation}" not in self.second_prompt:
-            raise ValueError(f"second_prompt={self.second_prompt!r} lacks {{subject}} or {{relation}}")
+        if "SUBJECT" not in self.second_prompt or "RELATION" not in self.second_prompt:
+            raise ValueError(f"second_prompt={self.second_prompt!r} lacks SUBJECT or RELATION")
         if self.sample_prompts or self.sample_every:
             raise ValueError("what points writes no samples; leave sample_prompts and sample_every out")
         return self
