@@ -11,6 +11,7 @@ Ref: UIE, arXiv:2203.12277, 2 and 3 (the schema as a prompt; asking for what is 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def relations_of(rows: Sequence[TripleRow]) -> tuple[str, ...]:
 def prompts_of(row: TripleRow, schema: Schema, negative_ratio: float, random: Random) -> list[SpanRow]:
     """Return the prompts of a text with what answers them, and up to `negative_ratio` times as many without answer.
 
-    A text that states nothing counts as one with one answered prompt.
+    A text that states nothing counts as one with one answered prompt, rounded up.
     """
     found: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for triple in row.triples:
@@ -66,7 +67,7 @@ def prompts_of(row: TripleRow, schema: Schema, negative_ratio: float, random: Ra
     second = [prompt for prompt in dict.fromkeys(asked) if prompt not in found]
     random.shuffle(first)
     random.shuffle(second)
-    room = round(negative_ratio * max(len(found), 1))
+    room = round(negative_ratio * len(found)) if found else math.ceil(negative_ratio)
     # Half of them of each kind, as far as there are so many.
     of_first = min(len(first), max(room - room // 2, room - len(second)))
     prompts = [*found, *first[:of_first], *second[: room - of_first]]

@@ -57,10 +57,9 @@ def test_the_loss_of_pieces_is_the_mean_over_slots_that_count():
 
 def test_the_loss_of_an_answer_is_over_all_slots_of_a_row():
     three = math.log(3.0)
-    scores = [
-        [[0.0, 0.0], [9.0, 9.0], [three, 0.0], [0.0, three]],
-        [[three, three], [9.0, 9.0], [0.0, 0.0], [9.0, 9.0]],
-    ]
+    first = [[0.0, 0.0], [9.0, 9.0], [three, 0.0], [0.0, three]]
+    second = [[three, three], [9.0, 9.0], [0.0, 0.0], [9.0, 9.0]]
+    scores = [first, second]
     batch = batch_of([[0, IGNORED, BEGINS, ENDS], [BOTH, IGNORED, 0, IGNORED]])  # the second has nothing to find
     objective = OBJECTIVES["pointing"]("span", "answer")
     found, metrics = objective(model_of(scores), batch)
@@ -92,14 +91,11 @@ def faults(tmp_path):
 def questions(tmp_path):
     paragraphs = []
     for number in range(30):
-        context = (
-            f"It was told that {'Ada' if number % 2 else 'Bob'} saw the mill number {number} by the river of old days."
-        )
+        who = "Ada" if number % 2 else "Bob"
+        context = f"It was told that {who} saw the mill number {number} by the river of old days."
         start = context.index("mill")
-        found = [
-            {"text": "mill", "answer_start": start if number % 10 else 1},
-            {"text": f"mill number {number}", "answer_start": start},
-        ]
+        answers = (("mill", start if number % 10 else 1), (f"mill number {number}", start))
+        found = [{"text": text, "answer_start": place} for text, place in answers]
         paragraphs.append({"context": context, "qas": [{"id": str(number), "question": "what?", "answers": found}]})
     path = tmp_path / "dev.json"
     path.write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
@@ -115,7 +111,7 @@ def run(tmp_path, data, name="r", resume=False, **settings):
 def test_triples_are_learned_and_found_in_two_hops(tmp_path, faults, capsys):
     rate = {"name": "adamw", "learning_rate": 1e-2}
     prompt = "RELATION of SUBJECT"
-    result = run(tmp_path, faults, steps=60, second_prompt=prompt, negative_ratio=0.5, optimizer=rate)
+    result = run(tmp_path, faults, steps=60, second_prompt=prompt, negative_ratio=0.4, optimizer=rate)
     metrics = result.metrics
     assert metrics["test_texts"] == 8 and set(metrics["relations"]) == {"fault", "about"}
     assert metrics["test_f1"] > 0.5 and metrics["test_f1_interval"][0] <= metrics["test_f1"]
@@ -150,9 +146,7 @@ def test_plain_rows_count_by_their_places(tmp_path):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     metrics = run(tmp_path, path).metrics
     assert metrics["test_texts"] == 4 and "relations" not in metrics
-    with pytest.raises(
-        DataError, match=r"rows\.jsonl:\d+: a question without an answer\naccepted: an answer\ntry: poin"
-    ):
+    with pytest.raises(DataError, match=r"rows\.jsonl:\d+: a question without an answer\n.*\ntry: pointer=spans"):
         run(tmp_path, path, name="a", pointer="answer")
 
 
