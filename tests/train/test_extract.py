@@ -111,7 +111,7 @@ def run(tmp_path, data, name="r", resume=False, **settings):
 def test_triples_are_learned_and_found_in_two_hops(tmp_path, faults, capsys):
     rate = {"name": "adamw", "learning_rate": 1e-2}
     prompt = "RELATION of SUBJECT"
-    result = run(tmp_path, faults, steps=150, second_prompt=prompt, negative_ratio=0.4, optimizer=rate)
+    result = run(tmp_path, faults, steps=120, second_prompt=prompt, negative_ratio=0.4, optimizer=rate)
     metrics = result.metrics
     assert metrics["test_texts"] == 8 and set(metrics["relations"]) == {"fault", "about"}
     assert metrics["test_f1"] > 0.5 and metrics["test_f1_interval"][0] <= metrics["test_f1"]
