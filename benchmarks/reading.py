@@ -86,7 +86,7 @@ def point(settings: dict[str, Any], parts: Sequence[Sequence[SpanRow]], words: a
             words.out / f"{key}.json", json.dumps([as_paragraph(row) for row in rows], ensure_ascii=False)
         )
     recipe = ExtractRecipe(
-        **settings, **paths, pointer="answer", split=(1, 0, 0), max_seq_len=256, batch_rows=32, micro_rows=16
+        **settings, **paths, pointer="answer", split=(1, 0, 0), max_seq_len=384, stride_tokens=256, batch_rows=16
     )
     result = extract(recipe)
     found = {key.removeprefix("test_"): value for key, value in result.metrics.items()}

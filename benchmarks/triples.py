@@ -105,7 +105,9 @@ def point(settings: dict[str, Any], parts: Sequence[Sequence[TripleRow]], words:
     """Train what points and return its figures."""
     files = {"data": "training.jsonl", "validation": "validation.jsonl", "test": "test.jsonl"}
     paths = {key: str(words.out / file) for key, file in files.items()}
-    result = extract(ExtractRecipe(**settings, **paths, split=(1, 0, 0), max_seq_len=192, batch_rows=32))
+    result = extract(
+        ExtractRecipe(**settings, **paths, split=(1, 0, 0), max_seq_len=256, stride_tokens=192, batch_rows=16)
+    )
     found = {key.removeprefix("test_"): value for key, value in result.metrics.items()}
     return {key: found[key] for key in ("f1", "f1_interval", "precision", "recall", "parameters", "trained_parameters")}
 
