@@ -24,7 +24,7 @@ from smelt.train.stages.extract import ExtractRecipe, extract
 
 TINY = {
     "tokenizer": "bytes",
-    "model": {"family": "bert", "dim": 24, "num_layers": 1, "num_heads": 2},
+    "model": {"dim": 24, "num_layers": 1, "num_heads": 2},
     "max_seq_len": 48,
     "batch_rows": 8,
     "steps": 2,

@@ -44,6 +44,13 @@ from smelt.train.stages.pretrain import ModelRecipe
 Item = TypeVar("Item", bound=OfText)
 
 
+class EncoderRecipe(ModelRecipe):
+    """Which encoder to build."""
+
+    family: str = "bert"
+    """Published layout that a checkpoint is written in; one that reads both ways."""
+
+
 class ExtractRecipe(RunRecipe):
     """Teach an encoder to point at pieces of a text."""
 
@@ -69,7 +76,7 @@ class ExtractRecipe(RunRecipe):
     """Start from this checkpoint of an encoder instead of random weights."""
     tokenizer: str | None = None
     """For random weights: a tokenizer.json or vocab.txt, a directory with one, or "bytes" for one token a byte."""
-    model: ModelRecipe = ModelRecipe(family="bert")
+    model: EncoderRecipe = EncoderRecipe()
     """The network to build for random weights: an encoder."""
 
     @model_validator(mode="after")
