@@ -29,6 +29,8 @@ from smelt.tokenizers.pipeline import Pipeline
 
 TASK = "span"
 """What the task is called in `Output.tasks`."""
+MOST_SUBJECTS = 32
+"""Of a text and a relation; only the likeliest are asked for objects, as a bad model sees a subject everywhere."""
 SCHEMA = "schema"
 """Where a checkpoint's smelt.json has what its triples are asked by."""
 
@@ -115,9 +117,10 @@ class Reader:
         subjects = self.pieces([Asked(relation, texts[number]) for number, relation in first], threshold)
         likeliest: dict[tuple[int, str, str], float] = {}
         for (number, relation), pieces in zip(first, subjects, strict=True):
-            for piece in pieces:
-                key = (number, piece.text, relation)
-                likeliest[key] = max(likeliest.get(key, 0.0), piece.probability)
+            named: dict[str, float] = {}
+            for piece in sorted(pieces, key=lambda piece: -piece.probability):
+                named.setdefault(piece.text, piece.probability)
+            likeliest |= {(number, name, relation): named[name] for name in list(named)[:MOST_SUBJECTS]}
         objects = self.pieces([Asked(schema.ask(s, r), texts[number]) for number, s, r in likeliest], threshold)
         found: list[dict[Names, float]] = [{} for _ in texts]
         for (number, subject, relation), pieces in zip(likeliest, objects, strict=True):
