@@ -113,14 +113,15 @@ def test_a_beginning_goes_with_the_nearest_end():
 
 
 class Pointer(Reader):
-    """Points at the words that a table gives for each prompt, and notes what it was asked."""
+    """Points at the words that a table gives for each prompt."""
 
+    shares: ClassVar[dict[str, float]] = {}
     table: ClassVar = {"fault": ["pump", "hose"], "pump: fault": ["leaks"], "hose: fault": ["leaks", "bursts"]}
 
     def pieces(self, asked, threshold=0.5):
         def at(one, word):
             start = one.pieces.text.index(word)
-            return Answer(word, start, start + len(word), 0.5)
+            return Answer(word, start, start + len(word), self.shares.get(word, 0.5))
 
         return [[at(one, w) for w in self.table.get(one.prompt, []) if w in one.pieces.text] for one in asked]
 
@@ -134,6 +135,14 @@ def test_triples_are_asked_for_in_two_hops(wordpiece):
         {("hose", "fault", "leaks"): 0.25, ("hose", "fault", "bursts"): 0.25},
         {},
     ]
+
+
+def test_a_relation_s_likeliest_subjects_alone_are_asked_further(wordpiece, monkeypatch):
+    monkeypatch.setattr("smelt.models.span_readings.MOST_SUBJECTS", 1)
+    reader = Pointer(make(wordpiece, SPANS), wordpiece)
+    monkeypatch.setattr(reader.__class__, "shares", {"pump": 0.6, "hose": 0.9})
+    [found] = reader.triples([cut_pieces(wordpiece, "pump and hose leaks")], Schema(("fault",), "SUBJECT: RELATION"))
+    assert found == {("hose", "fault", "leaks"): pytest.approx(0.9 * 0.5)}
 
 
 def test_what_cannot_be_read_is_refused(wordpiece, tmp_path):
