@@ -32,13 +32,8 @@ def test_from_triples_to_those_of_a_text(smelt: Smelt, tmp_path: Path) -> None:
 
 
 def test_from_questions_to_an_answer(smelt: Smelt, tmp_path: Path) -> None:
-    rows = [
-        {
-            "context": f"{number} is red",
-            "qas": [{"question": "colour?", "answers": [{"text": "red", "answer_start": 5}]}],
-        }
-        for number in range(10, 30)
-    ]
+    asked = [{"question": "colour?", "answers": [{"text": "red", "answer_start": 6}]}]
+    rows = [{"context": f"{number} is red", "qas": asked} for number in range(10, 30)]
     (tmp_path / "dev.json").write_text(json.dumps({"data": [{"paragraphs": rows}]}))
     words = ["name=q", f"out={tmp_path}", f"data={tmp_path / 'dev.json'}", "max_seq_len=32", "steps=2", *WORDS]
     made = smelt("extract", *words, "pointer=answer", "--json")

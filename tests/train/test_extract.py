@@ -178,7 +178,7 @@ def test_a_checkpoint_gets_a_head_and_its_layers_stay_where_they_are_frozen(tmp_
     ("settings", "error", "message"),
     [
         ({"pointer": "answer"}, ConfigError, "pointer=answer with triples"),
-        ({"split": (1.0, 0.0, 0.0)}, DataError, "the validation part has no text"),
+        ({"split": (1.0, 0.0, 0.0)}, DataError, "the validation part has no text with"),
         ({"split": (0.0, 0.5, 0.5), "test": "DATA", "validation": "DATA"}, ConfigError, "leaves no text to train with"),
     ],
 )
@@ -202,6 +202,12 @@ def test_settings_that_contradict_each_other_are_refused(words, message):
     with pytest.raises(ConfigError) as raised:
         load_recipe(ExtractRecipe, None, ["name=a", "data=b", "tokenizer=bytes", *words])
     assert message in str(raised.value)
+
+
+def test_answers_that_all_stand_elsewhere_leave_nothing_to_train_with(tmp_path, questions):
+    questions.write_text(questions.read_text().replace('"answer_start": ', '"answer_start": 9'))
+    with pytest.raises(DataError, match="the training part has no text with what it needs"):
+        run(tmp_path, questions, pointer="answer")
 
 
 def test_a_text_that_has_no_token_is_named(tmp_path, faults):

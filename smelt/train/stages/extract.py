@@ -160,6 +160,7 @@ def read(recipe: ExtractRecipe) -> Data:
         if recipe.pointer == "answer":
             refuse_unanswered([row for part in parts for row in part])
             parts[:2] = [[row for row in part if row.spans] for part in parts[:2]]  # of the test, words suffice
+            refuse_empty(parts)
         sizes = {name: len({row.text for row in part}) for name, part in zip(PARTS, parts, strict=True)}
         return Data(parts[0], parts[1], span_report.questions(parts[2], recipe), None, sizes)
     if recipe.pointer == "answer":
@@ -186,10 +187,19 @@ def divide(recipe: ExtractRecipe, read_file: Callable[[str], list[Item]]) -> lis
         raise ConfigError(f"split={list(recipe.split)} leaves no text to train with", accepted="a share above 0")
     drawn = split_by_text(read_file(recipe.data), [share / sum(shares) for share in shares], recipe.seed)
     parts = [part if path is None else read_file(path) for path, part in zip(given, drawn, strict=True)]
+    refuse_empty(parts)
+    return parts
+
+
+def refuse_empty(parts: Sequence[Sequence[OfText]]) -> None:
+    """Raise DataError for a part without a row that can be used."""
     for name, part in zip(PARTS, parts, strict=True):
         if not part:
-            raise DataError(f"the {name} part has no text", accepted="a text or more in each part", fix="change split")
-    return parts
+            raise DataError(
+                f"the {name} part has no text with what it needs",
+                accepted="a text or more in each part, with answers that stand where the file says",
+                fix="change split, or correct the positions",
+            )
 
 
 def merged(rows: Sequence[TripleRow]) -> list[TripleRow]:
