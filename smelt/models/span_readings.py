@@ -187,12 +187,6 @@ def best_pair(scores: Tensor, max_tokens: int) -> tuple[int, int, Tensor]:
     return start, stop, pairs[start, stop]
 
 
-def best_span(scores: Tensor, max_tokens: int) -> tuple[int, int, float]:
-    """Return the best first and last token under scores (T, 2) of at most so many tokens, and their probability."""
-    first, last, score = best_pair(scores.float().log_softmax(0), max_tokens)
-    return first, last, score.exp().item()
-
-
 def pairs_above(shares: Tensor, threshold: float) -> list[tuple[int, int, float]]:
     """Return pairs of a beginning and an end, each with a share (T, 2) of at least the threshold, and their product.
 
