@@ -1,7 +1,7 @@
 """Measure the choices in making a classifier of a language model: what trains, what is read, how rows are padded.
 
-    smelt pretrain name=base data=../shared/data/text/books-en tokenizer=../shared/data/tokenizers/minimind minutes=30
-    python benchmarks/classify_choices.py --base runs/base --data ../shared/data/classify/sms-spam.tsv
+    smelt pretrain recipes/pretrain/books.yaml
+    python benchmarks/classify_choices.py --base runs/books --data ../shared/data/classify/sms-spam.tsv
 
 Every line of the table is one change from the first: the last block and the head train, the head reads the last token,
 rows are padded to the longest of their batch. The random base has the shape of the given one and none of its weights.
