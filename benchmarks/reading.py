@@ -26,7 +26,7 @@ from lines import make, markdown, mean_of, options, runs_of
 from small_bases import CONTEXT_TOKENS, TEMPLATE, base, written
 
 from smelt.core.storage import atomic_write_text
-from smelt.data.questions import read_spans, split_by_text
+from smelt.data.asked_spans import read_spans, split_by_text
 from smelt.data.records import SpanRow
 from smelt.data.triple_text import answer_to_write
 from smelt.evals.reading import compare_answers

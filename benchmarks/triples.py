@@ -27,7 +27,7 @@ from lines import make, markdown, mean_of, options, runs_of
 from small_bases import CONTEXT_TOKENS, TEMPLATE, base, written
 
 from smelt.core.storage import atomic_write_text
-from smelt.data.questions import split_by_text
+from smelt.data.asked_spans import split_by_text
 from smelt.data.records import Triple, TripleRow
 from smelt.data.triple_prompts import names_of, relations_of
 from smelt.data.triple_text import read_names, triples_to_write

@@ -21,9 +21,9 @@ from pydantic import Field, model_validator
 
 from smelt.core.errors import ConfigError, DataError
 from smelt.core.log import say
+from smelt.data.asked_spans import OfText, holds_triples, read_spans, split_by_text
 from smelt.data.labels import PARTS
 from smelt.data.pointed_rows import PointedRows
-from smelt.data.questions import OfText, holds_triples, read_spans, split_by_text
 from smelt.data.records import SpanRow, TripleRow
 from smelt.data.shards import source_fingerprints
 from smelt.data.triple_prompts import Schema, prompts_of, relations_of

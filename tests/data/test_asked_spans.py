@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from smelt.core.errors import DataError
-from smelt.data.questions import holds_triples, read_spans, split_by_text
+from smelt.data.asked_spans import holds_triples, read_spans, split_by_text
 from smelt.data.records import SpanRow
 
 
