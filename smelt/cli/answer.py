@@ -29,7 +29,7 @@ def answer(
     Example: smelt answer runs/squad --question "Where is the mill?" --text-file town.txt
     """
     given = text_from(text, text_file, option="--text-file")
-    from smelt.models.word_readings import answer as find_answer
+    from smelt.models.span_readings import answer as find_answer
 
     model, tokenizer = open_checkpoint(checkpoint)[1:]
     found = find_answer(model, tokenizer, question, given, max_answer_tokens=max_answer_tokens)

@@ -37,19 +37,20 @@ class LabelledRows:
     def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Corrupted:
         """Return the rows with these numbers, in this order; they are the same in all epochs."""
         chosen = [int(index) for index in indices]
-        width = self.length or max(len(self.ids[index]) for index in chosen)
-        shape = (len(chosen), width)
-        ids, types, segments = (
-            np.full(shape, self.pad_id, np.int32),
-            np.zeros(shape, np.int32),
-            np.zeros(shape, np.int32),
-        )
-        for row, index in enumerate(chosen):
-            size = len(self.ids[index])
-            ids[row, :size], types[row, :size], segments[row, :size] = self.ids[index], self.types[index], 1
-        positions = np.tile(np.arange(width, dtype=np.int32), (len(chosen), 1))
-        packed = Packed(ids, np.full(shape, IGNORED, np.int32), segments, positions)
+        packed, types = padded([self.ids[i] for i in chosen], [self.types[i] for i in chosen], self.pad_id, self.length)
         return Corrupted(packed, types=types, row_labels=self.targets[chosen])
+
+
+def padded(
+    ids: Sequence[Array], types: Sequence[Array], pad_id: int, length: int | None = None
+) -> tuple[Packed, Array]:
+    """Return texts as rows without labels, and their types, of the longest's length or the one that is given."""
+    shape = (len(ids), length or max(map(len, ids)))
+    rows, kinds, segments = np.full(shape, pad_id, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for number, (row, kind) in enumerate(zip(ids, types, strict=True)):
+        rows[number, : len(row)], kinds[number, : len(row)], segments[number, : len(row)] = row, kind, 1
+    positions = np.tile(np.arange(shape[1], dtype=np.int32), (shape[0], 1))
+    return Packed(rows, np.full(shape, IGNORED, np.int32), segments, positions), kinds
 
 
 def class_numbers(labels: Sequence[tuple[str, ...]], names: Sequence[str], *, several: bool) -> Array:

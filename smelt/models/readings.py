@@ -1,8 +1,8 @@
 """What a model says about a text: words for its blanks, a vector, the label of a text or of a pair.
 
 Texts get the tokens around them that their tokenizer's template names, are padded into batches, and are read with one
-forward each. Labels of words and answers inside a text are in `word_readings`. A text that is longer than the model's
-context is an error, as cutting it would change what it says.
+forward each. Labels of words are in `word_readings`, answers inside a text in `span_readings`. A text that is longer
+than the model's context is an error, as cutting it would change what it says.
 
 Ref: BERT, arXiv:1810.04805, 3 and 4. Ref: Sentence-BERT, arXiv:1908.10084, 3 (mean of the tokens' vectors).
 """

@@ -1,9 +1,9 @@
-"""What an encoder says about the words of a text: a label for each, and where the answer to a question stands.
+"""What an encoder says about the words of a text: a label for each.
 
 A word is cut into tokens; its label is read at the first of them, by a CRF where the head has one, and names of several
-words are put together from their labels. An answer is the best pair of a first and a last token inside the context.
+words are put together from their labels. What points at pieces of a text is in `span_readings`.
 
-Ref: BERT, arXiv:1810.04805, 4.2 (spans) and 5.3 (first token of a word).
+Ref: BERT, arXiv:1810.04805, 5.3 (first token of a word).
 Ref: Text Chunking using Transformation-Based Learning, cmp-lg/9505040 (B, I and O).
 """
 
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import regex
 import torch
-from torch import Tensor
 
 from smelt.core.errors import UsageError
 from smelt.models.encoder_decoder import Network
@@ -31,16 +30,6 @@ class Span:
     label: str
     start: int
     stop: int
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A piece of a context, text[start:stop], and the probability of its first and last token."""
-
-    text: str
-    start: int
-    stop: int
-    probability: float
 
 
 def cut_words(text: str) -> list[tuple[int, int]]:
@@ -103,35 +92,3 @@ def spans_of(labels: Sequence[str]) -> list[Span]:
             found.append(Span(kind, place, place + 1))
         is_open = mark not in CLOSING
     return found
-
-
-@torch.inference_mode()
-def answer(model: Network, tokenizer: Pipeline, question: str, context: str, *, max_answer_tokens: int = 30) -> Answer:
-    """Return the likeliest answer to a question among the pieces of a context.
-
-    Raises UsageError for a model without a head that points at spans, or a context without a word.
-    """
-    encoder = encoder_with(
-        model, any(task.name == "span" for task in model.spec.tasks), "a head that points at answers"
-    )
-    words, before = cut_words(context), 0
-    tokens, owners = list[int](), list[int]()
-    for number, (_, stop) in enumerate(words):
-        part = tokenizer.encode(context[before:stop], continued=number > 0)  # with the white space before the word
-        tokens, owners, before = tokens + part, owners + [number] * len(part), stop
-    if not tokens:
-        raise UsageError("a context without a word", accepted="a text that holds the answer")
-    row = surround(tokenizer, tokenizer.encode(question), tokens)
-    [(_, output)] = forwards(encoder, [row])
-    first, last, probability = best_span(output.tasks["span"][0, list(row.places[1])], max_answer_tokens)
-    start, stop = words[owners[first]][0], words[owners[last]][1]
-    return Answer(context[start:stop], start, stop, probability)
-
-
-def best_span(scores: Tensor, max_tokens: int) -> tuple[int, int, float]:
-    """Return the best first and last token under scores (T, 2) of at most so many tokens, and their probability."""
-    first, last = scores.float().log_softmax(0).unbind(1)  # (T,)
-    allowed = torch.ones(len(scores), len(scores), dtype=torch.bool, device=scores.device).triu().tril(max_tokens - 1)
-    pairs = (first[:, None] + last).masked_fill(~allowed, -torch.inf)
-    start, stop = divmod(int(pairs.argmax()), len(scores))
-    return start, stop, pairs[start, stop].exp().item()

@@ -12,6 +12,7 @@ from smelt.cli.common import recipe_keys
 from smelt.cli.main import VERBS, app
 from smelt.train.stages.classify import ClassifyRecipe
 from smelt.train.stages.distill import DistillRecipe
+from smelt.train.stages.extract import ExtractRecipe
 from smelt.train.stages.pretrain import PretrainRecipe
 from smelt.train.stages.seq2seq import Seq2SeqRecipe
 from smelt.train.stages.sft import SftRecipe
@@ -23,6 +24,7 @@ RECIPES = {
     "seq2seq": Seq2SeqRecipe,
     "distill": DistillRecipe,
     "classify": ClassifyRecipe,
+    "extract": ExtractRecipe,
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

@@ -10,7 +10,8 @@ from smelt.core.errors import UsageError
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.families.encoder_layout import Top, with_top
-from smelt.models.word_readings import Span, answer, best_span, cut_words, spans_of, tag
+from smelt.models.span_readings import answer, best_pair
+from smelt.models.word_readings import Span, cut_words, spans_of, tag
 from smelt.nn.spec import TaskSpec
 
 from .conftest import scrambled
@@ -84,9 +85,9 @@ def test_the_best_span_is_the_best_of_all_that_are_allowed(max_tokens):
             for first in range(9)
             for last in range(first, min(9, first + max_tokens))
         }
-        first, last, probability = best_span(scores, max_tokens)
+        first, last, score = best_pair(scores.log_softmax(0), max_tokens)
         assert (first, last) == max(allowed, key=lambda pair: allowed[pair])
-        assert probability == pytest.approx(allowed[first, last])
+        assert score.exp().item() == pytest.approx(allowed[first, last])
 
 
 def test_an_answer_is_a_piece_of_the_context_where_the_head_points(wordpiece):
@@ -98,8 +99,8 @@ def test_an_answer_is_a_piece_of_the_context_where_the_head_points(wordpiece):
     ids = torch.tensor([[cls, *question, sep, *tokens, sep]])
     types = torch.tensor([[0] * (len(question) + 2) + [1] * (len(tokens) + 1)])
     scores = model(ids, types=types).tasks["span"][0, len(question) + 2 : -1]
-    first, last, probability = best_span(scores, 30)
-    assert found.probability == pytest.approx(probability, rel=1e-4)
+    first, last, score = best_pair(scores.log_softmax(0), 30)
+    assert found.probability == pytest.approx(score.exp().item(), rel=1e-4)
     words = [wordpiece.encode(context[start:stop]) for start, stop in cut_words(context)]
     owner = [number for number, word in enumerate(words) for _ in word]
     places = cut_words(context)

@@ -12,7 +12,8 @@ from smelt.models.families import Shape, spec_for
 from smelt.models.families.encoder_layout import Top, with_top
 from smelt.models.hub import save_model
 from smelt.models.readings import classify, embed, fill, surround
-from smelt.models.word_readings import answer, tag
+from smelt.models.span_readings import answer
+from smelt.models.word_readings import tag
 from smelt.nn.spec import TaskSpec
 from smelt.tokenizers.training import train_tokenizer
 

@@ -12,7 +12,7 @@ from smelt.models.hub import load_model
 from smelt.models.readings import classify
 from smelt.models.text_labels import for_text_labels
 from smelt.tokenizers.training import train_tokenizer
-from smelt.train.stages.classify import padding_of
+from smelt.train.stages.headed import padding_of
 
 from .test_models import scrambled, warnings_of_transformers
 

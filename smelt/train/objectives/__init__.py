@@ -21,6 +21,7 @@ from smelt.train.objectives.cross_entropy import TokenCrossEntropy
 from smelt.train.objectives.distillation import Distillation
 from smelt.train.objectives.future_tokens import FutureTokens
 from smelt.train.objectives.hidden_match import HiddenMatch
+from smelt.train.objectives.pointing import Pointing
 from smelt.train.objectives.sentence_pairs import SentencePairs
 from smelt.train.objectives.similar_pairs import SimilarPairs
 from smelt.train.objectives.text_labels import TextLabels
@@ -53,4 +54,5 @@ OBJECTIVES: dict[str, Any] = {
     "token_distillation": TokenDistillation,
     "hidden_match": HiddenMatch,
     "text_labels": TextLabels,
+    "pointing": Pointing,
 }

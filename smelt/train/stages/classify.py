@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -23,22 +23,16 @@ from smelt.data.label_rows import LabelledRows, class_numbers
 from smelt.data.labels import PARTS, Columns, balance, check_parts, read_labels, split_labelled
 from smelt.data.records import LabelRow
 from smelt.data.shards import source_fingerprints
-from smelt.models.build import blank, build
-from smelt.models.partial import under_another_top
 from smelt.models.readings import Row, surround
 from smelt.models.text_labels import for_text_labels
-from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
-from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.label_report import Parts, examine
 from smelt.train.objectives import OBJECTIVES
 from smelt.train.recipes import RunRecipe, resolve_dtype
-from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
-from smelt.train.stages.pretrain import ModelRecipe, open_tokenizer
-
-PADDINGS = (END_OF_TEXT, "[PAD]", "<pad>", "</s>", "<|end_of_text|>")
-"""Tokens that pad, in the order in which a tokenizer is published with them."""
+from smelt.train.stages.common import Job, StageResult, parents, recipe_of_run, run_job
+from smelt.train.stages.headed import starting_point
+from smelt.train.stages.pretrain import ModelRecipe
 
 
 class ClassifyRecipe(RunRecipe):
@@ -104,7 +98,8 @@ def classify(recipe: ClassifyRecipe, *, resume: bool = False) -> StageResult:
     labelled = parts_of(recipe)
     names = check_parts(labelled)
     weights = weights_of(recipe, labelled[0], names)
-    model, tokenizer, new_parts = starting_point(recipe, names)
+    head = partial(for_text_labels, label_names=names, reads=recipe.reads, multi_label=recipe.multi_label)
+    model, tokenizer, new_parts = starting_point(recipe, head)
     rows = [
         to_rows(part, name, names, recipe, model.spec, tokenizer) for name, part in zip(PARTS, labelled, strict=True)
     ]
@@ -182,54 +177,6 @@ def weights_of(recipe: ClassifyRecipe, rows: Sequence[LabelRow], names: Sequence
     if recipe.multi_label:  # where a label holds counts as much as where it does not
         return [(len(rows) - count) / count for count in counts]
     return [len(rows) / (len(names) * count) for count in counts]
-
-
-def starting_point(recipe: ClassifyRecipe, names: Sequence[str]) -> tuple[Transformer, Pipeline, tuple[str, ...]]:
-    """Return the network with a head for these labels, its tokenizer, and which of its parts are new.
-
-    Raises:
-        ConfigError: nothing labels texts with this checkpoint or preset.
-    """
-
-    def labelling(spec: ModelSpec, tokenizer: Pipeline) -> ModelSpec:
-        padded = replace(spec, token_ids=replace(spec.token_ids, padding=padding_of(spec, tokenizer)))
-        return for_text_labels(padded, names, reads=recipe.reads, multi_label=recipe.multi_label)
-
-    if recipe.checkpoint is None:
-        tokenizer = open_tokenizer(recipe.tokenizer or "")
-        spec = recipe.model.spec(vocab_size=tokenizer.vocab_size, max_seq_len=recipe.max_seq_len)
-        model = build(labelling(spec, tokenizer), seed=recipe.seed)
-        assert isinstance(model, Transformer)  # only such have a layout with labels
-        return model, tokenizer, ()
-    base, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, writes=False)
-    spec = labelling(base.spec, tokenizer)
-    ours, theirs = ({name for name, _ in net.named_parameters()} for net in (blank(base.spec, device="meta"), base))
-    if ours != theirs:
-        raise ConfigError(
-            f"checkpoint={recipe.checkpoint} is an adapter that cannot be merged", accepted="a base, or a LoRA of one"
-        )
-    base.spec = replace(base.spec, token_ids=spec.token_ids)
-    model, report = under_another_top(base, spec, seed=recipe.seed, where=recipe.checkpoint)
-    assert isinstance(model, Transformer)
-    return model, tokenizer, tuple(sorted({name.partition(".")[0] for name in report.new}))
-
-
-def padding_of(spec: ModelSpec, tokenizer: Pipeline) -> int:
-    """Return the id that rows are padded with, by which readers of the layout find a text's last token.
-
-    Raises:
-        ConfigError: neither tokenizer nor checkpoint has a token for it.
-    """
-    if spec.position_offset:
-        return spec.position_offset - 1
-    named = tokenizer.named_tokens.get("pad_token")
-    for name in (END_OF_TEXT, *([named] if named else []), *PADDINGS):
-        if name in tokenizer.special:
-            return tokenizer.special[name]
-    found = [number for number in (spec.token_ids.padding, *spec.token_ids.end) if number is not None]
-    if not found:
-        raise ConfigError("the tokenizer has no token to pad with", accepted=f"one of {', '.join(PADDINGS)}")
-    return found[0]
 
 
 def to_rows(
