@@ -193,7 +193,8 @@ def parts_of(recipe: ClassifyRecipe) -> list[list[LabelRow]]:
     drawn = split_labelled(rows, [share / sum(shares) for share in shares], recipe.seed)
     parts = [part if path is None else read(path) for path, part in zip(given, drawn, strict=True)]
     if recipe.shots is not None:
-        parts[:2] = [few_of_each(part, recipe.shots, recipe.seed, name) for part, name in zip(parts[:2], PARTS, strict=False)]
+        for number, name in enumerate(PARTS[:2]):
+            parts[number] = few_of_each(parts[number], recipe.shots, recipe.seed, name)
     return parts
 
 
