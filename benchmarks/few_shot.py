@@ -84,8 +84,8 @@ def base(words: argparse.Namespace) -> str:
                 out=str(out),
                 data=str(out / "texts.jsonl"),
                 tokenizer=str(out / "tokenizer"),
-                model={"family": "llama", "dim": 256, "num_layers": 4, "num_heads": 4},
-                max_seq_len=256,
+                model={"family": "llama", "dim": 128, "num_layers": 3, "num_heads": 4},
+                max_seq_len=192,
                 batch_rows=16,
                 minutes=words.minutes,
                 validate_every=100,
@@ -114,7 +114,7 @@ def train(name: str, seed: int, rate: float, words: argparse.Namespace, checkpoi
             seed=seed,
             shots=words.shots,
             steps=words.steps,
-            max_seq_len=240,  # eight virtual tokens take room of the base's 256
+            max_seq_len=184,  # eight virtual tokens take room of the base's 192
             batch_rows=8,
             validate_every=5,
             patience=1_000_000,  # all steps, then the best
