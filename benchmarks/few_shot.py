@@ -3,7 +3,7 @@
     python benchmarks/few_shot.py                       the base (10 minutes on two cores), then every line
     python benchmarks/few_shot.py --only "words*"       some lines of the table; --show prints what is there
 
-The base is a small decoder that was pretrained on the reviews without their labels, those of the test rows left out.
+The base is a small decoder, with a vocabulary of its own, that was pretrained on the reviews without their labels, those of the test rows left out.
 500 praising and 500 complaining reviews test, the same for all; a seed draws the 16 of each label that train and the 16
 that validate, the same for all lines. Every line has the same steps; of its learning rates the one with the lowest mean
 loss on the validation rows counts. What is finished is kept in --out and not made again. Intervals are those of
@@ -31,9 +31,10 @@ from smelt.tokenizers.training import train_tokenizer
 from smelt.train.stages.classify import ClassifyRecipe, classify
 from smelt.train.stages.pretrain import PretrainRecipe, pretrain
 
+# Reviews say often, and in passing, how the service was: "，服务" and these four are single tokens of the base.
 WORDS: dict[str, Any] = {
-    "template": "{text}，服务很{word}",
-    "words": {"1": ["好"], "0": ["差"]},
+    "template": "{text}，服务{word}",
+    "words": {"1": ["很好", "不错"], "0": ["很差", "太差"]},
 }
 LORA: dict[str, Any] = {"tune": {"method": "lora", "lora": {"rank": 8, "alpha": 16}}}
 LINES: dict[str, dict[str, Any]] = {
@@ -42,13 +43,14 @@ LINES: dict[str, dict[str, Any]] = {
     "head-alone": {"tune": {"train": ["tasks"]}, "reads": "mean"},
     "head-lora": {**LORA, "reads": "mean"},
     "words": WORDS,
+    "words-calibrated": {**WORDS, "content_free": [""]},
     "words-lora": {**WORDS, **LORA},
     "words-p-tuning": {**WORDS, "tune": {"method": "p-tuning", "p_tuning": {"num_virtual_tokens": 8}}},
     "words-prefix": {**WORDS, "tune": {"method": "prefix", "prefix": {"num_virtual_tokens": 8}}},
 }
-"""What each line changes; beside them stand the untrained base and the untrained base with calibration."""
-RATES: dict[str, tuple[float, ...]] = {"full": (1e-4, 3e-4, 1e-3), "lora": (1e-3, 3e-3), "tasks": (1e-3, 1e-2)}
-SLOW: tuple[float, ...] = (1e-2, 3e-2)  # for prompts and prefixes, which are not weights
+"""What each line changes: lines with a head, and lines whose labels are words."""
+RATES: dict[str, tuple[float, ...]] = {"full": (3e-4, 1e-3), "lora": (3e-3,), "head alone": (1e-2,)}
+PROMPT_RATES: tuple[float, ...] = (1e-2,)  # prompts and prefixes are not weights
 T_QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}  # 97.5 %
 TEST_ROWS = 500  # of each label
 
@@ -76,7 +78,7 @@ def base(words: argparse.Namespace) -> str:
     out, run = words.out, words.out / "base"
     if not (out / "tokenizer").is_dir():
         texts = [json.loads(line)["text"] for line in (out / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
-        save_tokenizer(train_tokenizer(texts, algorithm="wordpiece", vocab_size=5000), out / "tokenizer", template=None)
+        save_tokenizer(train_tokenizer(texts, vocab_size=3000), out / "tokenizer", template=None)
     if not (run / "report.md").is_file():
         pretrain(
             PretrainRecipe(
@@ -85,11 +87,10 @@ def base(words: argparse.Namespace) -> str:
                 data=str(out / "texts.jsonl"),
                 tokenizer=str(out / "tokenizer"),
                 model={"family": "llama", "dim": 128, "num_layers": 3, "num_heads": 4},
-                max_seq_len=192,
+                max_seq_len=136,
                 batch_rows=16,
                 minutes=words.minutes,
-                validate_every=100,
-                patience=1_000_000,  # to the end, then the best
+                validate_every=200,
             ),
             resume=run.is_dir(),
         )
@@ -99,7 +100,7 @@ def base(words: argparse.Namespace) -> str:
 def rates_of(changes: dict[str, Any]) -> tuple[float, ...]:
     """Return the learning rates that a line tries."""
     tune = changes.get("tune", {})
-    return RATES.get(tune.get("method", "tasks" if "train" in tune else "full"), SLOW)
+    return RATES.get(tune.get("method", "head alone" if "train" in tune else "full"), PROMPT_RATES)
 
 
 def train(name: str, seed: int, rate: float, words: argparse.Namespace, checkpoint: str) -> None:
@@ -114,7 +115,7 @@ def train(name: str, seed: int, rate: float, words: argparse.Namespace, checkpoi
             seed=seed,
             shots=words.shots,
             steps=words.steps,
-            max_seq_len=184,  # eight virtual tokens take room of the base's 192
+            max_seq_len=128,  # eight virtual tokens take room of the base's 136
             batch_rows=8,
             validate_every=5,
             patience=1_000_000,  # all steps, then the best
@@ -154,24 +155,23 @@ def interval(values: Sequence[float]) -> str:
 
 def table(out: Path, seeds: Sequence[int]) -> str:
     """Return what is there as a Markdown table."""
-    lines = ["| line | trained | rate | test accuracy, % | over the best head | seconds |", "|---|---|---|---|---|---|"]
-    lines = [lines[0], lines[1]]
+    lines = [
+        "| line | trained | rate | before training, % | test accuracy, % | over the best head | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     runs = {name: found for name in LINES if (found := best_runs(out, name, seeds))}
     scores = {name: [run["test_accuracy"] for run in found] for name, found in runs.items()}
     heads = [name for name in scores if name.startswith("head")]
     best = max(heads, key=lambda name: statistics.fmean(scores[name]), default="")
-    untrained = next((found[0]["zero_shot_accuracy"] for name, found in runs.items() if name == "words"), None)
-    if untrained is not None:
-        lines.append(f"| words, untrained | none | | {100 * untrained:.1f} | | |")
     for name, found in runs.items():
         over = ""
         if best and name != best:
             over = interval([one - other for one, other in zip(scores[name], scores[best], strict=True)])
         share = found[0]["trained_parameters"] / found[0]["parameters"]
         seconds = statistics.fmean(run["seconds"] for run in found)
-        lines.append(
-            f"| {name} | {share:.2%} | {found[0]['rate']:g} | {interval(scores[name])} | {over} | {seconds:.0f} |"
-        )
+        before = f"{100 * found[0]['zero_shot_accuracy']:.1f}" if "zero_shot_accuracy" in found[0] else ""
+        figures = (f"{share:.2%}", f"{found[0]['rate']:g}", before, interval(scores[name]), over, f"{seconds:.0f}")
+        lines.append(f"| {' | '.join((name, *figures))} |")
     return "\n".join(lines)
 
 
