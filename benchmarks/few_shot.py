@@ -3,11 +3,12 @@
     python benchmarks/few_shot.py                       the base (10 minutes on two cores), then every line
     python benchmarks/few_shot.py --only "words*"       some lines of the table; --show prints what is there
 
-The base is a small decoder, with a vocabulary of its own, that was pretrained on the reviews without their labels, those of the test rows left out.
-500 praising and 500 complaining reviews test, the same for all; a seed draws the 16 of each label that train and the 16
-that validate, the same for all lines. Every line has the same steps; of its learning rates the one with the lowest mean
-loss on the validation rows counts. What is finished is kept in --out and not made again. Intervals are those of
-Student's t over the seeds; the last column is the mean difference to the best line with a head, seed by seed.
+The base is a small decoder, with a vocabulary of its own, that was pretrained on the reviews without their labels,
+those of the test rows left out. 500 praising and 500 complaining reviews test, the same for all; a seed draws the 16 of
+each label that train and the 16 that validate, the same for all lines. Every line has the same steps; of its learning
+rates the one with the lowest mean loss on the validation rows counts. What is finished is kept in --out and not made
+again. Intervals are those of Student's t over the seeds, also of the differences to the best line with a head, which
+are taken seed by seed.
 
 Ref: PET, arXiv:2001.07676. Ref: LM-BFF, arXiv:2012.15723 (seeds and validation rows). Ref: P-Tuning, arXiv:2103.10385.
 """
