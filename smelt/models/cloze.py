@@ -58,7 +58,7 @@ class Cloze:
 
     def encode(self, text: str, second: str | None = None) -> list[list[int]]:
         """Return the tokens of a text, or of a pair, as they are inside the template."""
-        given, found = {"text": text, "second": second or ""}, {}
+        given, found = {"text": text, "second": second or ""}, dict[str, list[int]]()
         for before, space, place in pieces(self.template):
             if place in given:
                 behind = bool(before) or bool(found)
