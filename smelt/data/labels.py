@@ -147,6 +147,24 @@ def split_labelled(rows: Sequence[LabelRow], shares: Sequence[float], seed: int)
     return [shuffled(part, seed, epoch=2) if part else part for part in parts]
 
 
+def few_of_each(rows: Sequence[LabelRow], shots: int, seed: int, part: str) -> list[LabelRow]:
+    """Return so many rows of each class, chosen by chance, in their own order.
+
+    Raises:
+        DataError: the part has fewer rows of a class.
+    """
+    kept = set[str]()
+    for labels, group in sorted(by_labels(rows).items()):
+        if len(group) < shots:
+            raise DataError(
+                f"the {part} part has {len(group)} rows of the label '{labels[0]}', and shots={shots}",
+                accepted=f"up to {len(group)} shots",
+                fix="add rows, or give the part a larger share with split",
+            )
+        kept |= {row.where for row in shuffled(group, seed, epoch=3)[:shots]}
+    return [row for row in rows if row.where in kept]
+
+
 def check_parts(parts: Sequence[Sequence[LabelRow]], *, least: int = 2) -> tuple[str, ...]:
     """Return the names of the labels, sorted, of parts that can be trained, validated and tested with.
 

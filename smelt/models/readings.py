@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -35,6 +35,43 @@ class Choice:
 
     text: str
     probability: float
+
+
+class LabelReading(Protocol):
+    """How texts are laid before a model, and how the scores of labels are read off it."""
+
+    def encode(self, text: str, second: str | None = None) -> list[list[int]]:
+        """Return the tokens of a text, or of each of a pair."""
+        ...
+
+    def surround(self, texts: Sequence[Sequence[int]]) -> "Row":
+        """Return the row that such tokens, which may have been cut, are read in."""
+        ...
+
+    def __call__(self, model: Network, ids: Tensor, **context: Tensor) -> Tensor:
+        """Score the labels of rows: ids (B, T) -> (B, N)."""
+        ...
+
+
+@dataclass(frozen=True)
+class HeadLabels:
+    """Read texts as a tokenizer's template surrounds them, and score labels with the model's head of that name."""
+
+    tokenizer: Pipeline
+    task: str
+
+    def encode(self, text: str, second: str | None = None) -> list[list[int]]:
+        """Return the tokens of a text, or of each of a pair."""
+        return [self.tokenizer.encode(part) for part in (text, second) if part is not None]
+
+    def surround(self, texts: Sequence[Sequence[int]]) -> "Row":
+        """Return the row that such tokens are read in."""
+        return surround(self.tokenizer, *texts)
+
+    def __call__(self, model: Network, ids: Tensor, **context: Tensor) -> Tensor:
+        """Score the labels of rows: ids (B, T) -> (B, N)."""
+        scores: Tensor = model(ids, **context, project=False).tasks[self.task]
+        return scores
 
 
 @dataclass(frozen=True)
@@ -117,16 +154,21 @@ def classify(
         raise UsageError(f"the head {tasks[0].name} gives one number, not labels", accepted="two labels or more")
     if seconds and len(seconds) != len(texts):
         raise UsageError(f"{len(texts)} texts and {len(seconds)} second ones", accepted="as many")
-    rows = [
-        surround(tokenizer, tokenizer.encode(first), None if second is None else tokenizer.encode(second))
-        for first, second in zip_longest(texts, seconds)
-    ]
-    names, found = label_names(tasks[0]), []
-    for _, output in forwards(model, rows):
-        scores = output.tasks[tasks[0].name].float() / temperature
-        for shares in (scores.sigmoid() if tasks[0].multi_label else scores.softmax(-1)).tolist():
-            found.append(sorted(_choices(names, shares), key=lambda choice: -choice.probability))
-    return found
+    scores = scores_of(HeadLabels(tokenizer, tasks[0].name), model, texts, seconds) / temperature
+    shares = scores.sigmoid() if tasks[0].multi_label else scores.softmax(-1)
+    return best_first(label_names(tasks[0]), shares)
+
+
+def scores_of(reading: LabelReading, model: Transformer, texts: Sequence[str], seconds: Sequence[str] = ()) -> Tensor:
+    """Return the labels' scores of texts, or of pairs with the texts in `seconds`, in fp32 on the CPU: (R, N)."""
+    rows = [reading.surround(reading.encode(first, second)) for first, second in zip_longest(texts, seconds)]
+    found = [reading(model, ids, **context).float().cpu() for _, ids, context in batches(model, rows)]
+    return torch.cat(found) if found else torch.empty(0, 0)
+
+
+def best_first(names: Sequence[str], shares: Tensor) -> list[list[Choice]]:
+    """Return the labels of each row with their shares (R, N), the likeliest first."""
+    return [sorted(_choices(names, row), key=lambda choice: -choice.probability) for row in shares.tolist()]
 
 
 def _choices(texts: Sequence[str], probabilities: Sequence[float]) -> list[Choice]:
@@ -189,6 +231,12 @@ def surround(tokenizer: Pipeline, first: Sequence[int], second: Sequence[int] | 
 
 def forwards(model: Transformer, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Output]]:
     """Yield rows in batches with what the model makes of them, all but the logits."""
+    for batch, ids, context in batches(model, rows):
+        yield batch, model(ids, **context, project=False)
+
+
+def batches(model: Transformer, rows: Sequence[Row]) -> Iterator[tuple[Sequence[Row], Tensor, dict[str, Tensor]]]:
+    """Yield rows in batches with their ids (B, T), padded, and what the model is told beside them."""
     padding, device = model.spec.token_ids.padding or 0, model.head_weight.device
     for start in range(0, len(rows), BATCH_ROWS):
         batch = rows[start : start + BATCH_ROWS]
@@ -200,4 +248,4 @@ def forwards(model: Transformer, rows: Sequence[Row]) -> Iterator[tuple[Sequence
             types[number, : len(row.ids)] = torch.tensor(row.types)
             segments[number, : len(row.ids)] = 1
         types.clamp_(max=max(model.spec.num_types - 1, 0))  # some models have one type for both texts
-        yield batch, model(ids.to(device), segments=segments.to(device), types=types.to(device), project=False)
+        yield batch, ids.to(device), {"segments": segments.to(device), "types": types.to(device)}

@@ -21,6 +21,7 @@ from smelt.core.log import say
 from smelt.data.label_rows import LabelledRows
 from smelt.evals import classification as measure
 from smelt.evals.metrics import Rate
+from smelt.models.readings import LabelReading
 from smelt.models.transformer import Transformer
 from smelt.train.checkpoint import add_metrics
 from smelt.train.run import RunDirectory
@@ -32,7 +33,10 @@ Examined = tuple[dict[str, Any], list[str]]
 
 @dataclass(frozen=True)
 class Parts:
-    """Hold the rows of a run, its labels' names, and how many test texts stand in training too."""
+    """Hold the rows of a run, its labels' names, and how many test texts stand in training too.
+
+    `zero_shot` is the share of test rows that the base labels rightly before it is trained, where it can.
+    """
 
     training: LabelledRows
     validation: LabelledRows
@@ -40,11 +44,12 @@ class Parts:
     names: Sequence[str]
     several: bool
     num_seen: int
+    zero_shot: float | None = None
 
 
 def examine(
     model: Transformer,
-    task: str,
+    reading: LabelReading,
     parts: Parts,
     run: RunDirectory,
     checkpoint: Path,
@@ -52,7 +57,7 @@ def examine(
     dtype: torch.dtype,
 ) -> Examined:
     """Measure a trained model on the test rows, write metrics and temperature beside its weights, draw the table."""
-    held_out, test = (scores_of(model, task, rows, micro_rows, dtype) for rows in (parts.validation, parts.test))
+    held_out, test = (scores_of(model, reading, rows, micro_rows, dtype) for rows in (parts.validation, parts.test))
     metrics = figures(held_out, test, parts)
     add_metrics(checkpoint, metrics)
     say(
@@ -71,7 +76,7 @@ def examine(
 
 @torch.no_grad()
 def scores_of(
-    model: Transformer, task: str, rows: LabelledRows, micro_rows: int, dtype: torch.dtype
+    model: Transformer, reading: LabelReading, rows: LabelledRows, micro_rows: int, dtype: torch.dtype
 ) -> NDArray[np.float64]:
     """Return the model's scores of every row: (R, N)."""
     model.eval()
@@ -79,7 +84,7 @@ def scores_of(
     with torch.compiler.set_stance("force_eager"), runtime.autocast(dtype):
         for start in range(0, rows.num_rows, micro_rows):
             batch = to_batch(rows.take(range(start, min(start + micro_rows, rows.num_rows))), runtime.device())
-            found.append(model(batch.ids, **batch.context(), project=False).tasks[task].double().cpu().numpy())
+            found.append(reading(model, batch.ids, **batch.context()).double().cpu().numpy())
     return np.concatenate(found)
 
 
@@ -98,6 +103,8 @@ def figures(held_out: NDArray[np.float64], test: NDArray[np.float64], parts: Par
         "test_rows": parts.test.num_rows,
         "test_rows_in_training": parts.num_seen,
     }
+    if parts.zero_shot is not None:
+        found["zero_shot_accuracy"] = parts.zero_shot
     if parts.several:
         scores = measure.label_scores(truth, test > 0)
         correct = int(((test > 0) == truth).all(axis=1).sum())
@@ -140,6 +147,7 @@ def report_lines(metrics: dict[str, Any], parts: Parts) -> list[str]:
         f"Expected calibration error {metrics['calibration_error']:.3f} with the temperature "
         f"{metrics['temperature']:g} of the validation rows, {metrics['uncalibrated_error']:.3f} without.",
         "",
+        *([] if parts.zero_shot is None else [f"Before training: {parts.zero_shot:.1%} right answers.", ""]),
         "| label | precision | recall | F1 | rows |",
         "|---|---|---|---|---|",
         *(

@@ -47,3 +47,35 @@ def test_columns_by_number_and_a_missing_one(smelt: Smelt, tmp_path: Path) -> No
     assert smelt("classify", *words, "text_column=2", "label_column=1", "--json").json["metrics"]["test_rows"] == 8
     missing = smelt("classify", *words[1:], "name=d", "text_column=txt")
     assert missing.code == 1 and "no column" in missing.err and "text_column=2 label_column=1" in missing.err
+
+
+def test_words_in_a_template_with_and_without_training(smelt: Smelt, tmp_path: Path) -> None:
+    from smelt.models.build import build
+    from smelt.models.families import Shape, spec_for
+    from smelt.models.hub import save
+    from smelt.tokenizers.bpe_train import byte_tokenizer
+
+    (tmp_path / "rows.tsv").write_text(ROWS)
+    tokenizer = byte_tokenizer()
+    save(build(spec_for("llama", Shape(tokenizer.vocab_size, 24, 1, 2, 32)), seed=1), tokenizer, tmp_path / "base")
+    words = ["name=c", f"out={tmp_path}", f"data={tmp_path / 'rows.tsv'}", f"checkpoint={tmp_path / 'base'}"]
+    asked = [
+        "template='{text}={word}'",
+        "words={praise: p, complaint: [c, d]}",
+        "shots=2",
+        "max_seq_len=32",
+        "steps=30",
+    ]
+    made = smelt("classify", *words, *asked, "dtype=float32", "batch_rows=8", "optimizer.learning_rate=0.01", "--json")
+    assert made.json["metrics"]["training_rows"] == 4 and "before training: " in made.err
+    assert smelt("label", tmp_path / "c", "--text", "fine", "--json").json["labels"]["praise"] > 0.9
+    given = ["--template", "{text}={word}", "--word", "praise=p", "--word", "complaint=c", "--word", "complaint=d"]
+    untrained = smelt("label", tmp_path / "base", "--text", "fine", *given, "--json").json["labels"]
+    assert set(untrained) == {"praise", "complaint"} and untrained["praise"] < 0.9
+    for options, message in (
+        (given[:2], "--template or --word is missing"),
+        (given[:4], "--word names one label, 'praise'"),
+        ([*given[:2], "--word", "p"], "--word p"),
+    ):
+        refused = smelt("label", tmp_path / "base", "--text", "fine", *options)
+        assert refused.code == 2 and message in refused.err

@@ -15,6 +15,7 @@ from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.heads import Output
 from smelt.models.hub import load, save
+from smelt.models.readings import HeadLabels
 from smelt.tokenizers.bpe_train import byte_tokenizer
 from smelt.train.objectives import OBJECTIVES
 from smelt.train.sources import TokenBatch
@@ -32,7 +33,7 @@ TINY = {
 
 
 def objective(**settings):
-    return OBJECTIVES["text_labels"]("text", **settings)
+    return OBJECTIVES["text_labels"](HeadLabels(byte_tokenizer(), "text"), **settings)
 
 
 def batch_of(labels):

@@ -4,7 +4,7 @@ The mean is over rows, also where classes have weights, so that a step is the sa
 weights of N / (classes x rows of the class) a rare class counts as much as a common one, and their mean over the
 training rows is 1.
 
-Ref: Improving Language Understanding by Generative Pre-Training (2018), 3.2, eq. 4.
+Ref: Improving Language Understanding by Generative Pre-Training (2018), 3.2, eq. 4. Ref: PET, arXiv:2001.07676, eq. 2.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from smelt.models.encoder_decoder import Network
+from smelt.models.readings import LabelReading
 from smelt.train.sources import TokenBatch
 
 
@@ -36,16 +37,16 @@ def label_loss(scores: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor
 
 
 class TextLabels:
-    """The mean over rows of the model's task of that name.
+    """The mean over rows of what labels cost.
 
     Args:
-        task: the name in `Output.tasks`.
+        reading: what scores the labels: the model's head, or its words in a template.
         weights: one for each label, or none.
         several: whether a text may have several labels.
     """
 
-    def __init__(self, task: str, *, weights: Sequence[float] = (), several: bool = False) -> None:
-        self.task, self.several = task, several
+    def __init__(self, reading: LabelReading, *, weights: Sequence[float] = (), several: bool = False) -> None:
+        self.reading, self.several = reading, several
         self.weights = torch.tensor(weights) if weights else None
 
     def weight(self, batch: TokenBatch) -> float:
@@ -55,7 +56,7 @@ class TextLabels:
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats, and as a metric how many rows have the right labels."""
         assert batch.row_labels is not None
-        scores = model(batch.ids, **batch.context(), project=False).tasks[self.task]
+        scores = self.reading(model, batch.ids, **batch.context())
         weights = None if self.weights is None else self.weights.to(scores.device)
         if self.several:
             right = ((scores > 0) == (batch.row_labels != 0)).all(dim=1)
