@@ -78,3 +78,53 @@ class LabelRow:
     labels: tuple[str, ...]
     where: str
     second: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Hold the characters `start` to `stop` (not included) of a text, and what stands there."""
+
+    text: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Triple:
+    """Hold a fact that a text states: of `subject` and `object` the `relation` holds."""
+
+    subject: Piece
+    relation: str
+    object: Piece
+
+    @property
+    def pieces(self) -> tuple[Piece, Piece]:
+        """Return subject and object."""
+        return self.subject, self.object
+
+
+@dataclass(frozen=True, slots=True)
+class TripleRow:
+    """Hold a text and the triples that it states, if any."""
+
+    text: str
+    triples: tuple[Triple, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Say what the characters `start` to `stop` (not included) of a text are."""
+
+    label: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRow:
+    """Hold a text and the things that it names, if any, in order of their places."""
+
+    text: str
+    entities: tuple[Entity, ...]
+    where: str
