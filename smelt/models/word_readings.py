@@ -21,16 +21,6 @@ from smelt.models.readings import encoder_with, forwards, label_names, surround
 from smelt.tokenizers.pipeline import Pipeline
 
 _WORDS = regex.compile(r"\p{Han}|(?:(?!\p{Han})[\p{L}\p{M}\p{N}])+|\S")
-OPENING, CLOSING = ("B", "S"), ("E", "S")
-
-
-@dataclass(frozen=True)
-class Span:
-    """Words `start` to `stop` (not included) of a sentence, which are one thing of this kind."""
-
-    label: str
-    start: int
-    stop: int
 
 
 @dataclass(frozen=True)
@@ -84,25 +74,6 @@ def tag(model: Network, tokenizer: Pipeline, sentences: Sequence[Sequence[str]])
 def _pieces(tokenizer: Pipeline, word: str, number: int) -> list[int]:
     """Return the ids of a word at its place in a sentence: all but the first stand behind a space."""
     return tokenizer.encode(f" {word}" if number else word, continued=number > 0)
-
-
-def spans_of(labels: Sequence[str]) -> list[Span]:
-    """Put words together by the marks before their labels: B and S begin, I, M and E go on, E and S end, O is nothing.
-
-    B-PER I-PER O B-LOC -> [Span("PER", 0, 2), Span("LOC", 3, 4)]; a label without a mark is a span of its own.
-    """
-    found, is_open = list[Span](), False
-    for place, label in enumerate(labels):
-        mark, _, kind = label.partition("-") if "-" in label else ("S", "-", label)
-        if label == "O":
-            is_open = False
-            continue
-        if is_open and mark not in OPENING and found[-1].label == kind:
-            found[-1] = Span(kind, found[-1].start, place + 1)
-        else:
-            found.append(Span(kind, place, place + 1))
-        is_open = mark not in CLOSING
-    return found
 
 
 @torch.inference_mode()

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from smelt.core.errors import UsageError
+from smelt.data.spans import Span, spans_of
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.families.encoder_layout import Top, with_top
-from smelt.models.word_readings import Span, answer, best_span, cut_words, spans_of, tag
+from smelt.models.word_readings import answer, best_span, cut_words, tag
 from smelt.nn.spec import TaskSpec
 
 from .conftest import scrambled
