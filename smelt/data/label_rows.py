@@ -1,13 +1,13 @@
 """Labelled texts as rows of ids, padded on the right to the longest of those that are taken together.
 
-Unlike documents, texts with a label of their own are not packed side by side: a head reads one vector a row. Segment 1
+Unlike documents, texts with labels of their own are not packed side by side: a head reads one vector a row. Segment 1
 is text and 0 padding, which nothing reads, so a row's scores are the same whatever it is padded to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,19 +37,41 @@ class LabelledRows:
     def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Corrupted:
         """Return the rows with these numbers, in this order; they are the same in all epochs."""
         chosen = [int(index) for index in indices]
-        width = self.length or max(len(self.ids[index]) for index in chosen)
-        shape = (len(chosen), width)
-        ids, types, segments = (
-            np.full(shape, self.pad_id, np.int32),
-            np.zeros(shape, np.int32),
-            np.zeros(shape, np.int32),
-        )
+        ids, types = [self.ids[index] for index in chosen], [self.types[index] for index in chosen]
+        return replace(padded(ids, types, self.pad_id, self.length), row_labels=self.targets[chosen])
+
+
+@dataclass(frozen=True)
+class TaggedRows:
+    """Hold stretches of text as ids with token types, and what their tokens are labelled: a number, IGNORED for none."""
+
+    ids: Sequence[Array]
+    types: Sequence[Array]
+    labels: Sequence[Array]
+    pad_id: int
+
+    @property
+    def num_rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Corrupted:
+        """Return the rows with these numbers, in this order; they are the same in all epochs."""
+        chosen = [int(index) for index in indices]
+        rows = padded([self.ids[index] for index in chosen], [self.types[index] for index in chosen], self.pad_id)
         for row, index in enumerate(chosen):
-            size = len(self.ids[index])
-            ids[row, :size], types[row, :size], segments[row, :size] = self.ids[index], self.types[index], 1
-        positions = np.tile(np.arange(width, dtype=np.int32), (len(chosen), 1))
-        packed = Packed(ids, np.full(shape, IGNORED, np.int32), segments, positions)
-        return Corrupted(packed, types=types, row_labels=self.targets[chosen])
+            rows.packed.labels[row, : len(self.labels[index])] = self.labels[index]
+        return rows
+
+
+def padded(ids: Sequence[Array], types: Sequence[Array], pad_id: int, length: int | None = None) -> Corrupted:
+    """Lay rows under each other, padded to the longest or to `length`: segment 1 is text, 0 padding; no labels."""
+    shape = (len(ids), length or max(map(len, ids)))
+    filled, kinds, segments = np.full(shape, pad_id, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    for row, (tokens, given) in enumerate(zip(ids, types, strict=True)):
+        filled[row, : len(tokens)], kinds[row, : len(tokens)], segments[row, : len(tokens)] = tokens, given, 1
+    positions = np.tile(np.arange(shape[1], dtype=np.int32), (shape[0], 1))
+    return Corrupted(Packed(filled, np.full(shape, IGNORED, np.int32), segments, positions), types=kinds)
 
 
 def class_numbers(labels: Sequence[tuple[str, ...]], names: Sequence[str], *, several: bool) -> Array:

@@ -25,7 +25,7 @@ SHOWN = spans("start", "end", "x")
 SPANS = spans("start", "stop", "label")
 RECORDS: dict[str, object] = {
     "plain": {"text": TEXT, "entities": spans("start", "end", "label")},
-    "stop": {"text": TEXT, "spans": [{**one, "text": name} for one, (name, _) in zip(SPANS, GIVEN)]},
+    "stop": {"text": TEXT, "spans": [{**one, "text": name} for one, (name, _) in zip(SPANS, GIVEN, strict=True)]},
     "doccano": {"text": TEXT, "label": [[*place, name] for place, (_, name) in zip(PLACES, GIVEN, strict=True)]},
     "doccano-offsets": {"text": TEXT, "entities": spans("start_offset", "end_offset", "label"), "relations": []},
     "label-studio": {

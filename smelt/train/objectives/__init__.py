@@ -25,6 +25,7 @@ from smelt.train.objectives.sentence_pairs import SentencePairs
 from smelt.train.objectives.similar_pairs import SimilarPairs
 from smelt.train.objectives.text_labels import TextLabels
 from smelt.train.objectives.token_distillation import TokenDistillation
+from smelt.train.objectives.token_labels import TokenLabels
 
 
 class Objective(Protocol):
@@ -53,4 +54,5 @@ OBJECTIVES: dict[str, Any] = {
     "token_distillation": TokenDistillation,
     "hidden_match": HiddenMatch,
     "text_labels": TextLabels,
+    "token_labels": TokenLabels,
 }

@@ -10,9 +10,9 @@ Ref: Improving Language Understanding by Generative Pre-Training (2018), 3.2. Re
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import model_validator
@@ -191,18 +191,30 @@ def starting_point(recipe: ClassifyRecipe, names: Sequence[str]) -> tuple[Transf
         ConfigError: nothing labels texts with this checkpoint or preset.
     """
 
-    def labelling(spec: ModelSpec, tokenizer: Pipeline) -> ModelSpec:
-        padded = replace(spec, token_ids=replace(spec.token_ids, padding=padding_of(spec, tokenizer)))
-        return for_text_labels(padded, names, reads=recipe.reads, multi_label=recipe.multi_label)
+    return under_new_head(
+        recipe, lambda spec: for_text_labels(spec, names, reads=recipe.reads, multi_label=recipe.multi_label)
+    )
+
+
+def under_new_head(
+    recipe: Any, labelling: Callable[[ModelSpec], ModelSpec]
+) -> tuple[Transformer, Pipeline, tuple[str, ...]]:
+    """Return the network of a recipe's origin (checkpoint or tokenizer and model) with the head that `labelling` gives.
+
+    With it come its tokenizer and which of its parts are new. Raises ConfigError for an adapter that is no base.
+    """
+
+    def padding(spec: ModelSpec, tokenizer: Pipeline) -> ModelSpec:
+        return replace(spec, token_ids=replace(spec.token_ids, padding=padding_of(spec, tokenizer)))
 
     if recipe.checkpoint is None:
         tokenizer = open_tokenizer(recipe.tokenizer or "")
         spec = recipe.model.spec(vocab_size=tokenizer.vocab_size, max_seq_len=recipe.max_seq_len)
-        model = build(labelling(spec, tokenizer), seed=recipe.seed)
+        model = build(labelling(padding(spec, tokenizer)), seed=recipe.seed)
         assert isinstance(model, Transformer)  # only such have a layout with labels
         return model, tokenizer, ()
     base, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, writes=False)
-    spec = labelling(base.spec, tokenizer)
+    spec = labelling(padding(base.spec, tokenizer))
     ours, theirs = ({name for name, _ in net.named_parameters()} for net in (blank(base.spec, device="meta"), base))
     if ours != theirs:
         raise ConfigError(
