@@ -159,7 +159,8 @@ def run_stage(
             counts = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in found.items())
             print(f"drawn from  {name}: {counts}")
         if not interrupted:
-            talk = {"sft": "chat {}", "classify": "label {} --text TEXT"}.get(verb, "generate {} --prompt TEXT")
+            labels = "label {} --text TEXT"
+            talk = {"sft": "chat {}", "classify": labels, "tag": labels}.get(verb, "generate {} --prompt TEXT")
             print(f"next        smelt {talk.format(shlex.quote(result.checkpoint))}")
     if interrupted:
         recipe = shlex.quote(f"{result.run}/recipe.yaml")

@@ -47,7 +47,7 @@ def read_entities(spec: str | Path, rename: Mapping[str, str] | None = None) -> 
                 f"{spec}: rename: no entity is called '{name}'.{nearest(name, labels)}",
                 accepted=", ".join(sorted(labels)[:12]),
             )
-    return [_tidy(row, rename or {}) for row, _ in found]
+    return [renamed(row, rename or {}) for row, _ in found]
 
 
 def _scan(spec: str | Path) -> Iterator[Found]:
@@ -63,7 +63,7 @@ def _scan(spec: str | Path) -> Iterator[Found]:
                 yield parse_record(value, where)
 
 
-def _tidy(row: EntityRow, rename: Mapping[str, str]) -> EntityRow:
+def renamed(row: EntityRow, rename: Mapping[str, str]) -> EntityRow:
     """Return a row whose entities are in order, each once, by their new names and without white space at the edges."""
     found = set[Entity]()
     for entity in row.entities:

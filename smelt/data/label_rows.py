@@ -43,7 +43,7 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class TaggedRows:
-    """Hold stretches of text as ids with token types, and what their tokens are labelled: a number, IGNORED for none."""
+    """Hold stretches of text as ids with types, and the number of each token's label, IGNORED where it has none."""
 
     ids: Sequence[Array]
     types: Sequence[Array]

@@ -1,6 +1,6 @@
 """How well named entities are found: one is right if its place and its label both are, anything else is a miss.
 
-This is the rule of CoNLL-2003: a name with a letter too many counts as one that was not found and one that was invented.
+This is the rule of CoNLL-2003: a name with a letter too many counts as one not found and one invented.
 Figures of all labels together are made of the summed counts (micro). They are taken over characters of the text, so
 they do not depend on how it was cut into tokens, and what a tokenizer makes impossible counts as missed.
 

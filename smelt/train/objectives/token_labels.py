@@ -30,7 +30,7 @@ class TokenLabels:
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
         """Return the summed loss in nats, and as a metric how many tokens have the right label without neighbours."""
         scores = model(batch.ids, **batch.context(), project=False).tasks[self.task]
-        head, mask = model.tasks[self.task], batch.labels != IGNORED
+        head, mask = model.get_submodule(f"tasks.{self.task}"), batch.labels != IGNORED
         assert isinstance(head, TaskHead)
         metrics = {"accuracy": float((scores.argmax(dim=-1) == batch.labels).sum())}
         if head.crf is not None:

@@ -190,7 +190,6 @@ def starting_point(recipe: ClassifyRecipe, names: Sequence[str]) -> tuple[Transf
     Raises:
         ConfigError: nothing labels texts with this checkpoint or preset.
     """
-
     return under_new_head(
         recipe, lambda spec: for_text_labels(spec, names, reads=recipe.reads, multi_label=recipe.multi_label)
     )
