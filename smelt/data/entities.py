@@ -50,9 +50,14 @@ def read_entities(spec: str | Path, rename: Mapping[str, str] | None = None) -> 
     return [renamed(row, rename or {}) for row, _ in found]
 
 
+def entity_files(spec: str | Path) -> list[Path]:
+    """Return the files that a path, folder or glob stands for; one with an extension of COLUMNS is named by itself."""
+    path = Path(spec).expanduser()
+    return [path] if path.is_file() and suffix_of(path) in COLUMNS else expand_paths(spec)
+
+
 def _scan(spec: str | Path) -> Iterator[Found]:
-    is_column_file = Path(spec).is_file() and suffix_of(Path(spec)) in COLUMNS
-    for path in [Path(spec)] if is_column_file else expand_paths(spec):
+    for path in entity_files(spec):
         is_columns = suffix_of(path) in COLUMNS
         for where, value in scan_text(path) if is_columns else scan_file(path):
             if isinstance(value, DataError):

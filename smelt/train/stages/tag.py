@@ -18,12 +18,12 @@ from pydantic import Field, model_validator
 
 from smelt.core.errors import ConfigError, DataError, nearest
 from smelt.core.log import say
-from smelt.data.entities import read_entities, renamed
+from smelt.core.storage import sha256_file
+from smelt.data.entities import entity_files, read_entities, renamed
 from smelt.data.label_rows import TaggedRows
 from smelt.data.labels import PARTS, shuffled
 from smelt.data.packing import IGNORED
 from smelt.data.records import EntityRow
-from smelt.data.shards import source_fingerprints
 from smelt.data.spans import mark_names, marks_of, without_overlaps
 from smelt.models.readings import surround
 from smelt.models.token_labels import TASK, for_token_labels, stretches_of
@@ -109,7 +109,11 @@ def tag(recipe: TagRecipe, *, resume: bool = False) -> StageResult:
         started=started,
         lineage={
             "parents": parents(recipe.checkpoint),
-            "data": {"texts": len(texts[0]), "labels": list(labels), "sources": source_fingerprints(recipe.data)},
+            "data": {
+                "texts": len(texts[0]),
+                "labels": labels,
+                "sources": {path.name: sha256_file(path) for path in entity_files(recipe.data)},
+            },
         },
         next_steps=lambda checkpoint: (f'mark a text: `smelt label {checkpoint} --text "A TEXT"`',),
         new_parts=new_parts,
