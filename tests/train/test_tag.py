@@ -171,7 +171,7 @@ def test_parts_of_their_own_must_have_known_labels_and_training_must_name_someth
         run(tmp_path, names, test=str(other))
     renamed = parts_of(TagRecipe(name="a", tokenizer="bytes", data=str(names), test=str(other), rename={"PER": "PRE"}))
     assert renamed[2] == [EntityRow("Ada", (Entity("PRE", 0, 3),), f"{other}:1")]
-    assert [len(part) for part in renamed] == [52, 8, 1] and labels_of(renamed) == ["LOC", "PRE"]
+    assert [len(part) for part in renamed] == [53, 7, 1] and labels_of(renamed) == ["LOC", "PRE"]
     other.write_text("Ada O\n")
     with pytest.raises(DataError, match="no training text names anything"):
         run(tmp_path, other, name="t", validation=str(names), test=str(names), split=(1, 0, 0))
