@@ -89,8 +89,8 @@ def table(out: Path, seeds: list[int]) -> str:
 def main() -> None:
     """Train what is not there yet, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", help="key=value words that change the recipe of both lines")
     parser.add_argument("--recipe", type=Path, default=Path("recipes/tag/vehicle-faults.yaml"))
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], help="key=value words for both lines")
     parser.add_argument("--checkpoint", default="", help="an encoder to begin with, instead of random weights")
     parser.add_argument("--out", type=Path, default=Path("runs/entities"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -15,6 +15,7 @@ from smelt.train.stages.distill import DistillRecipe
 from smelt.train.stages.pretrain import PretrainRecipe
 from smelt.train.stages.seq2seq import Seq2SeqRecipe
 from smelt.train.stages.sft import SftRecipe
+from smelt.train.stages.tag import TagRecipe
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "how-to").glob("*.md"))
 RECIPES = {
@@ -23,6 +24,7 @@ RECIPES = {
     "seq2seq": Seq2SeqRecipe,
     "distill": DistillRecipe,
     "classify": ClassifyRecipe,
+    "tag": TagRecipe,
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

@@ -28,12 +28,13 @@ class TokenLabels:
         return float((batch.labels != IGNORED).sum())
 
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the summed loss in nats, and as a metric how many tokens have the right label without neighbours."""
+        """Return the summed loss in nats, and as a metric, where each label is a choice by itself, how many are right."""
         scores = model(batch.ids, **batch.context(), project=False).tasks[self.task]
         head, mask = model.get_submodule(f"tasks.{self.task}"), batch.labels != IGNORED
         assert isinstance(head, TaskHead)
-        metrics = {"accuracy": float((scores.argmax(dim=-1) == batch.labels).sum())}
         if head.crf is not None:
-            return -head.crf(scores, batch.labels, mask).sum(), metrics
+            return -head.crf(scores, batch.labels, mask).sum(), {}
+        right = float((scores.argmax(dim=-1) == batch.labels).sum())
         flat = scores.float().flatten(0, 1)
-        return functional.cross_entropy(flat, batch.labels.flatten(), ignore_index=IGNORED, reduction="sum"), metrics
+        loss = functional.cross_entropy(flat, batch.labels.flatten(), ignore_index=IGNORED, reduction="sum")
+        return loss, {"accuracy": right}
