@@ -28,7 +28,7 @@ class TokenLabels:
         return float((batch.labels != IGNORED).sum())
 
     def __call__(self, model: Network, batch: TokenBatch) -> tuple[Tensor, dict[str, float]]:
-        """Return the summed loss in nats, and as a metric, where each label is a choice by itself, how many are right."""
+        """Return the summed loss in nats, and without a CRF, as a metric, how many labels are right."""
         scores = model(batch.ids, **batch.context(), project=False).tasks[self.task]
         head, mask = model.get_submodule(f"tasks.{self.task}"), batch.labels != IGNORED
         assert isinstance(head, TaskHead)
