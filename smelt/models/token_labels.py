@@ -88,7 +88,7 @@ def stretches_of(tokenizer: Pipeline, text: str, max_tokens: int) -> list[Stretc
     found, first, used = list[Stretch](), 0, 0
     sizes = [len(piece) for piece in pieces]
     for number, size in enumerate(sizes):
-        if used + size > most:
+        while used + size > most:  # again where what is left behind the sentence and a long word do not fit
             halfway = first + next(i for i in range(1, number - first + 1) if sum(sizes[first : first + i]) * 2 >= used)
             cut = next((i for i in range(number, halfway - 1, -1) if places[i - 1][1] in ends), number)
             found.append(Stretch(places[first:cut], pieces[first:cut]))

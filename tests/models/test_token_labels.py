@@ -70,6 +70,8 @@ def test_long_texts_are_cut_behind_sentences_and_else_behind_words():
     assert cut("ab 1.5 kg is", 7) == ["ab 1.5", "kg is"]  # a point in a number ends nothing
     assert cut("ab cd\nef gh ij", 9) == ["ab cd", "ef gh ij"]
     assert cut("abcdefghijkl m", 5) == ["abcdefghijkl", "m"]  # of the word five bytes are read
+    assert cut("abcd. ef gh ij kl", 9) == ["abcd.", "ef gh ij", "kl"]
+    assert cut("abcd. ef dddddddd", 9) == ["abcd.", "ef", "dddddddd"]
     assert cut(" \n", 5) == []
 
 
