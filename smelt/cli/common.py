@@ -159,12 +159,11 @@ def run_stage(
             counts = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in found.items())
             print(f"drawn from  {name}: {counts}")
         if not interrupted:
+            labels = "label {} --text TEXT"
             points = "answer {} --question QUESTION" if "test_exact_match" in result.metrics else "triples {}"
-            talk = {
-                "sft": "chat {}",
-                "classify": "label {} --text TEXT",
-                "extract": f"{points} --text TEXT",
-            }.get(verb, "generate {} --prompt TEXT")
+            talk = {"sft": "chat {}", "classify": labels, "tag": labels, "extract": f"{points} --text TEXT"}.get(
+                verb, "generate {} --prompt TEXT"
+            )
             print(f"next        smelt {talk.format(shlex.quote(result.checkpoint))}")
     if interrupted:
         recipe = shlex.quote(f"{result.run}/recipe.yaml")

@@ -89,15 +89,14 @@ def asked_for(template: str | None, given: Sequence[str], lineage: Mapping[str, 
 
 
 def label_words(model: Network, tokenizer: Pipeline, text: str, as_json: bool) -> None:
-    """Show the spans that the words' labels make."""
-    from smelt.models.word_readings import cut_words, spans_of, tag
+    """Show what the text names, by its words' labels."""
+    from smelt.models.token_labels import find_entities
 
-    places = [place for place in cut_words(text) if tokenizer.encode(text[slice(*place)])]
-    [labels] = tag(model, tokenizer, [[text[start:stop] for start, stop in places]])
-    spans = [(span.label, places[span.start][0], places[span.stop - 1][1]) for span in spans_of(labels)]
+    [found] = find_entities(model, tokenizer, [text])
+    spans = [(entity.label, entity.start, entity.stop) for entity in found]
     if as_json:
-        found = [{"label": kind, "start": start, "stop": stop, "text": text[start:stop]} for kind, start, stop in spans]
-        print_json({"spans": found})
+        shown = [{"label": kind, "start": start, "stop": stop, "text": text[start:stop]} for kind, start, stop in spans]
+        print_json({"spans": shown})
         return
     rows = [(text[start:stop], kind, f"{start} to {stop}") for kind, start, stop in spans]
     print_table(("text", "label", "characters"), rows)

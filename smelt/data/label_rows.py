@@ -1,6 +1,6 @@
 """Labelled texts as rows of ids, padded on the right to the longest of those that are taken together.
 
-Unlike documents, texts with a label of their own are not packed side by side: a head reads one vector a row. Segment 1
+Unlike documents, texts with labels of their own are not packed side by side: a head reads one vector a row. Segment 1
 is text and 0 padding, which nothing reads, so a row's scores are the same whatever it is padded to.
 """
 
@@ -39,6 +39,29 @@ class LabelledRows:
         chosen = [int(index) for index in indices]
         packed, types = padded([self.ids[i] for i in chosen], [self.types[i] for i in chosen], self.pad_id, self.length)
         return Corrupted(packed, types=types, row_labels=self.targets[chosen])
+
+
+@dataclass(frozen=True)
+class TaggedRows:
+    """Hold stretches of text as ids with types, and the number of each token's label, IGNORED where it has none."""
+
+    ids: Sequence[Array]
+    types: Sequence[Array]
+    labels: Sequence[Array]
+    pad_id: int
+
+    @property
+    def num_rows(self) -> int:
+        """Return the number of rows."""
+        return len(self.ids)
+
+    def take(self, indices: Sequence[int] | NDArray[np.integer], epochs: Sequence[int] = ()) -> Corrupted:
+        """Return the rows with these numbers, in this order; they are the same in all epochs."""
+        chosen = [int(index) for index in indices]
+        packed, types = padded([self.ids[i] for i in chosen], [self.types[i] for i in chosen], self.pad_id)
+        for row, index in enumerate(chosen):
+            packed.labels[row, : len(self.labels[index])] = self.labels[index]
+        return Corrupted(packed, types=types)
 
 
 def padded(

@@ -52,13 +52,13 @@ def accuracy(table: Numbers) -> float:
 
 def class_scores(table: Numbers) -> list[ClassScore]:
     """Return each class's precision, recall and F1 from a confusion table."""
-    return [_score(int(table[i, i]), int(table[:, i].sum()), int(table[i].sum())) for i in range(len(table))]
+    return [score_of(int(table[i, i]), int(table[:, i].sum()), int(table[i].sum())) for i in range(len(table))]
 
 
 def label_scores(truth: Numbers, given: Numbers | NDArray[np.bool_]) -> list[ClassScore]:
     """Return the same for each of several labels, both (R, N) of 0 and 1."""
     hits, claimed, there = (truth & given).sum(0), given.sum(0), truth.sum(0)
-    return [_score(int(hit), int(claim), int(rows)) for hit, claim, rows in zip(hits, claimed, there, strict=True)]
+    return [score_of(int(hit), int(claim), int(rows)) for hit, claim, rows in zip(hits, claimed, there, strict=True)]
 
 
 def macro_f1(scores: Sequence[ClassScore]) -> float:
@@ -66,7 +66,8 @@ def macro_f1(scores: Sequence[ClassScore]) -> float:
     return sum(score.f1 for score in scores) / len(scores)
 
 
-def _score(hits: int, claimed: int, rows: int) -> ClassScore:
+def score_of(hits: int, claimed: int, rows: int) -> ClassScore:
+    """Return the figures of what is there `rows` times, was claimed so often, and was so often right."""
     precision, recall = _share(hits, claimed), _share(hits, rows)
     return ClassScore(precision, recall, _share(2 * precision * recall, precision + recall), rows)
 

@@ -16,6 +16,7 @@ from smelt.train.stages.extract import ExtractRecipe
 from smelt.train.stages.pretrain import PretrainRecipe
 from smelt.train.stages.seq2seq import Seq2SeqRecipe
 from smelt.train.stages.sft import SftRecipe
+from smelt.train.stages.tag import TagRecipe
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "how-to").glob("*.md"))
 RECIPES = {
@@ -25,6 +26,7 @@ RECIPES = {
     "distill": DistillRecipe,
     "classify": ClassifyRecipe,
     "extract": ExtractRecipe,
+    "tag": TagRecipe,
 }
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 

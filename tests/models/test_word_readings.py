@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from smelt.core.errors import UsageError
+from smelt.data.spans import Span, spans_of
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.families.encoder_layout import Top, with_top
 from smelt.models.span_readings import answer, best_pair
-from smelt.models.word_readings import Span, cut_words, spans_of, tag
+from smelt.models.word_readings import cut_words, tag
 from smelt.nn.spec import TaskSpec
 
 from .conftest import scrambled

@@ -11,6 +11,7 @@ from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load_model
 from smelt.models.readings import classify
 from smelt.models.text_labels import for_text_labels
+from smelt.models.token_labels import for_token_labels
 from smelt.tokenizers.training import train_tokenizer
 from smelt.train.stages.headed import padding_of
 
@@ -45,6 +46,26 @@ def test_transformers_reads_our_classifier(tmp_path, family, tied, warnings_of_t
         assert choices[0].text == NAMES[int(row.argmax())]
         ours = {choice.text: choice.probability for choice in choices}
         assert [ours[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_reads_our_labels_of_tokens_and_we_read_theirs(tmp_path, family, warnings_of_transformers):
+    tokenizer = train_tokenizer(TEXTS * 3, algorithm="bpe", vocab_size=280)
+    spec = spec_for(family, Shape(tokenizer.vocab_size, 40, 2, 4, 48, None if family == "gpt2" else 2))
+    ours = scrambled(build(for_token_labels(spec, NAMES, crf=False), seed=1), 1)
+    smelt.save(ours, tokenizer, tmp_path / "ours")
+    theirs, found = transformers.AutoModelForTokenClassification.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    assert type(theirs).__name__ == f"{FAMILIES[family]}ForTokenClassification"
+    assert not (found["missing_keys"] or found["unexpected_keys"] or warnings_of_transformers)
+    assert theirs.config.id2label == dict(enumerate(NAMES))
+    theirs.eval().save_pretrained(tmp_path / "theirs")
+    ids = torch.randint(1, 270, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = theirs(ids).logits
+        torch.testing.assert_close(ours(ids).tasks["token"], expected, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(load_model(tmp_path / "theirs")(ids).tasks["token"], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -18,7 +18,7 @@ from smelt.models.families.base import (
     require,
     token_ids_from_hf,
 )
-from smelt.models.families.label_layout import with_text_labels
+from smelt.models.families.label_layout import with_labels
 from smelt.models.families.layout import conv_rules
 from smelt.models.weights import Ignore, Rules, Tie, rename
 from smelt.nn.spec import Activation, AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, TokenIds
@@ -123,7 +123,7 @@ def _published(dim: int, num_layers: int, num_heads: int) -> ModelSpec:
     return make(Shape(50_257, dim, num_layers, num_heads, 1024), token_ids=TokenIds(50_256, (50_256,)))
 
 
-GPT2 = with_text_labels(
+GPT2 = with_labels(
     Family(
         name="gpt2",
         model_types=("gpt2",),
@@ -142,4 +142,5 @@ GPT2 = with_text_labels(
         },
     ),
     "GPT2ForSequenceClassification",
+    of_tokens="classifier",
 )

@@ -9,7 +9,7 @@ Ref: LLaMA, arXiv:2302.13971. Ref: Llama 2, arXiv:2307.09288. Ref: The Llama 3 H
 from typing import Any
 
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
-from smelt.models.families.label_layout import with_text_labels
+from smelt.models.families.label_layout import with_labels
 from smelt.models.families.layout import named_rules, read_rotary, read_shape, write_config, write_rotary
 from smelt.nn.scaling import WavelengthScaling
 from smelt.nn.spec import AttentionSpec, FeedForwardSpec, LayerSpec, ModelSpec, NormSpec, RotarySpec, TokenIds
@@ -95,7 +95,7 @@ def _third(dim: int, num_layers: int, num_heads: int, hidden_dim: int, max_seq_l
     return make(shape, rotary=rotary, token_ids=TokenIds(128_000, (128_001,)))
 
 
-LLAMA = with_text_labels(
+LLAMA = with_labels(
     Family(
         name="llama",
         model_types=("llama",),

@@ -10,7 +10,7 @@ from typing import Any
 
 from smelt.models.families import llama
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf, with_defaults
-from smelt.models.families.label_layout import with_text_labels
+from smelt.models.families.label_layout import with_labels
 from smelt.models.families.layout import named_rules, read_rotary, read_shape, write_config, write_rotary
 from smelt.nn.spec import ModelSpec, RotarySpec, TokenIds
 
@@ -60,7 +60,7 @@ def hf_from_spec(spec: ModelSpec) -> dict[str, Any]:
 
 _SEVEN = Shape(32_000, 4096, 32, 32, 32_768, 8, 14_336)
 
-MISTRAL = with_text_labels(
+MISTRAL = with_labels(
     Family(
         name="mistral",
         model_types=("mistral",),

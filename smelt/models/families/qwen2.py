@@ -10,7 +10,7 @@ from typing import Any
 
 from smelt.models.families import llama
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
-from smelt.models.families.label_layout import with_text_labels
+from smelt.models.families.label_layout import with_labels
 from smelt.models.families.layout import (
     named_rules,
     read_rotary,
@@ -80,7 +80,7 @@ def _published(
     return make(shape, rotary=RotarySpec(dim // num_heads, 1e6), token_ids=TokenIds(151_643, (151_645,), 151_643))
 
 
-QWEN2 = with_text_labels(
+QWEN2 = with_labels(
     Family(
         name="qwen2",
         model_types=("qwen2",),

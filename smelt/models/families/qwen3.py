@@ -8,7 +8,7 @@ from typing import Any
 
 from smelt.models.families import llama
 from smelt.models.families.base import Family, HfConfig, Init, Shape, refuse_other, token_ids_from_hf
-from smelt.models.families.label_layout import with_text_labels
+from smelt.models.families.label_layout import with_labels
 from smelt.models.families.layout import (
     named_rules,
     read_rotary,
@@ -73,7 +73,7 @@ def published(*sizes: int, tied: bool = False) -> ModelSpec:
     return replace(make(shape, head_dim=128), token_ids=TokenIds(151_643, (151_645,), 151_643))
 
 
-QWEN3 = with_text_labels(
+QWEN3 = with_labels(
     Family(
         name="qwen3",
         model_types=("qwen3",),

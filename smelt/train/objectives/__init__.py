@@ -26,6 +26,7 @@ from smelt.train.objectives.sentence_pairs import SentencePairs
 from smelt.train.objectives.similar_pairs import SimilarPairs
 from smelt.train.objectives.text_labels import TextLabels
 from smelt.train.objectives.token_distillation import TokenDistillation
+from smelt.train.objectives.token_labels import TokenLabels
 
 
 class Objective(Protocol):
@@ -55,4 +56,5 @@ OBJECTIVES: dict[str, Any] = {
     "hidden_match": HiddenMatch,
     "text_labels": TextLabels,
     "pointing": Pointing,
+    "token_labels": TokenLabels,
 }
