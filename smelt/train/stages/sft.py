@@ -7,6 +7,7 @@ conversations on their way to rows is in `train/chats`.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from typing import Literal
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from smelt.core.errors import ConfigError
 from smelt.core.log import say
 from smelt.data.mixing import Shuffled
+from smelt.data.packing import pack_stream
 from smelt.data.records import ChatRow, Message
 from smelt.data.rendering import render
 from smelt.data.shards import source_fingerprints
@@ -24,9 +26,10 @@ from smelt.tokenizers.chat import ChatTemplate, named_template
 from smelt.train.chats import Layout, conversations, lay_out
 from smelt.train.objectives import OBJECTIVES, Objective
 from smelt.train.objectives.noisy import NoisyEmbeddings
-from smelt.train.recipes import RunRecipe, Sources
+from smelt.train.recipes import RunRecipe, Sources, Texts
 from smelt.train.sources import Rows
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
+from smelt.train.texts import remembered
 
 
 class SftRecipe(RunRecipe):
@@ -41,6 +44,9 @@ class SftRecipe(RunRecipe):
     """Held-out conversations; a part of the data when empty."""
     validation_fraction: float = Field(default=0.02, gt=0, lt=1)
     """Share of the rows held out when `validation` is empty."""
+    remember: Texts = ()
+    """Texts or token shards, a path or a list of {path, name}, measured before and after and not trained on: what is
+    forgotten."""
     template: str = ""
     """A published chat template by name; empty takes the base model's own, else chatml."""
     on_long: Literal["error", "drop", "truncate"] = "drop"
@@ -74,6 +80,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
     layout = Layout(recipe.max_seq_len, recipe.packing, recipe.on_long, tokenizer.special[END_OF_TEXT])
     train, held_out = read(recipe)
     rows = lay_out(train, template, layout, "training")
+    stream_rows = functools.partial(pack_stream, max_seq_len=recipe.max_seq_len)
     order = rows.order(recipe.data, layout, recipe.batch_rows, recipe.seed)
     if not recipe.packing:
         recipe = recipe.model_copy(update={"compile": "no"})
@@ -91,6 +98,7 @@ def sft(recipe: SftRecipe, *, resume: bool = False) -> StageResult:
         order=order,
         counts=lambda num_rows: rows.counts(order or Shuffled(rows.rows.num_rows, recipe.seed), num_rows),
         validation=lay_out_held_out(held_out, template, layout),
+        measured=tuple(remembered(recipe.remember, stream_rows, tokenizer, run.path / "data", per_byte=True)),
         objective=objective,
         started=started,
         prompts=[(text, template.render([Message("user", text)], add_reply=True)[0]) for text in recipe.sample_prompts],
