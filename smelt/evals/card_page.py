@@ -115,8 +115,7 @@ def draw(path: Path, before: Mapping[str, Reading], after: Mapping[str, Reading]
     if shares:
         draw_shares(panels[0], shares, before, after)
     if bits:
-        rows = {f"{name}{arrow(name)}": (before[name].value, after[name].value) for name in bits}
-        draw_bits(panels[-1], rows)
+        draw_bits(panels[-1], {f"{name}{arrow(name)}": (before[name].value, after[name].value) for name in bits})
     for axes in panels:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
