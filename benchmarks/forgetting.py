@@ -50,7 +50,7 @@ def train(replay: float, seed: int, words: argparse.Namespace) -> None:
             out=str(words.out / "runs"),
             data=data,
             validation=str(held_out),
-            remember=[{"path": str(old / "validation"), "name": "general"}],
+            remember=[{"path": words.general or str(old / "validation"), "name": "general"}],
             checkpoint=words.base,
             seed=seed,
             steps=words.steps,
@@ -135,6 +135,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="", help="a pretraining run of one text, with its token shards")
     parser.add_argument("--domain", default="smelt/**/*.py", help="text of the domain: a file, folder or glob")
+    parser.add_argument(
+        "--general", default="", help="old text that no run trained on; what the base held out if empty"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/forgetting"))
     parser.add_argument("--replay", type=float, nargs="+", default=list(REPLAYS), help="shares of old text, below 1")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

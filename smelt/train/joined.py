@@ -43,7 +43,8 @@ class JoinedRows:
                 start = ends[number] - rows.num_rows
                 parts.append(rows.take((wanted[here] - start).tolist(), passes[here].tolist()))
                 places.append(here)
-        return arranged(parts, np.argsort(np.concatenate(places)))
+        joined: Packed | Corrupted = arranged(parts, np.argsort(np.concatenate(places)))
+        return joined
 
 
 def arranged(parts: Sequence[Any], order: NDArray[np.integer]) -> Any:
