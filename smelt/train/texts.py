@@ -20,12 +20,14 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from smelt.core.errors import ConfigError
+from smelt.core.errors import ConfigError, DataError
 from smelt.core.log import say
 from smelt.data.chosen import ChosenDocuments
-from smelt.data.formats import read_pairs, read_text
+from smelt.data.formats import read_pairs, read_text, scan_rows
 from smelt.data.mixing import Mixed
 from smelt.data.order import split_documents, split_tail
+from smelt.data.packing import StreamRows, pack_stream
+from smelt.data.records import TextRow
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.forgetting import HeldOut
@@ -172,6 +174,38 @@ def remembered(
         stream = open_or_write(text.path, tokenizer, folder / f"remember-{number}-{slug(text.name)}")
         found.append(HeldOut(text.name, rows_of(stream), 0.0, bytes_per_token(stream) if per_byte else None))
     return found
+
+
+def replayed(
+    recipe: TextRecipe, tokenizer: Pipeline, folder: Path
+) -> tuple[list[tuple[str, StreamRows]], list[HeldOut], dict[str, str]]:
+    """Return rows of texts that are mixed into data of another kind, what is held out of them, and their files."""
+    rows, measured, files = list[tuple[str, StreamRows]](), list[HeldOut](), dict[str, str]()
+    for number, source in enumerate(recipe.data, start=1):
+        stream, held_out = corpus(recipe, source, tokenizer, folder / f"replay-{number}-{slug(source.name)}")
+        assert held_out is not None  # the recipe names no validation text
+        rows.append((source.name, pack_stream(stream, recipe.max_seq_len)))
+        kept = validation_rows(
+            held_out, lambda part: pack_stream(part, recipe.max_seq_len), recipe.max_seq_len, f" of {source.name}"
+        )
+        if kept is not None:
+            measured.append(HeldOut(source.name, kept, 0.0, bytes_per_token(held_out)))
+        files |= {f"{source.name}/{file}": sha for file, sha in fingerprints_of(stream).items()}
+    return rows, measured, files
+
+
+def holds_text(path: str) -> bool:
+    """Tell by the first row whether data are plain text; token shards are.
+
+    Raises:
+        DataError: the first row cannot be read.
+    """
+    if is_shards(path):
+        return True
+    first = next((row for _, row in scan_rows(path)), None)
+    if isinstance(first, DataError):
+        raise first
+    return isinstance(first, TextRow)
 
 
 def corpus(recipe: TextRecipe, source: DataSource, tokenizer: Pipeline, folder: Path) -> tuple[Stream, Stream | None]:

@@ -206,14 +206,26 @@ def test_a_validation_text_of_its_own_is_the_only_one(home: Path, files: Path, t
     assert "validation_loss_by_source" not in given.metrics
 
 
-def test_tuning_on_chats_tells_what_text_it_forgets(home: Path, files: Path, tmp_path: Path) -> None:
-    recipe = SftRecipe.model_validate(
-        dict(
-            name="chat", out=str(tmp_path), checkpoint=str(home / "model"), data=str(files / "chats.jsonl"),
-            max_seq_len=32, batch_rows=4, steps=3, compile="no", dtype="float32", remember=str(home / "shards"),
-        )
+def tuning(home: Path, files: Path, out: Path, **changes: object) -> SftRecipe:
+    values = dict(
+        name="chat", out=str(out), checkpoint=str(home / "model"), data=str(files / "chats.jsonl"), max_seq_len=32,
+        batch_rows=4, steps=10, compile="no", dtype="float32", validation_fraction=0.1,
     )  # fmt: skip
-    assert set(sft(recipe).metrics["forgetting"]) == {"shards"}
+    return SftRecipe.model_validate({**values, **changes})
+
+
+def test_tuning_on_chats_replays_text_and_tells_what_it_forgets(home: Path, files: Path, tmp_path: Path) -> None:
+    code, chats = f"{home}/code/**/*.py", str(files / "chats.jsonl")
+    data = [{"path": code, "name": "code"}, {"path": chats, "weight": 3}]
+    result = sft(tuning(home, files, tmp_path, data=data, remember=str(home / "shards")))
+    assert set(result.metrics["forgetting"]) == {"code", "shards"}
+    counts = result.metrics["sources"]
+    assert sum(found["rows"] for found in counts.values()) == 40 and counts["code"]["rows"] < counts["chats"]["rows"]
+    assert counts["code"]["trainable_tokens"] == 32 * counts["code"]["rows"] and counts["code"]["conversations"] == 0
+    with pytest.raises(ConfigError, match="packing=false with the text 'code' among the conversations"):
+        sft(tuning(home, files, tmp_path / "padded", data=data, packing=False))
+    with pytest.raises(ConfigError, match="data is nothing but text"):
+        sft(tuning(home, files, tmp_path / "text", data=[data[0], {"path": str(files / "text.jsonl")}]))
 
 
 def test_joined_rows_are_those_of_their_sets(result: StageResult) -> None:
