@@ -70,8 +70,12 @@ def test_each_stage_begins_where_the_one_before_it_ended(
     )]  # fmt: skip
     assert held_out[0].read_bytes() == held_out[1].read_bytes(), "the books held out are those of the first stage"
 
-    words = ["data=chats.json", "epochs=null", *SHRUNK[1:]]
-    third = sft(load_recipe(SftRecipe, ROAD / "3-instructions.yaml", words))
+    of_chats = load_recipe(SftRecipe, ROAD / "3-instructions.yaml", SHRUNK[1:])
+    assert [source.weight for source in of_chats.data] == [0.92, 0.06, 0.02]
+    at_home = tuple(source.model_copy(update={"path": path}) for source, path in zip(
+        of_chats.data, ("chats.json", "smelt/**/*.py", "books"), strict=True
+    ))  # fmt: skip
+    third = sft(of_chats.model_copy(update={"data": at_home}))
     assert set(third.metrics["forgetting"]) == {"code", "books"}
     before, after = (run.metrics["forgetting"]["books"] for run in (third, second))
     assert before["before"] == pytest.approx(after["after"], rel=1e-4), "what one stage ends with, the next begins with"
