@@ -29,13 +29,14 @@ class HeldOut:
     """Text that is measured and not trained on.
 
     `weight` is what it counts in the validation loss, 0 for none; `bytes_per_token` is None where the loss is not of
-    every token.
+    every token; `is_like_training` tells whether the run trains on the rest of its source.
     """
 
     name: str
     rows: Rows
     weight: float
     bytes_per_token: float | None
+    is_like_training: bool = True
 
     @property
     def unit(self) -> str:
@@ -74,7 +75,7 @@ def report(folder: Path, measured: Sequence[HeldOut], found: Changes) -> list[st
     lines += ["| text | | before | after | change |", "|---|---|---|---|---|"]
     for held in texts:
         one = found[held.name]
-        role = "trained on its like" if held.weight else "not trained on"
+        role = "trained on its like" if held.is_like_training else "not trained on"
         lines.append(
             f"| {cell(held.name)} | {role} | {one['before']:.4f} | {one['after']:.4f} | "
             f"{one['change']:+.4f}, {'worse' if one['change'] > 0 else 'better' if one['change'] < 0 else 'same'} |"

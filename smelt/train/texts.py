@@ -11,6 +11,7 @@ or shards; with the seed, share and files of an earlier run these are the very d
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -172,7 +173,8 @@ def remembered(
     found = []
     for number, text in enumerate(given, start=1):
         stream = open_or_write(text.path, tokenizer, folder / f"remember-{number}-{slug(text.name)}")
-        found.append(HeldOut(text.name, rows_of(stream), 0.0, bytes_per_token(stream) if per_byte else None))
+        size = bytes_per_token(stream) if per_byte else None
+        found.append(HeldOut(text.name, rows_of(stream), 0.0, size, is_like_training=False))
     return found
 
 
@@ -181,13 +183,13 @@ def replayed(
 ) -> tuple[list[tuple[str, StreamRows]], list[HeldOut], dict[str, str]]:
     """Return rows of texts that are mixed into data of another kind, what is held out of them, and their files."""
     rows, measured, files = list[tuple[str, StreamRows]](), list[HeldOut](), dict[str, str]()
+    rows_of = functools.partial(pack_stream, max_seq_len=recipe.max_seq_len)
     for number, source in enumerate(recipe.data, start=1):
-        stream, held_out = corpus(recipe, source, tokenizer, folder / f"replay-{number}-{slug(source.name)}")
+        place = folder / f"replay-{number}-{slug(source.name)}"
+        stream, held_out = corpus(recipe, source, tokenizer, place)
         assert held_out is not None  # the recipe names no validation text
-        rows.append((source.name, pack_stream(stream, recipe.max_seq_len)))
-        kept = validation_rows(
-            held_out, lambda part: pack_stream(part, recipe.max_seq_len), recipe.max_seq_len, f" of {source.name}"
-        )
+        rows.append((source.name, rows_of(stream)))
+        kept = validation_rows(held_out, rows_of, recipe.max_seq_len, f" of {source.name}")
         if kept is not None:
             measured.append(HeldOut(source.name, kept, 0.0, bytes_per_token(held_out)))
         files |= {f"{source.name}/{file}": sha for file, sha in fingerprints_of(stream).items()}

@@ -222,6 +222,10 @@ def test_tuning_on_chats_replays_text_and_tells_what_it_forgets(home: Path, file
     counts = result.metrics["sources"]
     assert sum(found["rows"] for found in counts.values()) == 40 and counts["code"]["rows"] < counts["chats"]["rows"]
     assert counts["code"]["trainable_tokens"] == 32 * counts["code"]["rows"] and counts["code"]["conversations"] == 0
+    report = (Path(result.run) / "report.md").read_text()
+    assert "| code | trained on its like |" in report and "| shards | not trained on |" in report
+    with pytest.raises(ConfigError, match="two sources are called 'code'"):
+        load_recipe(SftRecipe, None, ["name=x", "checkpoint=y", "data=code.jsonl", "remember=code/"])
     with pytest.raises(ConfigError, match="packing=false with the text 'code' among the conversations"):
         sft(tuning(home, files, tmp_path / "padded", data=data, packing=False))
     with pytest.raises(ConfigError, match="data is nothing but text"):
@@ -265,6 +269,7 @@ def test_an_objective_that_hides_something_is_told_in_nats(home: Path, files: Pa
         (["data=[{path: a, weight: 0}]"], "data.0.weight=0: input should be greater than 0"),
         (["data=[{path: x/a.md}, {path: y/a.md}]"], "two sources are called 'a'; give each a name of its own"),
         (["data=x/a.md", "remember=y/a.md"], "two sources are called 'a'; give each a name of its own"),
+        (["data=a", "validation=b", "remember=runs/x/data/validation"], "two sources are called 'validation'"),
         (["data=a", "remember=[{path: b, weight: 2}]"], "unknown key 'remember.0.weight'"),
         (["data=[]"], "there is no source of data"),
         (["data=a", "checkpoint=null", "tokenizer=bytes", "remember=b"], "a new model has nothing to remember"),

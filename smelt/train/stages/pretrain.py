@@ -24,7 +24,7 @@ from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.pretraining.loss import make_objective
 from smelt.train.pretraining.recipe import Kind, ObjectiveRecipe, check_network, kind_of
 from smelt.train.pretraining.rows import Setup, document_end
-from smelt.train.recipes import named
+from smelt.train.recipes import NamedText, named
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 from smelt.train.texts import TextRecipe, similar_texts, texts
 
@@ -77,6 +77,8 @@ class PretrainRecipe(TextRecipe):
         if self.remember and self.checkpoint is None:
             raise ValueError("a new model has nothing to remember; leave remember out, or give a checkpoint")
         named((*self.data, *self.remember))
+        if self.validation is not None:
+            named((*self.remember, NamedText(path=self.validation, name="validation")))
         return self
 
 

@@ -26,7 +26,7 @@ from smelt.tokenizers.chat import ChatTemplate, named_template
 from smelt.train.chats import Layout, conversations, lay_out
 from smelt.train.objectives import OBJECTIVES, Objective
 from smelt.train.objectives.noisy import NoisyEmbeddings
-from smelt.train.recipes import RunRecipe, Sources, Texts
+from smelt.train.recipes import RunRecipe, Sources, Texts, named
 from smelt.train.sources import Rows
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 from smelt.train.texts import TextRecipe, holds_text, remembered, replayed
@@ -58,7 +58,8 @@ class SftRecipe(RunRecipe):
 
     @model_validator(mode="after")
     def one_shape(self) -> SftRecipe:
-        """Refuse to compile what would be compiled anew for every length."""
+        """Refuse to compile what would be compiled anew for every length, and two texts of one name."""
+        named((*self.data, *self.remember))
         if not self.packing and self.compile == "yes":
             raise ValueError("compile=yes needs rows of one length, and packing=false makes many")
         return self
