@@ -68,9 +68,18 @@ class Mixed:
         """Return (row, epoch) of each place; an epoch is one of the row's own set."""
         return [self._draw(place) for place in places]
 
+    def taken(self, num_places: int) -> tuple[int, ...]:
+        """Return how many of the first places each set has; they sum to `num_places`."""
+        blocks, rest = divmod(num_places, BLOCK)
+        last = [self.owners[self._slot(blocks, index)] for index in range(rest)]
+        return tuple(blocks * share + last.count(number) for number, share in enumerate(self.shares))
+
+    def _slot(self, block: int, index: int) -> int:
+        return shuffled_index(index, num_rows=BLOCK, seed=self.seed, epoch=block)
+
     def _draw(self, place: int) -> tuple[int, int]:
         block, index = divmod(place, BLOCK)
-        slot = shuffled_index(index, num_rows=BLOCK, seed=self.seed, epoch=block)
+        slot = self._slot(block, index)
         number = self.owners[slot]
         nth = block * self.shares[number] + slot - self.ranges[number]  # of the draws from this set
         ((row, epoch),) = self.sets[number].draw(range(nth, nth + 1))

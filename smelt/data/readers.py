@@ -161,6 +161,11 @@ def scan_text(path: Path) -> Iterator[Scanned]:
     yield str(path), text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def scan_code(path: Path) -> Iterator[Scanned]:
+    """Yield a whole file of source code as one document; an empty one, as packages have, is a document without text."""
+    yield from scan_text(path) if path.stat().st_size else [(str(path), "")]
+
+
 def scan_json_lines(path: Path) -> Iterator[Scanned]:
     """Yield one row a line; blank lines are passed over."""
     for number, line in enumerate(scan_lines(path), start=1):
@@ -362,6 +367,7 @@ TABLES: dict[str, Table] = {
 SCANNERS: dict[str, Callable[[Path], Iterator[Scanned]]] = {
     ".txt": scan_text,
     ".md": scan_text,
+    ".py": scan_code,
     ".jsonl": scan_json_lines,
     ".json": scan_json,
     ".csv": scan_csv,

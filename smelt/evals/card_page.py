@@ -125,7 +125,7 @@ def draw(path: Path, before: Mapping[str, Reading], after: Mapping[str, Reading]
     if shares:
         draw_shares(panels[0], shares, before, after)
     if bits:
-        draw_bits(panels[-1], before["bits_per_byte"].value, after["bits_per_byte"].value)
+        draw_bits(panels[-1], {f"{name}{arrow(name)}": (before[name].value, after[name].value) for name in bits})
     for axes in panels:
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
@@ -153,13 +153,19 @@ def draw_shares(axes: Any, names: Sequence[str], before: Mapping[str, Reading], 
     axes.grid(alpha=0.25, axis="x")
 
 
-def draw_bits(axes: Any, before: float, after: float) -> None:
-    """Draw two bars with their values."""
-    for place, (side, value, colour) in enumerate((("before", before, BEFORE), ("after", after, AFTER))):
-        bar = axes.barh(0.3 * place, value, height=0.26, color=colour, label=side)
-        axes.bar_label(bar, fmt="%.4f", padding=4)
-    axes.set(ylim=(0.55, -0.25), xlabel="bits per byte", xmargin=0.12)
-    axes.set_yticks([0.15], [f"bits_per_byte{arrow('bits_per_byte')}"])
+def draw_bits(axes: Any, rows: Mapping[str, tuple[float, float]], unit: str = "bits per byte") -> None:
+    """Draw two bars a row, before above after, with their values."""
+    for place, (side, colour) in enumerate((("before", BEFORE), ("after", AFTER))):
+        bars = axes.barh(
+            [row + 0.3 * place for row in range(len(rows))],
+            [values[place] for values in rows.values()],
+            height=0.26,
+            color=colour,
+            label=side,
+        )
+        axes.bar_label(bars, fmt="%.4f", padding=4)
+    axes.set(ylim=(len(rows) - 0.45, -0.25), xlabel=unit, xmargin=0.12)
+    axes.set_yticks([row + 0.15 for row in range(len(rows))], list(rows))
 
 
 def arrow(metric: str) -> str:

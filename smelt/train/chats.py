@@ -18,10 +18,11 @@ from smelt.data.bucketing import ByLength, PaddedRows, pad_rows
 from smelt.data.formats import read_chats
 from smelt.data.mixing import Mixed, Order, Shuffled
 from smelt.data.order import split_documents
-from smelt.data.packing import IGNORED, OnLong, Packed, pack_rows
+from smelt.data.packing import IGNORED, OnLong, Packed, StreamRows, pack_rows
 from smelt.data.records import ChatRow
 from smelt.data.rendering import render
 from smelt.tokenizers.chat import ChatTemplate
+from smelt.train.joined import JoinedRows
 from smelt.train.recipes import DataSource
 from smelt.train.sources import ArrayRows, Rows
 
@@ -61,6 +62,21 @@ class ChatRows:
         order = mixed or Shuffled(self.rows.num_rows, seed)
         epoch_rows = 0 if mixed else self.rows.num_rows
         return ByLength(order, self.lengths.tolist(), batch_rows, epoch_rows=epoch_rows, seed=seed)
+
+    def with_texts(self, texts: Sequence[tuple[str, StreamRows]]) -> ChatRows:
+        """Return these packed rows and behind them rows of texts, of which every token counts."""
+        if not texts:
+            return self
+        sizes = [rows.num_rows for _, rows in texts]
+        width = texts[0][1].max_seq_len
+        return ChatRows(
+            JoinedRows((self.rows, *(rows for _, rows in texts))),
+            (*self.names, *(name for name, _ in texts)),
+            (*self.starts, *(int(start) for start in self.rows.num_rows + np.cumsum([0, *sizes])[:-1])),
+            lengths=np.concatenate([self.lengths, np.full(sum(sizes), width)]),
+            conversations=np.concatenate([self.conversations, np.zeros(sum(sizes), dtype=np.int64)]),
+            trainable=np.concatenate([self.trainable, np.full(sum(sizes), width)]),
+        )
 
     def counts(self, order: Order, num_rows: int) -> dict[str, dict[str, int]]:
         """Return for each source what the first `num_rows` draws of an order took from it."""

@@ -129,6 +129,8 @@ def read_run(path: Path) -> tuple[FinishedRun, tuple[object, ...]]:
         raise DataError("is not a pretraining run") from None
     if recipe.checkpoint is not None:
         raise DataError(f"continues {recipe.checkpoint}, whose tokens are not counted here")
+    if len(recipe.data) > 1:
+        raise DataError("mixes several texts, which no other run was measured on")
     files = RunDirectory(path.resolve().parent, path.resolve().name)
     metrics, events = files.read_metrics(), files.read_events()
     step = metrics[-1]["step"] if metrics else 0
@@ -163,6 +165,6 @@ def read_run(path: Path) -> tuple[FinishedRun, tuple[object, ...]]:
 
 def shards_of(path: Path, recipe: PretrainRecipe, part: str) -> ShardsMeta:
     """Return what the token shards of a run hold: its own, or those that its recipe names."""
-    named = recipe.data if part == "train" else recipe.validation
+    named = recipe.data[0].path if part == "train" else recipe.validation
     inside = path / "data" / part
     return read_meta(inside if (inside / META).is_file() or named is None else Path(named), verify=False)

@@ -82,7 +82,7 @@ class Validate:
     """Measure the held-out loss every `interval` steps; remember the best; stop after `patience` without gain."""
 
     run: RunDirectory
-    measure: Callable[[], float]
+    measure: Callable[[], tuple[float, dict[str, float]]]  # the loss, and by source where there are several
     interval: int
     steps: int
     patience: int
@@ -91,12 +91,13 @@ class Validate:
         """Validate when it is time."""
         if not every(state.step, self.interval, self.steps):
             return
-        loss = self.measure()
+        loss, losses = self.measure()
         if loss < state.best_loss:
             state.best_loss, state.best_step, state.validations_without_gain = loss, state.step, 0
         else:
             state.validations_without_gain += 1
-        self.run.log_event("validation", step=state.step, loss=loss, best_step=state.best_step)
+        by_source = {"by_source": losses} if len(losses) > 1 else {}
+        self.run.log_event("validation", step=state.step, loss=loss, best_step=state.best_step, **by_source)
         if self.patience and state.validations_without_gain >= self.patience:
             say(f"early stop at step {state.step}: {self.patience} validations since {state.best_step} without gain")
             state.stop = "early stop"

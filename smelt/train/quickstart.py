@@ -213,7 +213,7 @@ def pretrain_recipe(recipe: QuickstartRecipe, preset: Preset, corpus: Corpus, mi
         name="base",
         out=recipe.out,
         seed=recipe.seed,
-        data=corpus.text,
+        data=(DataSource(path=corpus.text, name=Path(corpus.text).stem),),
         validation=corpus.validation,
         tokenizer=str(Path(recipe.out) / "tokenizer"),
         model=preset.model,

@@ -8,10 +8,10 @@ resumed run takes the very same steps.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from smelt.core import runtime
 from smelt.core.config import Config
@@ -21,15 +21,23 @@ from smelt.train.tuning import TuneRecipe
 COMPILE_PAYS_SECONDS = 180.0  # compiling costs 10-30 s and wins about a quarter of each step
 
 
-class DataSource(Config):
-    """One of the datasets of a mixture."""
+class NamedText(Config):
+    """A dataset and what it is called."""
 
     path: str
     """A file, folder or glob."""
-    weight: float = Field(default=1.0, gt=0)
-    """How often its rows are drawn, relative to the other datasets'."""
     name: str = ""
     """What it is called in reports; the name of the file when empty."""
+
+
+class DataSource(NamedText):
+    """One of the datasets of a mixture."""
+
+    weight: float = Field(default=1.0, gt=0)
+    """How often its rows are drawn, relative to the other datasets'."""
+
+
+Named = TypeVar("Named", bound=NamedText)
 
 
 def as_sources(value: object) -> object:
@@ -37,19 +45,37 @@ def as_sources(value: object) -> object:
     return [{"path": value}] if isinstance(value, str) else value
 
 
-def check_sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
-    """Give every source a name; refuse none, and two of one name."""
-    named = tuple(source.model_copy(update={"name": source.name or Path(source.path).stem}) for source in sources)
-    names = [source.name for source in named]
-    if not names:
-        raise ValueError("there is no source of data")
+def named(given: tuple[Named, ...]) -> tuple[Named, ...]:
+    """Give every dataset a name; refuse two of one name."""
+    found = tuple(one.model_copy(update={"name": one.name or Path(one.path).stem}) for one in given)
+    names = [one.name for one in found]
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"two sources are called '{repeated[0]}'; give each a name of its own")
-    return named
+    return found
 
 
-Sources = Annotated[tuple[DataSource, ...], BeforeValidator(as_sources), AfterValidator(check_sources)]
+def check_sources(sources: tuple[DataSource, ...]) -> tuple[DataSource, ...]:
+    """Give every source a name; refuse none, and two of one name."""
+    if not sources:
+        raise ValueError("there is no source of data")
+    return named(sources)
+
+
+def as_written(sources: tuple[NamedText, ...]) -> object:
+    """Return sources as a recipe writes them: the path alone where it is one of which nothing else is said."""
+    if len(sources) == 1 and sources[0] == type(sources[0])(path=sources[0].path, name=Path(sources[0].path).stem):
+        return sources[0].path
+    return [source.model_dump() for source in sources]
+
+
+Sources = Annotated[
+    tuple[DataSource, ...], BeforeValidator(as_sources), AfterValidator(check_sources), PlainSerializer(as_written)
+]
 """A path, or a list of sources."""
+Texts = Annotated[
+    tuple[NamedText, ...], BeforeValidator(as_sources), AfterValidator(named), PlainSerializer(as_written)
+]
+"""A path, or a list of texts, or none."""
 
 
 class RunRecipe(Config):

@@ -173,7 +173,7 @@ def test_a_recipe_after_runs_is_as_theirs(smelt: Smelt, runs: Path, tmp_path: Pa
     out = tmp_path / "next.yaml"
     assert smelt("plan", "--flops", "1e14", "--runs", runs, "--out", out).code == 0
     recipe = load_recipe(PretrainRecipe, out)
-    assert (recipe.name, recipe.data, recipe.tokenizer) == ("next", "book.txt", "tokenizer")
+    assert (recipe.name, recipe.data[0].path, recipe.tokenizer) == ("next", "book.txt", "tokenizer")
     assert (recipe.optimizer.name, recipe.validation_fraction) == ("adamw", 0.1)
     assert recipe.steps is not None and (recipe.dtype, recipe.compile) == ("auto", "auto")
 

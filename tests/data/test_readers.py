@@ -102,11 +102,19 @@ def test_missing_file(tmp_path):
     assert "no readable file among 0 found" in fault(f"{tmp_path}/*.jsonl")
 
 
+def test_source_code_is_text_and_may_be_empty(tmp_path):
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "__init__.py", "")
+    write(tmp_path / "a" / "b.py", "x = 1\r\n")
+    found = [value for _, value in read_documents(f"{tmp_path}/**/*.py")]
+    assert found == ["", "x = 1\n"]
+
+
 def test_folder_without_readable_file(tmp_path):
     write(tmp_path / "a.png", "x")
     text = fault(tmp_path)
     assert f"{tmp_path}: no readable file among 1 found" in text
-    assert "accepted: .txt, .md, .jsonl, .json, .csv, .tsv, .parquet, each also as .gz" in text
+    assert "accepted: .txt, .md, .py, .jsonl, .json, .csv, .tsv, .parquet, each also as .gz" in text
 
 
 def test_unknown_extension(tmp_path):

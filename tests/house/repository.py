@@ -15,6 +15,7 @@ HOSTS = ("pypi" + ".org", "files.python" + "hosted", "download.pytorch" + ".org"
 HOME = "|".join(("work", "home", "root", "Users"))
 MACHINE = re.compile(rf"(?<![\w.~}}-])/(?:{HOME})/|" + "|".join(re.escape(host) for host in HOSTS))
 PICTOGRAM = re.compile("[\U0001f000-\U0001faff\u2705\u274c\u2728\u26a0\u2b50\ufe0f]")
+ROADS = ("road",)  # folders of recipes/ that hold several stages
 COMMAND = re.compile(r"^#.*?\bsmelt (?P<stage>[a-z0-9-]+) (?P<rest>.+)$", re.MULTILINE)
 
 
@@ -71,18 +72,20 @@ def examples(root: Path) -> list[Path]:
 def recipe_fault(root: Path, path: Path) -> str:
     """Return why a recipe does not parse against its stage's schema, or "".
 
-    It lies in recipes/STAGE/, and a comment holds the command that runs it, with the settings that a file cannot
-    know: `# smelt sft recipes/sft/chat.yaml checkpoint=CHECKPOINT`.
+    It lies in recipes/STAGE/, or beside other stages of one road, and a comment holds the command that runs it, with
+    the settings that a file cannot know: `# smelt sft recipes/sft/chat.yaml checkpoint=CHECKPOINT`.
     """
     from smelt.core.config import Config, load_recipe
     from smelt.core.errors import SmeltError
 
     name = path.relative_to(root).as_posix()
-    stage = path.relative_to(root / "recipes").parts[0]
+    folder = path.relative_to(root / "recipes").parts[0]
     commands = (
-        match["rest"].split() for match in COMMAND.finditer(path.read_text(encoding="utf-8")) if match["stage"] == stage
+        (match["stage"], match["rest"].split())
+        for match in COMMAND.finditer(path.read_text(encoding="utf-8"))
+        if match["stage"] == folder or folder in ROADS
     )
-    words = next((words for words in commands if words[0] == name), None)
+    stage, words = next(((stage, words) for stage, words in commands if words[0] == name), (folder, None))
     if words is None:
         return f"{place(root, path)}: no comment holds the command that runs it: # smelt {stage} {name}"
     module = f"smelt.train.stages.{stage.replace('-', '_')}"

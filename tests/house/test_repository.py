@@ -59,6 +59,9 @@ def test_ignored_and_binary_files_are_not_read(tmp_path: Path) -> None:
     ("name", "text", "message"),
     [
         (NAME, RECIPE, ""),
+        ("recipes/road/a.yaml", RECIPE.replace("/pretrain/", "/road/"), ""),
+        ("recipes/path/a.yaml", RECIPE.replace("/pretrain/", "/path/"), "no comment holds the command"),
+        ("recipes/road/a.yaml", RECIPE.replace("/pretrain/", "/road/") + "optimiser: {}\n", "unknown key 'optimiser'"),
         (
             NAME,
             "name: a\ndata: x\ntokenizer: bytes\n",

@@ -32,8 +32,9 @@ from smelt.peft.load import is_adapter, load, weights_hashes
 from smelt.tokenizers.base import Tokenizer
 from smelt.tokenizers.chat import ChatTemplate
 from smelt.tokenizers.pipeline import Pipeline
-from smelt.train import hooks
+from smelt.train import forgetting, hooks
 from smelt.train.checkpoint import latest_valid, restore, restore_weights, save_checkpoint
+from smelt.train.forgetting import HeldOut
 from smelt.train.loop import FitSettings, fit, split_rows
 from smelt.train.objectives import Objective, mean_loss
 from smelt.train.plan import make_plan, refuse_what_does_not_fit
@@ -71,7 +72,9 @@ class Job:
     next_steps: Callable[[str], Sequence[str]] = lambda checkpoint: ()
     examine: Callable[[Path], tuple[dict[str, Any], list[str]]] | None = None  # a finished checkpoint: metrics, lines
     order: Order | None = None  # of the rows, where it is not all of them once an epoch
-    counts: Callable[[int], dict[str, dict[str, int]]] = lambda num_rows: {}  # by source, of the first so many draws
+    counts: Callable[[int], Mapping[str, Mapping[str, float]]] = lambda num_rows: {}  # by source, of the first draws
+    measured: tuple[HeldOut, ...] = ()  # what is held out by source, and texts that are only measured
+    before: dict[str, float] = field(default_factory=dict)  # losses of `measured` before the first step, by `run_job`
     new_parts: tuple[str, ...] = ()  # of the model, which the checkpoint it began with does not have
     tuning: Tuning = field(default_factory=lambda: Tuning(TuneRecipe(), 0))  # `run_job` settles it
 
@@ -239,6 +242,7 @@ def resolve(job: Job, state: TrainState) -> Any:
         objective=job.objective,
     )
     refuse_what_does_not_fit(make_plan(job.model, tokens=0, **plan_for), job.model.spec)
+    job.before = losses_before(job, state)
     seconds = measure_step(job, dtype, recipe.batch_rows, micro_rows)
 
     def steps_to_do() -> int:
@@ -263,6 +267,16 @@ def resolve(job: Job, state: TrainState) -> Any:
     job.recipe = recipe.model_copy(update={**answers, "compile": "yes" if compiled else "no"})
     atomic_write_text(job.run.recipe, to_yaml(job.recipe))
     return job.recipe
+
+
+def losses_before(job: Job, state: TrainState) -> dict[str, float]:
+    """Return the losses of the measured texts before the first step of a run that continues a checkpoint."""
+    if not job.measured or not job.lineage.get("parents"):
+        return {}
+    if state.step == 0:
+        losses = {held.name: held_out_loss(job, held.rows, None) for held in job.measured}
+        job.run.log_event(forgetting.EVENT, losses=losses)
+    return forgetting.kept_losses(job.run)
 
 
 def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int) -> float:
@@ -298,8 +312,8 @@ def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt
     """Return the hooks of a run in the order in which they act."""
     recipe, run, steps = job.recipe, job.run, settings.steps
 
-    def measure() -> float:
-        return held_out_loss(job, settings, VALIDATION_ROWS)
+    def measure() -> tuple[float, dict[str, float]]:
+        return held_out_losses(job, VALIDATION_ROWS)
 
     def save(state: TrainState) -> Path:
         lineage = {
@@ -325,17 +339,34 @@ def make_hooks(job: Job, settings: FitSettings, interrupt: hooks.StopOnInterrupt
     return [*found, interrupt, hooks.SaveCheckpoints(run, save, recipe.save_every, steps, recipe.patience > 0)]
 
 
-@torch.no_grad()
-def held_out_loss(job: Job, settings: FitSettings, max_rows: int | None) -> float:
-    """Return the mean loss in nats over the first `max_rows` validation rows (all of them for None)."""
+def held_out_losses(job: Job, max_rows: int | None) -> tuple[float, dict[str, float]]:
+    """Return the held-out loss in nats, over `max_rows` rows or (None) all of them, and by source where that is known.
+
+    Of several sources each counts by its weight: it is the loss of text that is mixed as the training text is.
+    """
     assert job.validation is not None
-    num_rows = job.validation.num_rows if max_rows is None else min(max_rows, job.validation.num_rows)
+    parts = [held for held in job.measured if held.weight]
+    if not parts:
+        return held_out_loss(job, job.validation, max_rows), {}
+    share = None if max_rows is None else max(1, max_rows // len(parts))
+    losses = {held.name: held_out_loss(job, held.rows, share) for held in parts}
+    if len(parts) == 1:
+        return losses[parts[0].name], losses
+    total = sum(held.weight for held in parts)
+    return sum(held.weight / total * losses[held.name] for held in parts), losses
+
+
+@torch.no_grad()
+def held_out_loss(job: Job, rows: Rows, max_rows: int | None) -> float:
+    """Return the mean loss in nats over the first `max_rows` held-out rows (all of them for None)."""
+    num_rows = rows.num_rows if max_rows is None else min(max_rows, rows.num_rows)
+    micro_rows, dtype = job.recipe.micro_rows or job.recipe.batch_rows, resolve_dtype(job.recipe.dtype)
     job.model.eval()
     total = weight = torch.zeros((), dtype=torch.float64)
-    with torch.compiler.set_stance("force_eager"), runtime.autocast(settings.dtype):
-        for start in range(0, num_rows, settings.micro_rows):
-            indices = range(start, min(start + settings.micro_rows, num_rows))
-            batch = to_batch(job.validation.take(indices), runtime.device())
+    with torch.compiler.set_stance("force_eager"), runtime.autocast(dtype):
+        for start in range(0, num_rows, micro_rows):
+            indices = range(start, min(start + micro_rows, num_rows))
+            batch = to_batch(rows.take(indices), runtime.device())
             total = total + job.objective(job.model, batch)[0].cpu().double()
             weight = weight + torch.tensor(job.objective.weight(batch), dtype=torch.float64)
     job.model.train()
@@ -365,17 +396,18 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     assert target is not None  # the last step was saved
     if best:
         restore_weights(state, target)  # what is measured is what is returned
-    validation = (
-        held_out_loss(job, settings, None) if job.validation is not None and state.stop != "interrupted" else None
-    )
+    validation: float | None = None
     metrics: dict[str, Any] = {
         "parameters": job.tuning.num_parameters,
         "trained_parameters": job.tuning.num_trained,
     }
     lines: list[str] = []
+    if state.stop != "interrupted":
+        validation, measured, lines = measure_end(job)
+        metrics |= measured
     if job.examine is not None and state.stop != "interrupted":
-        found, lines = job.examine(target)
-        metrics |= found
+        found, more = job.examine(target)
+        metrics, lines = metrics | found, [*lines, *more]
     recent = [line["loss"] for line in run.read_metrics()[-20:]]
     if state.best_step:
         metrics |= {"best_validation_loss": state.best_loss, "best_step": state.best_step}
@@ -407,6 +439,17 @@ def finish(job: Job, state: TrainState, settings: FitSettings, seconds: float) -
     return result
 
 
-def counted(found: Mapping[str, int]) -> str:
+def measure_end(job: Job) -> tuple[float | None, dict[str, Any], list[str]]:
+    """Return the held-out loss over all rows, what to say by source and of forgetting, and the lines of the report."""
+    validation, losses = held_out_losses(job, None) if job.validation is not None else (None, {})
+    metrics: dict[str, Any] = {"validation_loss_by_source": losses} if len(losses) > 1 else {}
+    if not job.before:
+        return validation, metrics, []
+    after = losses | {held.name: held_out_loss(job, held.rows, None) for held in job.measured if not held.weight}
+    found = forgetting.changes(job.measured, job.before, after)
+    return validation, metrics | {"forgetting": found}, forgetting.report(job.run.path, job.measured, found)
+
+
+def counted(found: Mapping[str, float]) -> str:
     """Return counts as words: {"rows": 3, "trainable_tokens": 1200} -> "3 rows, 1,200 trainable tokens"."""
     return ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in found.items())

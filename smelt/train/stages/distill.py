@@ -38,6 +38,7 @@ from smelt.train.sources import Rows
 from smelt.train.stages import pretrain, sft
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
 from smelt.train.students import check_pair, open_teacher, some_blocks
+from smelt.train.texts import texts
 
 USES: dict[str, tuple[str, ...]] = {
     "forward_kl": ("temperature", "hard_weight", "on_policy"),
@@ -219,13 +220,13 @@ def of_text(recipe: DistillRecipe, student: Network, tokenizer: Pipeline, folder
     )
     settings = ObjectiveRecipe(name="causal" if student.spec.is_causal else "masked")
     setup = Setup(settings, student.spec, tokenizer, recipe.max_seq_len, recipe.seed, recipe.teacher)
-    rows, validation, facts = pretrain.texts(as_text, setup, folder)
+    found = texts(as_text, setup, folder)
     return Lesson(
-        rows,
-        validation,
+        found.rows,
+        found.validation,
         template=None,
         stop_ids=(document_end(tokenizer),),
-        facts=facts,
+        facts=found.facts,
         prompt=functools.partial(pretrain.prompt_ids, tokenizer),
     )
 
