@@ -17,8 +17,8 @@ from smelt.core.log import say
 from smelt.models.build import blank, count_parameters
 from smelt.models.encoder_decoder import Network
 from smelt.models.families import check_representable
-from smelt.models.hub import load
 from smelt.models.transformer import Transformer
+from smelt.peft.load import load
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.pretraining.recipe import kind_of
 

@@ -85,7 +85,8 @@ def test_what_does_not_fit_the_model_is_refused(recipe, message):
     [
         (dict(method="lorra"), "no method 'lorra'"),
         (dict(train=("norm",), last_blocks=1), "give one of train and last_blocks"),
-        (dict(method="lora", train=("norm",)), "lora trains none"),
+        (dict(method="lora", last_blocks=1), "train names what trains beside lora"),
+        (dict(whole=False), "whole=false is for what a method adds"),
         (dict(method="lora", ia3={"targets": ("query",)}), "ia3 has settings, and the method is lora"),
         (dict(base_bits=4), "base_bits is for a base that stays as it is"),
     ],

@@ -201,7 +201,7 @@ def starting_point(recipe: ClassifyRecipe, names: Sequence[str]) -> tuple[Transf
         model = build(labelling(spec, tokenizer), seed=recipe.seed)
         assert isinstance(model, Transformer)  # only such have a layout with labels
         return model, tokenizer, ()
-    base, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, writes=False)
+    base, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, writes=False, tune=recipe.tune)
     spec = labelling(base.spec, tokenizer)
     ours, theirs = ({name for name, _ in net.named_parameters()} for net in (blank(base.spec, device="meta"), base))
     if ours != theirs:

@@ -102,7 +102,8 @@ def load_to_train(
     """Load the checkpoint that a stage starts from, with its tokenizer; as it is stored where it will be quantized.
 
     Raises:
-        ConfigError: the rows are longer than its context, or where the stage `writes` it has no head for that.
+        ConfigError: the rows are longer than its context, with the virtual tokens that are to stand before them, or
+            where the stage `writes` it has no head for that.
     """
     narrow = tune is not None and tune.base_bits is not None and not is_adapter(checkpoint_at(checkpoint))
     model, tokenizer = load(checkpoint, dtype="auto" if narrow else torch.float32)
@@ -112,10 +113,13 @@ def load_to_train(
             accepted="the checkpoint that it was made from",
             fix="use it for classify",
         )
-    if max_seq_len > model.spec.max_seq_len:
+    num_virtual = 0 if tune is None else tune.num_virtual_tokens
+    room = model.max_text_tokens - num_virtual
+    if max_seq_len > room > 1:  # with less, the method says what it needs
+        behind = f" behind {num_virtual} virtual tokens" if num_virtual else ""
         raise ConfigError(
-            f"max_seq_len={max_seq_len} is longer than the context of {checkpoint}, {model.spec.max_seq_len}",
-            fix=f"max_seq_len={model.spec.max_seq_len}",
+            f"max_seq_len={max_seq_len}{behind} is longer than the context of {checkpoint}, {model.max_text_tokens}",
+            fix=f"max_seq_len={room}",
         )
     return model, tokenizer
 
@@ -181,7 +185,6 @@ def run_job(job: Job) -> StageResult:
     )
     objective = job.objective
     if method is not None:
-        assert isinstance(job.model, Transformer)
         method.watch(job.model, job.tuning.settings, optimizers, settings.steps)
         objective = job.objective if method.penalty is None else Penalized(job.objective, method.penalty)
     with hooks.StopOnInterrupt() as interrupt:
