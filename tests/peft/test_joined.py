@@ -19,7 +19,7 @@ from smelt.peft.joined import join_adapters
 from smelt.peft.load import Base, load_unmerged, publish_adapter, weights_hashes
 from smelt.peft.load import load as load_adapted
 from smelt.peft.lora_method import METHOD
-from smelt.peft.lora_tuning import LoraSettings, attach
+from smelt.peft.lora_tuning import LoraSettings, attach, lora_of
 from smelt.tokenizers.bpe_train import train_bpe
 
 IDS = torch.arange(30)[None]
@@ -64,8 +64,7 @@ def two(base: Path, tmp_path: Path) -> tuple[Path, Path]:
 def changes_of(path: Path) -> dict[str, torch.Tensor]:
     """Return what an adapter adds to each layer."""
     model, _, _, _ = load_unmerged(path)
-    layers = {name: module for name, module in model.named_modules() if hasattr(module, "up")}
-    return {name: layer.scale * (layer.up @ layer.down).detach() for name, layer in layers.items()}
+    return {name: (pair.up @ pair.down) for name, pair in lora_of(model).items()}
 
 
 def test_a_stack_is_the_weighted_sum(two: tuple[Path, Path], tmp_path: Path) -> None:
