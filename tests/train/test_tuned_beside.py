@@ -114,7 +114,7 @@ def test_an_adapter_can_be_published_whole(bases, files, tmp_path):
 def labelled(tmp_path):
     path = tmp_path / "rows.tsv"
     lines = [f"{'good' if number % 2 else 'bad'}\tit is {'fine' if number % 2 else 'cold'} {number}" for number in range(40)]
-    path.write_text("\n".join(["kind\ttext", *lines]) + "\n")
+    path.write_text("\n".join(["label\ttext", *lines]) + "\n")
     return path
 
 
@@ -142,9 +142,9 @@ def test_a_new_head_stands_beside_the_adapter(bases, labelled, tmp_path, family,
     assert (directory / "model.safetensors").is_file() == whole
     if not whole:
         assert "score" in json.loads((directory / CONFIG).read_text())["modules_to_save"]
-        assert f"base_model.model.score.weight" in load_file(directory / WEIGHTS)
+        assert "base_model.model.score.weight" in load_file(directory / WEIGHTS)
     (model, tokenizer), (base, _) = load(result.run), load(bases[family])
-    assert [task.labels for task in model.spec.tasks] == [("bad", "good")] and not model.spec.language_head
+    assert [task.label_names for task in model.spec.tasks] == [("bad", "good")] and not model.spec.language_head
     state = load_file(directory / "train" / "state.safetensors")
     for name, parameter in model.named_parameters():
         if f"model.{name}" in state:

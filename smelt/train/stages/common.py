@@ -42,7 +42,7 @@ from smelt.train.report import write_report
 from smelt.train.run import RunDirectory
 from smelt.train.sources import Rows, RowSource, to_batch
 from smelt.train.state import TrainState
-from smelt.train.tuning import Penalized, TuneRecipe, Tuning, tune
+from smelt.train.tuning import WHOLE, Penalized, TuneRecipe, Tuning, tune
 
 STEP_OVERHEAD = 1.1  # what validation, checkpoints and the log add to a step
 VALIDATION_ROWS = 256  # rows measured during training; the figure at the end takes all of them
@@ -133,7 +133,12 @@ def parents(checkpoint: str | None) -> list[dict[str, str]]:
 
 
 def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
-    """Return the recipe to follow and its run directory; a resumed run follows the recipe that it wrote down."""
+    """Return the recipe to follow and its run directory; a resumed run follows the recipe that it wrote down.
+
+    What a method adds is for AdamW, so a recipe that tunes by one and says Muon is followed with AdamW.
+    """
+    if recipe.tune.method != WHOLE and recipe.optimizer.name == "muon":
+        recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"name": "adamw"})})
     run = RunDirectory(recipe.out, recipe.name)
     run.create(resume=resume)
     if resume and run.recipe.exists():
@@ -193,12 +198,10 @@ def run_job(job: Job) -> StageResult:
 
 
 def tune_model(job: Job) -> None:
-    """Freeze or add to the job's model what its recipe says; what a method adds is for AdamW."""
+    """Freeze or add to the job's model what its recipe says."""
     recipe: RunRecipe = job.recipe
     base = getattr(recipe, "checkpoint", None)
     job.tuning = tune(job.model, recipe.tune, seed=recipe.seed, base=base, new=job.new_parts)
-    if job.tuning.method is not None and recipe.optimizer.name == "muon":
-        job.recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"name": "adamw"})})
 
 
 def trained_modules(job: Job) -> list[nn.Module]:
