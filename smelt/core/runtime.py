@@ -138,6 +138,16 @@ def keep_freed_memory() -> None:
         mallopt(trim_threshold, -1)  # never
 
 
+def give_back_freed_memory() -> None:
+    """Give whole pages of freed memory back to the system now; a no-op under any other C library than glibc.
+
+    For the end of a phase that leaves behind blocks of sizes that no later one asks for, where what is freed is kept.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+
+
 @contextmanager
 def autocast(dtype: torch.dtype) -> Iterator[None]:
     """Run matrix products in `dtype` where it differs from fp32; weights stay fp32."""
