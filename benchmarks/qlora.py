@@ -11,8 +11,9 @@ to the end of the step; while loading it counts the file's pages that were in th
 interpreter and its libraries take before anything is loaded is shown and taken off, as it would not be in an
 accelerator's memory. The ratio of whole processes is shown, too.
 
-The loss is that of all held-out instructions after the last step, in nats a token, of two runs that differ in the bits of
-the base alone: the same seed, rows, order and adapters as they begin. A finished run is kept in --out and not made again.
+The loss is that of all held-out instructions after the last step, in nats a token, of two runs that differ in the bits
+of the base alone: the same seed, rows, order and adapters as they begin. A finished run is kept in --out and not made
+again.
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ app = make_app()
 def merge(
     checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT ...", help="Checkpoints or runs; or adapters.")],
     out: Annotated[Path, typer.Option(help="Directory for the new checkpoint.")],
-    method: Annotated[str | None, typer.Option(help="linear, slerp, ties or task; of adapters stack or linear.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="linear, slerp, ties or task; of adapters stack or linear.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each, as 0.7,0.3 [default: equal ones]")] = None,
     base: Annotated[str | None, typer.Option(help="What all were tuned from, for ties and task.")] = None,
     density: Annotated[float | None, typer.Option(help="Share of the changes that ties keeps [default: 0.2]")] = None,

@@ -5,8 +5,8 @@ add up. Cut back to rank R, the result is the nearest of that rank (in the sum o
 of a matrix no larger than the ranks together. Names may be those of our layers or of published modules; what is to be
 written to a file should be combined by module, as a module's layers share their `down` there.
 
-`sum_factors` beside it is what peft calls linear: it adds up the factors instead of the products, which is no sum of the
-adapters (products of two of them come in), but has the rank of one.
+`sum_factors` beside it is what peft calls linear: it adds up the factors instead of the products, which is no sum of
+the adapters (products of two of them come in), but has the rank of one.
 
 Ref: LoRA, arXiv:2106.09685, 4.1. Ref: Eckart and Young, The approximation of one matrix by another, 1936.
 """

@@ -34,7 +34,7 @@ METHODS = ("stack", "linear")
 
 @dataclass(frozen=True)
 class JoinedAdapters:
-    """Say what became of adapters: how they were joined, the highest rank of the result, and how many numbers it has."""
+    """Say what became of adapters: how they were joined, the highest rank of the result, and how many numbers."""
 
     out: Path
     method: str

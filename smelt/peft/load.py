@@ -116,7 +116,7 @@ def load_unmerged(
 def put_beside(
     model: Network, directory: Path, modules: object, tensors: dict[str, Tensor]
 ) -> tuple[Network, dict[str, Tensor]]:
-    """Return a base with what was trained beside an adapter in its place, and the other tensors, which are the method's.
+    """Return a base with what was trained beside an adapter put in, and the other tensors, which are the method's.
 
     `modules` are those that the adapter's configuration names. A base that lacks one, such as a new head, becomes the
     network of the config.json beside the adapter. Raises CheckpointError where modules and tensors do not fit.
@@ -207,7 +207,9 @@ def publish_adapter(
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
     config = {"peft_type": method.peft_type, BASE: str(checkpoint_at(base.path).resolve()), "inference_mode": True}
     modules = modules_beside(model)
-    write_json(directory / CONFIG, {**method.config(model, settings), **config, **({BESIDE: modules} if modules else {})})
+    write_json(
+        directory / CONFIG, {**method.config(model, settings), **config, **({BESIDE: modules} if modules else {})}
+    )
     added = method.tensors(model) | tensors_beside(model, modules)
     tensors = {name: tensor.detach().contiguous() for name, tensor in added.items()}
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})

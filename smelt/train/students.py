@@ -54,7 +54,9 @@ def some_blocks(teacher: Transformer, layers: Sequence[int]) -> Transformer:
     num_layers = len(teacher.spec.layers)
     if teacher.spec.shared_layers:
         raise ConfigError(f"layers={list(layers)} of a teacher whose blocks share their weights", fix="model.dim=...")
-    ours, theirs = ({name for name, _ in net.named_parameters()} for net in (blank(teacher.spec, device="meta"), teacher))
+    ours, theirs = (
+        {name for name, _ in net.named_parameters()} for net in (blank(teacher.spec, device="meta"), teacher)
+    )
     if ours != theirs:
         raise ConfigError(
             f"layers={list(layers)} of a teacher with an adapter that cannot be merged", accepted="a whole checkpoint"

@@ -214,7 +214,7 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
 
 
 def checked_blocks(model: Network, recipe: TuneRecipe) -> int:
-    """Return the number of a model's blocks, 0 of two networks; raises ConfigError for what counts others than these."""
+    """Return the number of a model's blocks, 0 of two networks; raises ConfigError for what would count theirs."""
     if isinstance(model, Transformer):
         if recipe.last_blocks is not None and recipe.last_blocks > len(model.blocks):
             what = f"tune.last_blocks={recipe.last_blocks}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from smelt.core.errors import CheckpointError, UsageError
 from smelt.core.storage import verify_directory
@@ -74,7 +74,9 @@ def test_a_stack_is_the_weighted_sum(two: tuple[Path, Path], tmp_path: Path) -> 
     one, other, found = (changes_of(path) for path in (*two, tmp_path / "sum"))
     assert found.keys() == other.keys() > one.keys()
     for name, change in found.items():
-        torch.testing.assert_close(change, 0.75 * one.get(name, torch.zeros(())) - 0.5 * other[name], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            change, 0.75 * one.get(name, torch.zeros(())) - 0.5 * other[name], atol=1e-6, rtol=1e-5
+        )
     lineage = json.loads((tmp_path / "sum" / "smelt.json").read_text())
     assert lineage["merge"] == {"method": "stack", "weights": [0.75, -0.5]}
     assert [parent["path"] for parent in lineage["parents"]] == [str(path) for path in two]
@@ -83,7 +85,9 @@ def test_a_stack_is_the_weighted_sum(two: tuple[Path, Path], tmp_path: Path) -> 
     again = join_adapters([tmp_path / "sum", two[1]], tmp_path / "again", weights=[1, 0.5])  # one can be taken off
     assert again.rank == 9
     for name, change in changes_of(tmp_path / "again").items():
-        torch.testing.assert_close(change, 0.75 * one.get(name, torch.zeros(())) * torch.ones_like(change), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            change, 0.75 * one.get(name, torch.zeros(())) * torch.ones_like(change), atol=1e-6, rtol=1e-5
+        )
 
 
 def test_weights_left_out_are_equal_shares_and_a_rank_cuts(two: tuple[Path, Path], tmp_path: Path) -> None:
@@ -94,7 +98,9 @@ def test_weights_left_out_are_equal_shares_and_a_rank_cuts(two: tuple[Path, Path
 
 @pytest.mark.interop
 @pytest.mark.parametrize("kind, ours", [("cat", {}), ("svd", {"rank": 3}), ("linear", {"method": "linear"})])
-def test_peft_joins_them_so(base: Path, two: tuple[Path, Path], tmp_path: Path, kind: str, ours: dict[str, Any]) -> None:
+def test_peft_joins_them_so(
+    base: Path, two: tuple[Path, Path], tmp_path: Path, kind: str, ours: dict[str, Any]
+) -> None:
     transformers = pytest.importorskip("transformers", reason="needs the extra interop")
     peft = pytest.importorskip("peft", reason="needs the extra interop")
     weights = [0.7, -0.4]
@@ -131,7 +137,10 @@ def test_adapters_that_do_not_go_together(tmp_path: Path) -> None:
     base, other = a_base(tmp_path / "base", "llama"), a_base(tmp_path / "other", "llama", seed=2)
     one = adapter_on(base, tmp_path / "one", 1, rank=2)
     cases = {
-        "foreign": (adapter_on(other, tmp_path / "foreign", 1, rank=2), "foreign was trained on .*other, .*one on .*base\n"),
+        "foreign": (
+            adapter_on(other, tmp_path / "foreign", 1, rank=2),
+            "foreign was trained on .*other, .*one on .*base\n",
+        ),
         "bits": (adapter_on(base, tmp_path / "bits", 1, bits=4, rank=2), "was trained on .*base in 4 bits"),
         "dora": (adapter_on(base, tmp_path / "dora", 1, rank=2, dora=True), "use_dora = True\naccepted: plain LoRA"),
         "wide": (adapter_on(base, tmp_path / "wide", 1, rank=3), None),

@@ -113,7 +113,9 @@ def test_an_adapter_can_be_published_whole(bases, files, tmp_path):
 @pytest.fixture
 def labelled(tmp_path):
     path = tmp_path / "rows.tsv"
-    lines = [f"{'good' if number % 2 else 'bad'}\tit is {'fine' if number % 2 else 'cold'} {number}" for number in range(40)]
+    lines = [
+        f"{'good' if number % 2 else 'bad'}\tit is {'fine' if number % 2 else 'cold'} {number}" for number in range(40)
+    ]
     path.write_text("\n".join(["label\ttext", *lines]) + "\n")
     return path
 
@@ -156,13 +158,18 @@ def test_a_new_head_stands_beside_the_adapter(bases, labelled, tmp_path, family,
 
 
 def test_a_head_that_the_file_lacks_is_told(bases, labelled, tmp_path):
-    values = dict(name="r", out=str(tmp_path / "runs"), data=str(labelled), checkpoint=str(bases["llama"]), max_seq_len=24)
+    values = dict(
+        name="r", out=str(tmp_path / "runs"), data=str(labelled), checkpoint=str(bases["llama"]), max_seq_len=24
+    )
     tune = {"method": "lora", "lora": {"rank": 2}, "whole": False}
     result = classify(ClassifyRecipe.model_validate({**values, "steps": 1, "dtype": "float32", "tune": tune}))
     shutil.copytree(result.checkpoint, tmp_path / "damaged")
     (tmp_path / "damaged" / "manifest.json").unlink()
     fields = json.loads((tmp_path / "damaged" / CONFIG).read_text())
-    for modules, said in (([], "tasks.text.labels.weight is not in the base and not among modules_to_save"), (3, "= 3")):
+    for modules, said in (
+        ([], "tasks.text.labels.weight is not in the base and not among modules_to_save"),
+        (3, "= 3"),
+    ):
         (tmp_path / "damaged" / CONFIG).write_text(json.dumps({**fields, "modules_to_save": modules}))
         with pytest.raises(CheckpointError, match=said):
             load(tmp_path / "damaged")

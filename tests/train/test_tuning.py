@@ -115,7 +115,9 @@ def test_own_parts_train_beside_a_method(tmp_path):
     model = tiny()
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text("{}")
-    recipe = TuneRecipe(method="lora", train=("token_embedding", "blocks.1.attention_norm"), rates={"token_embedding": 0.5})
+    recipe = TuneRecipe(
+        method="lora", train=("token_embedding", "blocks.1.attention_norm"), rates={"token_embedding": 0.5}
+    )
     tuning = tune(model, recipe, seed=0, base=str(tmp_path), new=("head",))
     own = {"token_embedding.weight", "blocks.1.attention_norm.weight", "head.weight"}
     assert {name for name in trained(model) if not name.endswith((".up", ".down"))} == own

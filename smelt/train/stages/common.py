@@ -26,7 +26,6 @@ from smelt.data.mixing import Order
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
-from smelt.models.transformer import Transformer
 from smelt.optim.build import build_optimizers, set_learning_rate
 from smelt.peft.load import is_adapter, load, weights_hashes
 from smelt.tokenizers.base import Tokenizer
