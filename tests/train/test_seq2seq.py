@@ -22,6 +22,7 @@ from smelt.train.loop import StepResult
 from smelt.train.objectives.cross_entropy import TokenCrossEntropy, reference
 from smelt.train.run import RunDirectory
 from smelt.train.sources import ArrayRows, to_batch
+from smelt.train.stages import common
 from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import PretrainRecipe, pretrain
 from smelt.train.stages.seq2seq import Seq2SeqRecipe, seq2seq, source_ids
@@ -190,20 +191,26 @@ def test_each_stage_names_the_one_that_a_checkpoint_or_a_file_is_for(
         seq2seq(recipe_for(pairs, files, tmp_path, name="u", tokenizer=None, checkpoint=decoder))
 
 
+@pytest.mark.parametrize("base", ["t5"], indirect=True)
 @pytest.mark.parametrize(
     "tune",
     [
-        {"method": "lora", "lora": {"rank": 2}},
         {"method": "lora", "lora": {"rank": 2}, "base_bits": 4, "train": ["*norm"]},
         {"method": "adalora", "adalora": {"initial_rank": 3, "target_rank": 2}},
         {"method": "ia3"},
         {"method": "bottleneck", "bottleneck": {"size": 3}},
     ],
-    ids=["lora", "qlora", "adalora", "ia3", "bottleneck"],
+    ids=["qlora", "adalora", "ia3", "bottleneck"],
 )
 def test_what_is_added_to_both_networks_is_an_adapter(
-    base: tuple[str, StageResult], pairs: Path, files: Path, tmp_path: Path, tune: dict[str, object]
+    base: tuple[str, StageResult],
+    pairs: Path,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tune: dict[str, object],
 ) -> None:
+    monkeypatch.setattr(common, "measure_step", lambda *arguments: 1.0)
     _, result = base
     changes = dict(checkpoint=result.checkpoint, tokenizer=None, model={}, steps=2, sample_every=0, validate_every=0)
     tuned = seq2seq(recipe_for(pairs, files, tmp_path, name="tuned", tune=tune, **changes))
@@ -222,6 +229,7 @@ def test_what_is_added_to_both_networks_is_an_adapter(
         assert merge_adapter(tuned.checkpoint, tmp_path / "whole").largest_difference < 1e-5
 
 
+@pytest.mark.parametrize("base", ["t5"], indirect=True)
 @pytest.mark.parametrize("method", ["prompt", "p-tuning", "prefix", "llama-adapter"])
 def test_methods_that_stand_before_one_network_are_refused(
     base: tuple[str, StageResult], pairs: Path, files: Path, tmp_path: Path, method: str

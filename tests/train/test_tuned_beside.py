@@ -53,16 +53,14 @@ def chats(files, base, out, **changes):
 BESIDE = {"method": "lora", "train": ["token_embedding", "*norm"], "lora": {"rank": 2}}
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_own_parts_are_published_with_the_adapter(bases, files, tmp_path, family):
-    result = sft(chats(files, bases[family], tmp_path, tune=BESIDE))
+def test_own_parts_are_published_with_the_adapter(bases, files, tmp_path):
+    result = sft(chats(files, bases["gpt2"], tmp_path, tune=BESIDE))
     directory = Path(result.checkpoint)
     fields = json.loads((directory / CONFIG).read_text())
-    tied = {"llama": set(), "gpt2": {"lm_head"}}[family]  # peft's copies of modules are not tied
-    named = {"llama": {"model.embed_tokens", "model.norm"}, "gpt2": {"transformer.wte", "transformer.ln_f"}}[family]
-    assert tied | named < set(fields["modules_to_save"])
+    # peft's copies of modules are not tied, so the head is there, too
+    assert {"transformer.wte", "transformer.ln_f", "lm_head"} < set(fields["modules_to_save"])
     assert not (directory / "config.json").exists()
-    (unmerged, *_), (plain, _), (base, _) = load_unmerged(directory), load(directory), load(bases[family])
+    (unmerged, *_), (plain, _), (base, _) = load_unmerged(directory), load(directory), load(bases["gpt2"])
     with torch.inference_mode():
         logits = [model.eval()(IDS).logits for model in (unmerged, plain)]
     torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
@@ -97,15 +95,16 @@ def test_a_killed_run_goes_on_bit_for_bit(bases, files, tmp_path, monkeypatch):
 
 
 def test_an_adapter_can_be_published_whole(bases, files, tmp_path):
-    results = [
-        sft(chats(files, bases["llama"], tmp_path / str(whole), tune={"method": "lora", "whole": whole}))
-        for whole in (True, None)
-    ]
-    assert (Path(results[0].checkpoint) / "model.safetensors").is_file()
-    assert (Path(results[1].checkpoint) / CONFIG).is_file()
-    with torch.inference_mode():
-        logits = [load(result.checkpoint)[0].eval()(IDS).logits for result in results]
-    torch.testing.assert_close(*logits, atol=1e-5, rtol=1e-5)
+    result = sft(chats(files, bases["llama"], tmp_path, tune={"method": "lora", "whole": True}, steps=1))
+    directory = Path(result.checkpoint)
+    assert (directory / "model.safetensors").is_file() and not (directory / CONFIG).exists()
+    added = load_file(directory / "train" / "state.safetensors")
+    (before, _), (after, _) = load(bases["llama"]), load(directory)
+    name = "blocks.0.attention.query"
+    low_ranks = added[f"model.{name}.up"] @ added[f"model.{name}.down"] * 2  # alpha 16, rank 8
+    change = after.get_submodule(name).weight - before.get_submodule(name).weight
+    torch.testing.assert_close(change, low_ranks, atol=1e-6, rtol=1e-4)
+    assert change.abs().max() > 1e-4
     with pytest.raises(ConfigError, match=r"tune\.whole=true: what prefix adds cannot become weights\naccepted: lora"):
         sft(chats(files, bases["llama"], tmp_path, tune={"method": "prefix", "whole": True}))
 
@@ -121,37 +120,33 @@ def labelled(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "family, tune, whole",
+    "family, tune",
     [
-        ("llama", {"method": "lora", "lora": {"rank": 2}}, True),
-        ("llama", {"method": "lora", "lora": {"rank": 2}, "whole": False}, False),
-        ("gpt2", {"method": "lora", "lora": {"rank": 2}, "whole": False, "train": ["token_embedding"]}, False),
-        ("llama", {"method": "prefix", "prefix": {"num_virtual_tokens": 3}}, False),
-        ("gpt2", {"method": "bottleneck", "bottleneck": {"size": 3}}, False),
+        ("gpt2", {"method": "lora", "lora": {"rank": 2}, "whole": False, "train": ["token_embedding"]}),
+        ("llama", {"method": "prefix", "prefix": {"num_virtual_tokens": 3}}),
     ],
-    ids=["merged", "lora", "lora and embeddings", "prefix", "bottleneck"],
+    ids=["lora and embeddings", "prefix"],
 )  # fmt: skip
-def test_a_new_head_stands_beside_the_adapter(bases, labelled, tmp_path, family, tune, whole):
+def test_a_new_head_stands_beside_the_adapter(bases, labelled, tmp_path, family, tune):
     result = classify(
         ClassifyRecipe.model_validate(
             dict(
                 name="r", out=str(tmp_path / "runs"), data=str(labelled), checkpoint=str(bases[family]), max_seq_len=24,
-                batch_rows=8, steps=4, validate_every=0, dtype="float32", tune=tune, optimizer={"learning_rate": 0.02},
+                batch_rows=8, steps=2, validate_every=0, dtype="float32", tune=tune, optimizer={"learning_rate": 0.02},
             )
         )
     )  # fmt: skip
     directory = Path(result.checkpoint)
-    assert (directory / "model.safetensors").is_file() == whole
-    if not whole:
-        assert "score" in json.loads((directory / CONFIG).read_text())["modules_to_save"]
-        assert "base_model.model.score.weight" in load_file(directory / WEIGHTS)
+    assert not (directory / "model.safetensors").exists()
+    assert "score" in json.loads((directory / CONFIG).read_text())["modules_to_save"]
+    assert "base_model.model.score.weight" in load_file(directory / WEIGHTS)
     (model, tokenizer), (base, _) = load(result.run), load(bases[family])
     assert [task.label_names for task in model.spec.tasks] == [("bad", "good")] and not model.spec.language_head
     state = load_file(directory / "train" / "state.safetensors")
     for name, parameter in model.named_parameters():
         if f"model.{name}" in state:
             assert torch.equal(parameter, state[f"model.{name}"])
-        elif not whole and family == "llama" and tune["method"] == "prefix" and name in dict(base.named_parameters()):
+        elif tune["method"] == "prefix" and name in dict(base.named_parameters()):
             assert torch.equal(parameter, dict(base.named_parameters())[name])
     [choices] = label(model, tokenizer, ["it is fine 3"])
     assert {choice.text for choice in choices} == {"bad", "good"}
@@ -182,4 +177,5 @@ def test_rows_that_leave_no_room_for_virtual_tokens_are_told_at_once(bases, file
         sft(chats(files, bases["gpt2"], tmp_path, tune=tune, max_seq_len=39))
     told = f"max_seq_len=39 behind 10 virtual tokens is longer than the context of {bases['gpt2']}, 48"
     assert str(caught.value) == f"{told}\ntry: max_seq_len=38"
-    sft(chats(files, bases["gpt2"], tmp_path, tune=tune, max_seq_len=38, steps=1))
+    if method == "prefix":
+        sft(chats(files, bases["gpt2"], tmp_path, tune=tune, max_seq_len=38, steps=1))
