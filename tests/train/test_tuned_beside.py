@@ -106,7 +106,7 @@ def test_an_adapter_can_be_published_whole(bases, files, tmp_path):
     torch.testing.assert_close(change, low_ranks, atol=1e-6, rtol=1e-4)
     assert change.abs().max() > 1e-4
     with pytest.raises(ConfigError, match=r"tune\.whole=true: what prefix adds cannot become weights\naccepted: lora"):
-        sft(chats(files, bases["llama"], tmp_path, tune={"method": "prefix", "whole": True}))
+        sft(chats(files, bases["llama"], tmp_path, name="no", tune={"method": "prefix", "whole": True}))
 
 
 @pytest.fixture
