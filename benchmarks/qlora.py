@@ -13,7 +13,7 @@ accelerator's memory. The ratio of whole processes is shown, too.
 
 The loss is that of all held-out instructions after the last step, in nats a token, of two runs that differ in the bits
 of the base alone: the same seed, rows, order and adapters as they begin. A finished run is kept in --out and not made
-again.
+again, one that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ def loss_of(kind: str, seed: int, words: argparse.Namespace) -> float:
                 optimizer={"name": "adamw", "learning_rate": words.learning_rate},
             )
         )  # fmt: skip
-        result = sft(recipe)
+        result = sft(recipe, resume=True)
+        if result.validation_loss is None:
+            sys.exit(f"{recipe.name} was stopped after step {result.steps}; the same command goes on")
         found = {"validation_loss": result.validation_loss, "steps": result.steps, "seconds": result.seconds}
         kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
     return float(json.loads(kept.read_text(encoding="utf-8"))["validation_loss"])
