@@ -166,9 +166,9 @@ def refuse_changes(recipe: RunRecipe, saved: RunRecipe, run: RunDirectory) -> No
 
 def run_job(job: Job) -> StageResult:
     """Train a prepared job to its end and return what was made."""
-    runtime.prepare_process()
     tune_model(job)
     recipe: RunRecipe = job.recipe
+    runtime.prepare_process(saves_memory=recipe.gradient_checkpointing)
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
     for part in trained_modules(job):
         part.to(runtime.device())
