@@ -1,7 +1,8 @@
-"""Measure QLoRA beside LoRA over 16-bit weights: memory of a step at 1.1B, and how fast NF4 is made and read.
+"""Measure QLoRA beside LoRA over 16-bit weights: memory of a step at 1.1B, the loss it ends at, and how fast NF4 is.
 
     python benchmarks/qlora.py memory            1.1B Llama, random weights, a step of 1 row of 512 tokens
     python benchmarks/qlora.py speed             quantize and dequantize one layer of it, beside a copy
+    python benchmarks/qlora.py loss --base runs/books --data ../shared/data/instruct/raschka-1100.json
 
 A checkpoint of random bf16 weights is written to a temporary folder (2.2 GB of disk). Then, each in a new process,
 LoRA is put on it as it is, and on it in NF4: loaded as a run loads it, gradient checkpointing on, bf16 autocast, rank 8
@@ -9,12 +10,17 @@ on all linear layers, AdamW with 8-bit moments in both. The peak is VmHWM of /pr
 to the end of the step; while loading it counts the file's pages that were in the page cache anyway. What the
 interpreter and its libraries take before anything is loaded is shown and taken off, as it would not be in an
 accelerator's memory. The ratio of whole processes is shown, too.
+
+The loss is that of all held-out instructions after the last step, in nats a token, of two runs that differ in the bits
+of the base alone: the same seed, rows, order and adapters as they begin. A finished run is kept in --out and not made
+again, one that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -38,9 +44,12 @@ from smelt.train.loop import FitSettings, StepResult, fit
 from smelt.train.measure import random_rows
 from smelt.train.objectives import OBJECTIVES
 from smelt.train.sources import ArrayRows, RowSource
+from smelt.train.stages.sft import SftRecipe, sft
 from smelt.train.state import TrainState
 
-BAR = 0.45
+BAR, LOSS_BAR = 0.45, 1.01
+STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+"""Half the width of a 95 % interval in standard errors, by the number of seeds."""
 STEPS = 1
 TOKENS = 512
 SHAPES = {
@@ -73,7 +82,7 @@ def write(shape: str, directory: Path) -> None:
 
 def train(kind: str, directory: Path) -> None:
     """Take a step and print what it took, as JSON."""
-    runtime.prepare_process()
+    runtime.prepare_process(saves_memory=True)  # as a run with gradient checkpointing does
     libraries = peak_bytes()
     started = time.perf_counter()
     model = load_model(directory, dtype="auto")
@@ -155,15 +164,60 @@ def measure_speed() -> None:
         print(f"{name:26}{each:>8.2f}{each * 1.1:>8.2f}")
 
 
+def loss_of(kind: str, seed: int, words: argparse.Namespace) -> float:
+    """Return the held-out loss of a run, made where it is not there yet."""
+    kept = words.out / f"{kind}-{seed}.json"
+    if not kept.is_file():
+        tune = {"method": "lora", "base_bits": 4 if kind == "qlora" else None, "lora": {"rank": words.rank}}
+        recipe = SftRecipe.model_validate(
+            dict(
+                name=f"{kind}-{seed}", out=str(words.out), checkpoint=words.base, data=str(words.data), seed=seed,
+                validation_fraction=0.1, max_seq_len=256, batch_rows=8, epochs=words.epochs, validate_every=0,
+                save_every=0, keep=1, compile="no", tune=tune,
+                optimizer={"name": "adamw", "learning_rate": words.learning_rate},
+            )
+        )  # fmt: skip
+        result = sft(recipe, resume=True)
+        if result.validation_loss is None:
+            sys.exit(f"{recipe.name} was stopped after step {result.steps}; the same command goes on")
+        found = {"validation_loss": result.validation_loss, "steps": result.steps, "seconds": result.seconds}
+        kept.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    return float(json.loads(kept.read_text(encoding="utf-8"))["validation_loss"])
+
+
+def compare_losses(words: argparse.Namespace) -> None:
+    """Print both losses of every seed, and their ratio with its interval."""
+    words.out.mkdir(parents=True, exist_ok=True)
+    ratios = []
+    print(f"{'seed':>4}{'LoRA':>10}{'QLoRA':>10}{'ratio':>10}")
+    for seed in words.seeds:
+        plain, quantized = (loss_of(kind, seed, words) for kind in ("lora", "qlora"))
+        ratios.append(quantized / plain)
+        print(f"{seed:>4}{plain:>10.4f}{quantized:>10.4f}{ratios[-1]:>10.4f}", flush=True)
+    half = STUDENT_T[len(ratios)] * statistics.stdev(ratios) / len(ratios) ** 0.5
+    print(f"QLoRA / LoRA {statistics.mean(ratios):.4f} ± {half:.4f} (bar {LOSS_BAR})")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "speed", "write", "train"))
+    parser.add_argument("what", choices=("memory", "loss", "speed", "write", "train"))
     parser.add_argument("--shape", choices=SHAPES, default="1.1b")
     parser.add_argument("--kind", choices=("lora", "qlora"), default="qlora")
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--base", default="runs/books", help="of loss: a checkpoint or run")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data/instruct/raschka-1100.json"))
+    parser.add_argument("--out", type=Path, default=Path("runs/qlora-loss"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=float, default=3)
+    parser.add_argument("--rank", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     arguments = parser.parse_args()
     if arguments.what == "memory":
         compare_memory(arguments.shape)
+    elif arguments.what == "loss":
+        if len(arguments.seeds) not in STUDENT_T:
+            sys.exit(f"--seeds: give {min(STUDENT_T)} to {max(STUDENT_T)} of them")
+        compare_losses(arguments)
     elif arguments.what == "speed":
         measure_speed()
     elif arguments.what == "write":

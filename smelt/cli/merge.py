@@ -1,4 +1,4 @@
-"""`smelt merge`: several checkpoints into one, or an adapter into its base.
+"""`smelt merge`: several checkpoints into one, an adapter into its base, or several adapters into one.
 
 The parents are only read. Of checkpoints the result is written tensor by tensor, so that models larger than the memory
 can be merged too.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,25 +23,34 @@ app = make_app()
 
 @app.command()
 def merge(
-    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT ...", help="Checkpoints or runs; or one adapter.")],
+    checkpoints: Annotated[list[str], typer.Argument(metavar="CKPT ...", help="Checkpoints or runs; or adapters.")],
     out: Annotated[Path, typer.Option(help="Directory for the new checkpoint.")],
-    method: Annotated[str | None, typer.Option(help="linear, slerp, ties or task [default: linear]")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="linear, slerp, ties or task; of adapters stack or linear.")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="A number for each, as 0.7,0.3 [default: equal ones]")] = None,
     base: Annotated[str | None, typer.Option(help="What all were tuned from, for ties and task.")] = None,
     density: Annotated[float | None, typer.Option(help="Share of the changes that ties keeps [default: 0.2]")] = None,
     scale: Annotated[float | None, typer.Option(help="Factor of the changes, for ties and task [default: 1]")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank to cut a stack of adapters to [default: all of it]")] = None,
     json: Json = False,
 ) -> None:
-    """Merge the weights of checkpoints of one network, or an adapter into its base.
+    """Merge the weights of checkpoints of one network, an adapter into its base, or adapters of one base.
 
     Example: smelt merge runs/one runs/two --weights 0.7,0.3 --out merged
     """
     started = time.perf_counter()
     refuse_out(out, [*checkpoints, *([base] if base else [])])
-    if is_one_adapter(checkpoints):
-        options = {"method": method, "weights": weights, "base": base, "density": density, "scale": scale}
-        values = merge_into_base(checkpoints[0], out, [name for name, value in options.items() if value is not None])
+    options = {"method": method, "weights": weights, "base": base, "density": density, "scale": scale, "rank": rank}
+    given = [name for name, value in options.items() if value is not None]
+    if are_adapters(checkpoints):
+        if len(checkpoints) == 1:
+            values = merge_into_base(checkpoints[0], out, given)
+        else:
+            refuse_options(given, {"method", "weights", "rank"}, "adapters")
+            values = join(checkpoints, out, method or "stack", weights, rank)
     else:
+        refuse_options(given, options.keys() - {"rank"}, "whole checkpoints")
         values = merge_weights(checkpoints, out, method or "linear", weights, base, density, scale)
     values["seconds"] = round(time.perf_counter() - started, 2)
     if json:
@@ -49,19 +59,43 @@ def merge(
         show(values)
 
 
-def is_one_adapter(checkpoints: list[str]) -> bool:
-    """Tell whether an adapter is to be merged into its base; raises UsageError for one beside other checkpoints."""
+def are_adapters(checkpoints: list[str]) -> bool:
+    """Tell whether adapters are to be merged; raises UsageError for one beside whole checkpoints."""
     from smelt.core.storage import checkpoint_at
     from smelt.peft.load import is_adapter
 
     adapters = [path for path in checkpoints if is_adapter(checkpoint_at(path))]
-    if adapters and len(checkpoints) > 1:
+    if adapters and len(adapters) < len(checkpoints):
         raise UsageError(
             f"{adapters[0]} is an adapter, merged with other checkpoints",
-            accepted="whole checkpoints, or one adapter alone",
+            accepted="whole checkpoints, or adapters alone",
             fix=f"smelt merge {shlex.quote(adapters[0])} --out WHOLE, then merge WHOLE",
         )
     return bool(adapters)
+
+
+def refuse_options(given: list[str], known: Set[str], what: str) -> None:
+    """Raise UsageError for an option that nothing would look at."""
+    for name in given:
+        if name not in known:
+            raise UsageError(f"--{name} with {what}", accepted=", ".join(f"--{each}" for each in sorted(known)))
+
+
+def join(adapters: list[str], out: Path, method: str, weights: str | None, rank: int | None) -> dict[str, Any]:
+    """Make one adapter of several and return what became of them."""
+    from smelt.peft.joined import join_adapters
+
+    given = None if weights is None else numbers(weights)
+    joined = join_adapters(adapters, out, method=method, weights=given, rank=rank)
+    return {
+        "checkpoint": str(joined.out),
+        "method": joined.method,
+        "weights": list(joined.weights),
+        "rank": joined.rank,
+        "parents": joined.parents,
+        "parameters": joined.num_parameters,
+        "dtype": "float32",
+    }
 
 
 def merge_into_base(adapter: str, out: Path, options: list[str]) -> dict[str, Any]:
@@ -145,7 +179,7 @@ def show(values: dict[str, Any]) -> None:
             f"logits      differ by {difference:.2g} at most from the unmerged adapter's (the largest is {largest:.3g})"
         )
     else:
-        details = [f"{name} {values[name]:g}" for name in ("density", "scale") if name in values]
+        details = [f"{name} {values[name]:g}" for name in ("density", "scale", "rank") if name in values]
         weights = ", ".join(f"{weight:g}" for weight in values["weights"])
         print(f"method      {' · '.join([values['method'], f'weights {weights}', *details])}")
     print(f"result      {values['parameters']:,} parameters of {values['dtype']}")

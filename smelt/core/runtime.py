@@ -120,13 +120,19 @@ def secret(variable: str) -> str:
     return os.environ.get(variable, "")
 
 
-def prepare_process() -> None:
-    """Give torch every core of this process, unless OMP_NUM_THREADS says how many; safe to call again."""
+def prepare_process(*, saves_memory: bool = False) -> None:
+    """Give torch every core of this process, unless OMP_NUM_THREADS says how many; safe to call again.
+
+    Freed memory is kept for the next step, or where memory is what is short, given back at once.
+    """
     import torch
 
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(num_threads())
-    keep_freed_memory()
+    if saves_memory:
+        map_large_blocks()
+    else:
+        keep_freed_memory()
 
 
 def keep_freed_memory() -> None:
@@ -141,6 +147,30 @@ def keep_freed_memory() -> None:
         trim_threshold, most_mapped = -1, -4  # <malloc.h>
         mallopt(most_mapped, 0)
         mallopt(trim_threshold, -1)  # never
+
+
+def map_large_blocks() -> None:
+    """Tell glibc to map blocks of 1 MiB and more apart, so that they leave no holes; a no-op elsewhere.
+
+    It is what `keep_freed_memory` undoes: a page fault for each page of every step, against holes between
+    the blocks that stay, such as what gradient checkpointing keeps of each layer.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        trim_threshold, map_threshold, most_mapped = -1, -3, -4  # <malloc.h>
+        mallopt(most_mapped, 2**16)
+        mallopt(map_threshold, 2**20)
+        mallopt(trim_threshold, 2**20)
+
+
+def give_back_freed_memory() -> None:
+    """Give whole pages of freed memory back to the system now; a no-op under any other C library than glibc.
+
+    For the end of a phase that leaves behind blocks of sizes that no later one asks for, where what is freed is kept.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 @contextmanager

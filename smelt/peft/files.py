@@ -64,6 +64,16 @@ def load_modules(directory: Path | str, places: Places) -> dict[str, LowRank]:
     return {module: _pair(directory, module, tensors, known.get(module), config) for module in modules}
 
 
+def load_scales(directory: Path | str, modules: Mapping[str, LowRank]) -> dict[str, float]:
+    """Return by what `load_modules` has multiplied the `up` of each module."""
+    config, where = read_json(Path(directory) / CONFIG), str(Path(directory) / CONFIG)
+    stabilized = bool(config.get("use_rslora"))
+    return {
+        module: scale_of(amount_of(config, module, where).alpha, pair.rank, stabilized=stabilized)
+        for module, pair in modules.items()
+    }
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:

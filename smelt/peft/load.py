@@ -21,10 +21,11 @@ from smelt.core.errors import CheckpointError, UsageError
 from smelt.core.storage import MANIFEST, checkpoint_at, read_manifest, sha256_file, verify_directory, write_json
 from smelt.models import hub
 from smelt.models.encoder_decoder import Network
-from smelt.models.hub import GENERATION, LINEAGE, published_ids, write_generation
+from smelt.models.hub import GENERATION, LINEAGE, load_spec, published_ids, usual_dtype, write_config, write_generation
 from smelt.models.loading import Devices, Dtypes
+from smelt.models.partial import under_another_top
 from smelt.models.shards import read_json
-from smelt.models.transformer import Transformer
+from smelt.peft.beside import fill_beside, modules_beside, parameters_beside, tensors_beside
 from smelt.peft.files import CONFIG, WEIGHTS
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
@@ -35,16 +36,21 @@ from smelt.tokenizers.formats import has_tokenizer, load_tokenizer, save_tokeniz
 from smelt.tokenizers.pipeline import Pipeline
 
 BASE = "base_model_name_or_path"
+BESIDE = "modules_to_save"
 HASHES, BITS = "base_weights_sha256", "base_bits"  # of the lineage
 
 
 @dataclass(frozen=True)
 class Base:
-    """What an adapter is trained on: a checkpoint, the SHA-256 of its files of weights, and bits if it is quantized."""
+    """What an adapter is trained on: a checkpoint, the SHA-256 of its files of weights, and bits if it is quantized.
+
+    The model of an adapter that `has_another_top` than its base, such as a new head, is described beside it.
+    """
 
     path: str
     hashes: tuple[str, ...]
     bits: int | None = None
+    has_another_top: bool = False
 
 
 def is_adapter(directory: Path) -> bool:
@@ -74,11 +80,12 @@ def load(
 
 def load_unmerged(
     path: Path | str, *, base: Path | str | None = None, verify: bool = True
-) -> tuple[Transformer, Pipeline, Method, Any]:
+) -> tuple[Network, Pipeline, Method, Any]:
     """Load an adapter on its base, frozen, in fp32; return also the method and its settings.
 
     `base` takes another base than the adapter's own, whose hash is then not compared. Raises CheckpointError for a
-    damaged file, a base that is gone or has other weights, and a method or setting that is not known here.
+    damaged file, a base that is gone or has other weights, and a method or setting that is not known here; ConfigError
+    for a base of a kind that the method is not for.
     """
     directory = checkpoint_at(path)
     if verify and (directory / MANIFEST).is_file():
@@ -90,16 +97,14 @@ def load_unmerged(
         known = ", ".join(method.peft_type for method in METHODS.values())
         raise CheckpointError(f"{directory / CONFIG}: peft_type = {kind!r:.80}", accepted=known)
     model, tokenizer = load(base_of(directory, config) if base is None else base)
-    if not isinstance(model, Transformer):
-        raise CheckpointError(
-            f"{directory} is an adapter on an encoder-decoder", accepted="one on a decoder or an encoder"
-        )
+    tensors = read_tensors(directory / WEIGHTS)
+    model, tensors = put_beside(model, directory, config.get(BESIDE), tensors)
     lineage = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
     if lineage.get(BITS) is not None:
         quantize_base(model)  # an adapter on rounded weights made up for the rounding
-    settings = method.read(config, model.spec)
+    settings = method.read({**config, BESIDE: None}, model.spec)
     method.attach(model, settings, 0)
-    method.fill(model, read_tensors(directory / WEIGHTS))
+    method.fill(model, tensors)
     if (directory / GENERATION).is_file():  # tuned to chat, a model stops where its base did not
         ends = read_json(directory / GENERATION).get("eos_token_id", [])
         ids = replace(model.spec.token_ids, end=tuple(ends) if isinstance(ends, list) else (ends,))
@@ -108,7 +113,31 @@ def load_unmerged(
     return model, own, method, settings
 
 
-def merge(model: Transformer, method: Method) -> None:
+def put_beside(
+    model: Network, directory: Path, modules: object, tensors: dict[str, Tensor]
+) -> tuple[Network, dict[str, Tensor]]:
+    """Return a base with what was trained beside an adapter put in, and the other tensors, which are the method's.
+
+    `modules` are those that the adapter's configuration names. A base that lacks one, such as a new head, becomes the
+    network of the config.json beside the adapter. Raises CheckpointError where modules and tensors do not fit.
+    """
+    named = modules or []
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise CheckpointError(f"{directory / CONFIG}: {BESIDE} = {modules!r:.80}", accepted="names of modules")
+    drawn: set[str] = set()
+    if (directory / hub.CONFIG).is_file():
+        model, report = under_another_top(model, load_spec(directory), seed=0, where=str(directory))
+        drawn = {*report.new, *report.resized}
+    if named:
+        tensors = fill_beside(model, named, tensors)
+    if missing := sorted(drawn - parameters_beside(model, named)):
+        raise CheckpointError(
+            f"{directory}: {missing[0]} is not in the base and not among {BESIDE}", fix="save the adapter again"
+        )
+    return model, tensors
+
+
+def merge(model: Network, method: Method) -> None:
     """Put what a method added to a model into its weights, plain and in fp32, in place."""
     assert method.merge is not None, "a method that can be merged"
     method.merge(model)
@@ -163,21 +192,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def publish_adapter(
     method: Method,
     settings: Any,
-    model: Transformer,
+    model: Network,
     tokenizer: Tokenizer,
     directory: Path,
     base: Base,
     template: ChatTemplate | None,
     lineage: Mapping[str, Any],
 ) -> None:
-    """Write what was added to a base into an existing directory: adapter files, tokenizer, chat template, lineage."""
+    """Write what was added to a base into an existing directory: adapter files, tokenizer, chat template, lineage.
+
+    The model's own parameters that train, if any, are written with them, module by module.
+    """
     if not isinstance(tokenizer, Pipeline):
         raise CheckpointError(f"cannot save a tokenizer of type {type(tokenizer).__name__}", accepted="a Pipeline")
     config = {"peft_type": method.peft_type, BASE: str(checkpoint_at(base.path).resolve()), "inference_mode": True}
-    write_json(directory / CONFIG, {**method.config(model, settings), **config})
-    tensors = {name: tensor.detach().contiguous() for name, tensor in method.tensors(model).items()}
+    modules = modules_beside(model)
+    write_json(
+        directory / CONFIG, {**method.config(model, settings), **config, **({BESIDE: modules} if modules else {})}
+    )
+    added = method.tensors(model) | tensors_beside(model, modules)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in added.items()}
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
     save_tokenizer(tokenizer, directory, template=template, max_seq_len=model.spec.max_seq_len)
+    if base.has_another_top:
+        write_config(model.spec, usual_dtype(model.parameters()), directory)
     write_generation(published_ids(model.spec, tokenizer, template), directory)
     own = {"tokenizer_sha256": tokenizer.fingerprint, HASHES: list(base.hashes), BITS: base.bits}
     write_json(directory / LINEAGE, {**lineage, **own})

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from smelt.core.errors import UsageError
 from smelt.core.storage import atomic_directory, checkpoint_at, write_json
+from smelt.models.encoder_decoder import EncoderDecoder, Network
 from smelt.models.hub import LINEAGE, save_model
 from smelt.models.shards import read_json
-from smelt.models.transformer import Transformer
 from smelt.peft.files import CONFIG
 from smelt.peft.load import base_of, load_unmerged, merge, weights_hashes
 from smelt.peft.methods import METHODS
@@ -88,12 +88,15 @@ def merge_adapter(path: Path | str, out: Path | str) -> MergedAdapter:
 
 
 @torch.inference_mode()
-def answers(model: Transformer, tokenizer: Pipeline) -> list[Tensor]:
-    """Return the logits (1, T, V) of a model for fixed prompts, or its hidden states (1, T, D) without a head."""
+def answers(model: Network, tokenizer: Pipeline) -> list[Tensor]:
+    """Return the logits (1, T, V) of a model for fixed prompts, or its hidden states (1, T, D) without a head.
+
+    Where there are two networks, each reads the prompt.
+    """
     model.eval()
     found = []
     for prompt in PROMPTS:
-        ids = tokenizer.encode(prompt)[: model.spec.max_seq_len]
-        output = model(torch.tensor([ids]))
+        ids = torch.tensor([tokenizer.encode(prompt)[: model.spec.max_seq_len]])
+        output = model(ids, source=ids) if isinstance(model, EncoderDecoder) else model(ids)
         found.append(output.hidden if output.logits is None else output.logits)
     return found

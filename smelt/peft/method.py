@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from smelt.core.config import Config
-from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
 
+Model = Any
+"""A network; `attach` refuses the kinds that a method is not for, so its other functions meet only those it is for."""
 
-def nothing_more(model: Transformer, settings: Any, optimizers: Sequence[torch.optim.Optimizer], steps: int) -> None:
+
+def nothing_more(model: Model, settings: Any, optimizers: Sequence[torch.optim.Optimizer], steps: int) -> None:
     """Do nothing beside the steps of a run."""
 
 
@@ -28,30 +30,37 @@ def as_they_are(name: str, settings: Any) -> float:
     return 1.0
 
 
+def no_room(settings: Any) -> int:
+    """Return how many tokens of the context a method takes: none."""
+    return 0
+
+
 @dataclass(frozen=True)
 class Method:
     """A way of tuning that adds parameters to a model whose own stay as they are.
 
     `attach(model, settings, seed)` freezes a built model and adds to it, in place. Raises ConfigError for settings that
-    do not fit the model.
+    do not fit the model, and for a model that the method is not for.
     `config(model, settings)` and `tensors(model)` are what adapter_config.json and adapter_model.safetensors hold, the
     names being those of the published layout; `read(config, spec)` gives settings back, and raises CheckpointError for
     what it cannot honour; `fill(model, tensors)` puts the tensors of a file into a model that was attached to, and
     raises CheckpointError for any that is missing, unknown or misshapen.
     `merge(model)` takes off what was added and puts it into the weights; None where no weights could say the same.
     `watch(model, settings, optimizers, steps)` is called once before the first step of a run, after a checkpoint was
-    restored; `penalty(model)` is added to the mean loss; `factor(name, settings)` multiplies a parameter's rate.
+    restored; `penalty(model)` is added to the mean loss; `factor(name, settings)` multiplies a parameter's rate;
+    `virtual_tokens(settings)` is how many tokens of the context are taken from every text.
     """
 
     name: str  # in recipes
     peft_type: str  # in adapter_config.json
     settings: type[Config]
-    attach: Callable[[Transformer, Any, int], None]
-    config: Callable[[Transformer, Any], dict[str, Any]]
-    tensors: Callable[[Transformer], dict[str, Tensor]]
+    attach: Callable[[Model, Any, int], None]
+    config: Callable[[Model, Any], dict[str, Any]]
+    tensors: Callable[[Model], dict[str, Tensor]]
     read: Callable[[Mapping[str, Any], ModelSpec], Any]
-    fill: Callable[[Transformer, Mapping[str, Tensor]], None]
-    merge: Callable[[Transformer], None] | None = None
-    watch: Callable[[Transformer, Any, Sequence[torch.optim.Optimizer], int], None] = nothing_more
-    penalty: Callable[[Transformer], Tensor] | None = None
+    fill: Callable[[Model, Mapping[str, Tensor]], None]
+    merge: Callable[[Model], None] | None = None
+    watch: Callable[[Model, Any, Sequence[torch.optim.Optimizer], int], None] = nothing_more
+    penalty: Callable[[Model], Tensor] | None = None
     factor: Callable[[str, Any], float] = as_they_are
+    virtual_tokens: Callable[[Any], int] = no_room

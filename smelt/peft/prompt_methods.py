@@ -227,6 +227,11 @@ def read_prefix(config: Mapping[str, Any], spec: ModelSpec) -> PrefixSettings:
     return PrefixSettings(num_virtual_tokens=number, initial="random", projection=projection, hidden_dim=hidden)
 
 
+def number_in(settings: PromptSettings | PTuningSettings | PrefixSettings) -> int:
+    """Return how many tokens of the context the virtual ones take."""
+    return settings.num_virtual_tokens
+
+
 PROMPT = Method(
     name="prompt",
     peft_type="PROMPT_TUNING",
@@ -236,6 +241,7 @@ PROMPT = Method(
     tensors=prompts.tensors,
     read=read_prompt,
     fill=prompts.fill,
+    virtual_tokens=number_in,
 )
 P_TUNING = Method(
     name="p-tuning",
@@ -246,6 +252,7 @@ P_TUNING = Method(
     tensors=prompts.tensors,
     read=read_p_tuning,
     fill=prompts.fill,
+    virtual_tokens=number_in,
 )
 PREFIX = Method(
     name="prefix",
@@ -256,4 +263,5 @@ PREFIX = Method(
     tensors=prompts.tensors,
     read=read_prefix,
     fill=prompts.fill,
+    virtual_tokens=number_in,
 )

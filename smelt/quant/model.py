@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from smelt.core import runtime
 from smelt.core.errors import ConfigError, UsageError
 from smelt.models.encoder_decoder import Network
 from smelt.models.shards import give_back
@@ -63,6 +64,7 @@ def quantize_model(model: Network, patterns: Sequence[str]) -> None:
         swap(model, name, quantized)
         give_back(plain.weight.detach())  # type: ignore[operator]
         del plain
+    runtime.give_back_freed_memory()  # layers were widened between codes that stay, which leaves holes
 
 
 def restore_plain(model: Network, dtype: torch.dtype = torch.float32) -> None:

@@ -28,7 +28,7 @@ from smelt.optim import dynamic8
 from smelt.quant import kernels
 
 BLOCK = 64
-PIECE = 2**22  # numbers that are widened to fp32 at a time; whole blocks
+PIECE = 2**20  # numbers that are worked on at a time, in fp32; whole blocks
 LEAST_BLOCKS = 2**11  # for a thread: below, starting it takes longer than the work
 WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Types of plain bits, by their bytes."""
@@ -96,12 +96,16 @@ def cut(numbers: Tensor, scales: Tensor, middles: Tensor) -> Tensor:
 
 def dequantize(codes: Tensor, scales: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor:
     """Return the numbers that codes and scales stand for; products are made in fp32 and rounded once to `dtype`."""
-    rows = (scales[:, None] * code_values().to(scales.device)).to(dtype)  # (blocks, 16)
-    if codes.device.type != "cpu":
-        return look_up(codes, rows, math.prod(shape)).view(*shape)
-    numbers = torch.empty(math.prod(shape), dtype=dtype)
-    arrays = codes.numpy(), *(tensor.view(WORDS[dtype.itemsize]).numpy() for tensor in (rows, numbers))
-    in_threads(kernels.look_up, len(rows), *arrays, least=LEAST_BLOCKS)
+    size, values = math.prod(shape), code_values().to(scales.device)
+    numbers = torch.empty(size, dtype=dtype, device=scales.device)
+    for piece in pieces(size):
+        rows = (scales[piece.start // BLOCK : -(-piece.stop // BLOCK), None] * values).to(dtype)  # (blocks, 16)
+        read, into = codes[piece.start // 2 : -(-piece.stop // 2)], numbers[piece]
+        if codes.device.type == "cpu":
+            arrays = read.numpy(), *(tensor.view(WORDS[dtype.itemsize]).numpy() for tensor in (rows, into))
+            in_threads(kernels.look_up, len(rows), *arrays, least=LEAST_BLOCKS)
+        else:
+            into.copy_(look_up(read, rows, into.numel()))
     return numbers.view(*shape)
 
 

@@ -29,7 +29,7 @@ from smelt.data.records import Message
 from smelt.infer.answer import Generation
 from smelt.infer.engine import answers_of
 from smelt.infer.sampling import Sampling
-from smelt.models.hub import load
+from smelt.peft.load import load
 from smelt.tokenizers.chat import ChatTemplate, named_template
 
 AT_ONCE = 32

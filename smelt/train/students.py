@@ -17,8 +17,8 @@ from smelt.core.log import say
 from smelt.models.build import blank, count_parameters
 from smelt.models.encoder_decoder import Network
 from smelt.models.families import check_representable
-from smelt.models.hub import load
 from smelt.models.transformer import Transformer
+from smelt.peft.load import load
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.pretraining.recipe import kind_of
 
@@ -33,10 +33,10 @@ def open_teacher(checkpoint: str, max_seq_len: int) -> tuple[Transformer, Pipeli
     if not isinstance(teacher, Transformer) or not teacher.spec.language_head:
         what = "an encoder-decoder" if not isinstance(teacher, Transformer) else "a model without a language head"
         raise ConfigError(f"teacher={checkpoint} is {what}", accepted="a decoder, or an encoder with a language head")
-    if max_seq_len > teacher.spec.max_seq_len:
+    if max_seq_len > teacher.max_text_tokens:
         raise ConfigError(
-            f"max_seq_len={max_seq_len} is longer than the context of teacher={checkpoint}, {teacher.spec.max_seq_len}",
-            fix=f"max_seq_len={teacher.spec.max_seq_len}",
+            f"max_seq_len={max_seq_len} is longer than the context of teacher={checkpoint}, {teacher.max_text_tokens}",
+            fix=f"max_seq_len={teacher.max_text_tokens}",
         )
     return teacher.to(runtime.device()).eval().requires_grad_(False), tokenizer
 
@@ -47,12 +47,20 @@ def some_blocks(teacher: Transformer, layers: Sequence[int]) -> Transformer:
     Ref: DistilBERT, arXiv:1910.01108, section 3 (student initialization).
 
     Raises:
-        ConfigError: a block is not there or is named twice, or all blocks of the teacher are one.
+        ConfigError: a block is not there or is named twice, all blocks of the teacher are one, or something was added
+            to the teacher that is in no block.
         CheckpointError: the family cannot say which layers of its pattern are left.
     """
     num_layers = len(teacher.spec.layers)
     if teacher.spec.shared_layers:
         raise ConfigError(f"layers={list(layers)} of a teacher whose blocks share their weights", fix="model.dim=...")
+    ours, theirs = (
+        {name for name, _ in net.named_parameters()} for net in (blank(teacher.spec, device="meta"), teacher)
+    )
+    if ours != theirs:
+        raise ConfigError(
+            f"layers={list(layers)} of a teacher with an adapter that cannot be merged", accepted="a whole checkpoint"
+        )
     if len(set(layers)) < len(layers) or not all(0 <= layer < num_layers for layer in layers):
         raise ConfigError(
             f"layers={list(layers)} of a teacher with {num_layers} blocks",

@@ -1,8 +1,8 @@
 """Which parameters of a run's model train: all, a chosen part, or what a method adds to a base that stays as it is.
 
 A stage asks `tune` once, after it has built its model, and keeps the answer: it says how the result is published (a
-whole checkpoint, or the few numbers of an adapter beside the name of its base), which parameters a checkpoint keeps for
-going on, and by what each one's learning rate is multiplied.
+whole checkpoint, or the few numbers of an adapter beside the name of its base, with what of the model's own trained
+beside them), which parameters a checkpoint keeps for going on, and by what each one's learning rate is multiplied.
 
 Ref: ULMFiT, arXiv:1801.06146, 3.2 (discriminative rates). Ref: QLoRA, arXiv:2305.14314, 3.
 """
@@ -10,7 +10,7 @@ Ref: ULMFiT, arXiv:1801.06146, 3.2 (discriminative rates). Ref: QLoRA, arXiv:230
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +52,8 @@ class TuneRecipe(Config):
     method: str = WHOLE
     """full: the model's own parameters; else a method, which adds parameters and leaves the model's as they are."""
     train: tuple[str, ...] = ()
-    """Of the model's own parameters those that train, as patterns (norm*, token_embedding, blocks.3); empty: all."""
+    """Of the model's own parameters those that train, as patterns (norm*, token_embedding, blocks.3); empty: all, and
+    beside a method none."""
     last_blocks: int | None = Field(default=None, ge=0)
     """Train the last so many blocks and what stands above them; 0 = only that."""
     rates: dict[str, float] = Field(default_factory=dict)
@@ -61,6 +62,9 @@ class TuneRecipe(Config):
     """Factor of the learning rate from each block to the one below it; the embeddings are below the first."""
     base_bits: Literal[4] | None = None
     """4: keep the base's layers in NF4 while something is added to them (QLoRA)."""
+    whole: bool | None = None
+    """Publish a whole model, with what the method added merged, instead of an adapter; none: where it has a new head
+    and the method can be merged."""
     lora: LoraSettings = LoraSettings()
     """Low ranks beside the linear layers."""
     adalora: AdaLoraSettings = AdaLoraSettings()
@@ -87,15 +91,20 @@ class TuneRecipe(Config):
         for name, method in METHODS.items():
             if name != self.method and getattr(self, field_of(name)) != method.settings():
                 raise ValueError(f"{field_of(name)} has settings, and the method is {self.method}")
-        if self.method != WHOLE and (self.train or self.last_blocks is not None):
-            raise ValueError(
-                f"train and last_blocks choose among the model's own parameters; {self.method} trains none"
-            )
+        if self.method != WHOLE and self.last_blocks is not None:
+            raise ValueError(f"last_blocks is for method={WHOLE}; train names what trains beside {self.method}")
         if self.method == WHOLE and self.base_bits is not None:
             raise ValueError("base_bits is for a base that stays as it is; choose a method, such as lora")
+        if self.method == WHOLE and self.whole is False:
+            raise ValueError("whole=false is for what a method adds; choose one, such as lora")
         if self.train and self.last_blocks is not None:
             raise ValueError("give one of train and last_blocks")
         return self
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """Return how many tokens of the context the method takes from every text."""
+        return 0 if self.method == WHOLE else METHODS[self.method].virtual_tokens(settings_of(self))
 
 
 @dataclass(frozen=True)
@@ -140,12 +149,12 @@ class Tuning:
     ) -> None:
         """Write the model, or what was added to its base, into an existing directory."""
         if self.method is not None and not self.whole:
-            assert isinstance(model, Transformer) and self.base is not None
+            assert self.base is not None
             publish_adapter(self.method, self.settings, model, tokenizer, directory, self.base, template, lineage)
             return
         if self.method is not None and self.method.merge is not None:
             model = copy.deepcopy(model)
-            merge(model, self.method)  # type: ignore[arg-type]
+            merge(model, self.method)
         publish(model, tokenizer, directory, template=template, lineage=lineage)
 
 
@@ -167,59 +176,92 @@ def tune(model: Network, recipe: TuneRecipe, *, seed: int, base: str | None, new
         recipe: what trains.
         seed: what new parameters are drawn from.
         base: the checkpoint that the model was loaded from.
-        new: parts of the model that its base does not have, which always train; the result is published whole.
+        new: parts of the model that its base does not have, which always train.
 
     Raises:
         ConfigError: a pattern that matches nothing, more blocks than there are, a method without a base, or settings
             that do not fit the model.
     """
-    refuse_unmatched([name for name, _ in model.named_parameters()], recipe.train, "tune.train", "in this model")
+    own = {name for name, _ in model.named_parameters()}
+    refuse_unmatched(sorted(own), recipe.train, "tune.train", "in this model")
     total = sum(parameter.numel() for parameter in model.parameters())  # before any of them is quantized
-    fresh = sum(p.numel() for name, p in model.named_parameters() if any(inside(name, part) for part in new))
     method = None if recipe.method == WHOLE else METHODS[recipe.method]
-    num_blocks = len(model.blocks) if isinstance(model, Transformer) else 0
-    if recipe.last_blocks is not None and recipe.last_blocks > num_blocks:
-        raise ConfigError(f"tune.last_blocks={recipe.last_blocks}", accepted=f"0 to {num_blocks}, the model's blocks")
+    num_blocks = checked_blocks(model, recipe)
     beside = None
     if method is not None:
-        check_method(model, method, recipe, base, new)
-        assert base is not None
-        beside = Base(base, tuple(weights_hashes(checkpoint_at(base))), recipe.base_bits)
+        beside = Base(*checked_base(recipe, base), recipe.base_bits, has_another_top=bool(new))
         if recipe.base_bits:
             quantize_base(model)
             model.float()  # the little that is not in layers
-        method.attach(model, settings_of(recipe), seed)  # type: ignore[arg-type]
+        method.attach(model, settings_of(recipe), seed)
+        refuse_changed(model, recipe, own)
     for name, parameter in model.named_parameters():
         if any(inside(name, part) for part in new):
             parameter.requires_grad_(True)
         elif method is None:
             parameter.requires_grad_(trains(name, recipe, num_blocks))
+        elif name in own and any(inside(name, pattern) for pattern in recipe.train):
+            parameter.requires_grad_(True)
     learning = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     refuse_unmatched(learning, tuple(recipe.rates), "tune.rates", "that trains")
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    total += 0 if method is None else trained - fresh  # what was added
-    tuning = Tuning(recipe, num_blocks, method, beside, method is None or bool(new), total, trained)
+    if method is not None:
+        total += sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and name not in own)
+    tuning = Tuning(recipe, num_blocks, method, beside, is_whole(recipe, method, new), total, trained)
     if trained < total:
         say(f"parameters: {tuning.parameters}")
     return tuning
 
 
-def check_method(model: Network, method: Method, recipe: TuneRecipe, base: str | None, new: Sequence[str]) -> None:
-    """Raise ConfigError where a method has no base to stay beside, or no way to be kept."""
+def checked_blocks(model: Network, recipe: TuneRecipe) -> int:
+    """Return the number of a model's blocks, 0 of two networks; raises ConfigError for what would count theirs."""
+    if isinstance(model, Transformer):
+        if recipe.last_blocks is not None and recipe.last_blocks > len(model.blocks):
+            what = f"tune.last_blocks={recipe.last_blocks}"
+            raise ConfigError(what, accepted=f"0 to {len(model.blocks)}, the model's blocks")
+        return len(model.blocks)
+    for name, given in (("last_blocks", recipe.last_blocks is not None), ("layer_decay", recipe.layer_decay != 1)):
+        if given:
+            raise ConfigError(
+                f"tune.{name}={getattr(recipe, name)} on an encoder-decoder, whose networks stand side by side",
+                accepted="tune.train and tune.rates, with patterns such as decoder.blocks.5",
+            )
+    return 0
+
+
+def checked_base(recipe: TuneRecipe, base: str | None) -> tuple[str, tuple[str, ...]]:
+    """Return a method's base and the hashes of its weights; raises ConfigError where there is none, or no whole model.
+
+    What cannot be merged is no whole model.
+    """
     if base is None:
         raise ConfigError(
-            f"tune.method={recipe.method} on random weights", accepted="a checkpoint to tune", fix="checkpoint=BASE"
+            f"tune.method={recipe.method} on a new model", accepted="a checkpoint to tune", fix="checkpoint=BASE"
         )
-    if not isinstance(model, Transformer):
-        raise ConfigError(
-            f"tune.method={recipe.method} on an encoder-decoder", accepted="a decoder or an encoder; full for this one"
-        )
-    if new and method.merge is None:
+    if recipe.whole and METHODS[recipe.method].merge is None:
         mergeable = ", ".join(name for name, other in METHODS.items() if other.merge is not None)
-        raise ConfigError(
-            f"tune.method={recipe.method} beside a new head, which no file of an adapter holds",
-            accepted=f"{WHOLE}, {mergeable}",
-        )
+        raise ConfigError(f"tune.whole=true: what {recipe.method} adds cannot become weights", accepted=mergeable)
+    return base, tuple(weights_hashes(checkpoint_at(base)))
+
+
+def is_whole(recipe: TuneRecipe, method: Method | None, new: Sequence[str]) -> bool:
+    """Tell whether what is published is a whole model."""
+    if method is None:
+        return True
+    return (bool(new) and method.merge is not None) if recipe.whole is None else recipe.whole
+
+
+def refuse_changed(model: Network, recipe: TuneRecipe, own: Set[str]) -> None:
+    """Raise ConfigError for a pattern of own parameters inside a layer that the method has changed or quantized."""
+    left = {name for name, _ in model.named_parameters()}
+    for pattern in recipe.train:
+        gone = next((name for name in sorted(own - left) if inside(name, pattern)), None)
+        if gone is not None:
+            raise ConfigError(
+                f"tune.train: '{pattern}' matches {gone.rpartition('.')[0]}, which "
+                f"{recipe.method} changes" + (" or 4 bits hold" if recipe.base_bits else ""),
+                accepted="parts that it leaves as they are, such as token_embedding, head or *norm",
+            )
 
 
 def refuse_unmatched(names: Sequence[str], patterns: Sequence[str], setting: str, where: str) -> None:
@@ -251,7 +293,7 @@ def blocks_above(name: str, num_blocks: int) -> int:
 class Penalized:
     """An objective with what a method adds to the mean loss; a measurement, which takes no gradient, is without."""
 
-    def __init__(self, objective: Objective, penalty: Callable[[Transformer], Tensor]) -> None:
+    def __init__(self, objective: Objective, penalty: Callable[[Any], Tensor]) -> None:
         self.objective, self.penalty = objective, penalty
         self.weight = objective.weight
 

@@ -13,6 +13,8 @@ from smelt.core.storage import verify_directory
 from smelt.models.hub import load, save
 from smelt.nn.surgery import linear_names, swap
 from smelt.peft.load import Base, publish_adapter, weights_hashes
+from smelt.peft.lora_tuning import LoraSettings
+from smelt.peft.lora_tuning import attach as attach_lora
 from smelt.peft.method import Method
 from smelt.peft.methods import METHODS
 from smelt.tokenizers.chat import ChatTemplate
@@ -216,3 +218,33 @@ def test_adapters_that_cannot_be_merged(
     result = smelt("merge", adapter, "--out", tmp_path / "out")
     assert result.code == 2 and "what shift adds cannot become weights" in result.err
     assert not (tmp_path / "out").exists()
+
+
+def test_adapters_become_one(smelt: Smelt, checkpoint: Path, tmp_path: Path) -> None:
+    settings, paths = LoraSettings(rank=2), [tmp_path / "one", tmp_path / "two"]
+    for seed, path in enumerate(paths):
+        model, tokenizer = load(checkpoint)
+        attach_lora(model, settings, seed)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name.endswith(".up"):
+                    parameter.normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
+        path.mkdir()
+        base = Base(str(checkpoint), tuple(weights_hashes(checkpoint)))
+        publish_adapter(METHODS["lora"], settings, model, tokenizer, path, base, None, {"stage": "sft"})
+    result = smelt("merge", *paths, "--weights", "1,-0.5", "--out", tmp_path / "both", "--json")
+    assert result.code == 0, result.err
+    values = result.json
+    assert (values["method"], values["weights"], values["rank"]) == ("stack", [1.0, -0.5], 4)
+    assert [parent["path"] for parent in values["parents"]] == [str(path) for path in paths]
+    assert smelt("generate", tmp_path / "both", "--prompt", "The", "--max-new-tokens", 2).code == 0
+    lines = smelt("merge", *paths, "--rank", 3, "--out", tmp_path / "cut").out.splitlines()
+    assert lines[1] == "method      stack · weights 0.5, 0.5 · rank 3" and lines[2].startswith("result      ")
+    for words, said in (
+        ((*paths, "--base", checkpoint), "--base with adapters\naccepted: --method, --rank, --weights"),
+        ((*paths, "--method", "ties"), "no method 'ties' for adapters"),
+        ((paths[0], checkpoint), f"{paths[0]} is an adapter, merged with other checkpoints"),
+        ((checkpoint, checkpoint, "--rank", 2), "--rank with whole checkpoints"),
+    ):
+        result = smelt("merge", *words, "--out", tmp_path / "out")
+        assert result.code == 2 and said in result.err and not (tmp_path / "out").exists()

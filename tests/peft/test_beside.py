@@ -73,3 +73,40 @@ def test_a_classifiers_head_goes_to_peft_and_back(tmp_path):
     again = peft.PeftModel.from_pretrained(network, tmp_path / "ours").eval()
     with torch.no_grad():
         torch.testing.assert_close(model(IDS).tasks["text"], again(IDS).logits, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_embeddings_that_are_the_head_go_to_peft_and_back(tmp_path, family):
+    transformers = pytest.importorskip("transformers", reason="needs the extra interop")
+    peft = pytest.importorskip("peft", reason="needs the extra interop")
+    torch.manual_seed(1)
+    sizes = {
+        "llama": dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4),
+        "gpt2": dict(n_embd=32, n_layer=2, n_head=4),
+    }[family]
+    config = transformers.AutoConfig.for_model(family, vocab_size=64, tie_word_embeddings=True, **sizes)
+    network = transformers.AutoModelForCausalLM.from_config(config).eval()
+    network.save_pretrained(tmp_path / "base")
+    model = load_model(tmp_path / "base").eval()
+    settings = LoraSettings(rank=2, targets=("attention.output",))
+    attach(model, settings, 0)
+    model.token_embedding.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += 0.3 * torch.randn_like(parameter)
+    modules = modules_beside(model)
+    assert len(modules) == 2 and modules[1] == "lm_head"
+    tensors = METHOD.tensors(model) | tensors_beside(model, modules)
+    save_file(tensors, tmp_path / WEIGHTS)
+    (tmp_path / CONFIG).write_text(json.dumps(METHOD.config(model, settings) | {"modules_to_save": modules}))
+    theirs = peft.PeftModel.from_pretrained(network, tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(IDS).logits, theirs(IDS).logits, atol=1e-5, rtol=1e-4)
+    again = load_model(tmp_path / "base")
+    assert fill_beside(again, modules, tensors).keys() == METHOD.tensors(model).keys()
+    assert torch.equal(again.token_embedding.weight, model.token_embedding.weight)
+    odd = {**tensors, "base_model.model.lm_head.weight": torch.zeros(64, 32)}
+    for names, given in ((modules[:1], tensors), (modules[1:], tensors), (modules, odd)):
+        with pytest.raises(CheckpointError, match=r"lm_head.weight are tied in the base, and were not trained as one"):
+            fill_beside(again, names, given)

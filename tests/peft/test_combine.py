@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from smelt.core.errors import UsageError
-from smelt.peft.combine import combine_adapters, cut_to_rank
+from smelt.peft.combine import combine_adapters, cut_to_rank, sum_factors
 from smelt.peft.lora import LowRank
 
 
@@ -66,3 +66,18 @@ def test_a_sum_higher_in_rank_than_its_matrix_is_cut_all_the_same():
 def test_what_cannot_be_summed_is_told(adapters, weights, rank, said):
     with pytest.raises(UsageError, match=said):
         combine_adapters(adapters, weights, rank=rank)
+
+
+def test_sums_of_factors_by_hand():
+    """Weight 0.5 and scale 2 make a root of 1; weight -2 and scale 2 one of 2, whose sign `down` takes."""
+    one = {"a": pair([[2.0], [4.0]], [[3.0, 0.0]])}  # up, which has the scale in it
+    two = {"a": pair([[0.0], [2.0]], [[1.0, 1.0]])}
+    found = sum_factors([one, two], [0.5, -2.0], [{"a": 2.0}, {"a": 2.0}])["a"]
+    assert found.down.tolist() == [[3.0 - 2.0, -2.0]]
+    assert found.up.tolist() == [[1.0], [2.0 + 2.0]]
+
+
+def test_factors_of_different_ranks_have_no_sum():
+    two = {"a": pair([[0.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 0.0]])}
+    with pytest.raises(UsageError, match="a has ranks 1, 2, and factors add up only at one rank"):
+        sum_factors([{"a": ONE["a"]}, two], [1.0, 1.0], [{"a": 1.0}, {"a": 1.0}])

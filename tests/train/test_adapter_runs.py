@@ -208,7 +208,7 @@ def test_adapters_that_cannot_be_opened(adapter, tmp_path, fields, message):
 
 
 def test_a_method_wants_a_base(files, tmp_path):
-    with pytest.raises(ConfigError, match=r"tune\.method=lora on random weights"):
+    with pytest.raises(ConfigError, match=r"tune\.method=lora on a new model"):
         pretrain(
             PretrainRecipe(
                 name="new", out=str(tmp_path), data=str(files / "text.jsonl"), tokenizer=str(files / "tokenizer"),

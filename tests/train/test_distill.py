@@ -1,6 +1,7 @@
 """The stage: every loss on text, chats and masks, students of every origin, own words, resume, refusals."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from smelt.core.config import load_recipe
 from smelt.core.errors import CheckpointError, ConfigError
 from smelt.core.storage import sha256_file
+from smelt.data.corruption.rows import Corrupted
 from smelt.data.packing import IGNORED, Packed
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load, save
+from smelt.peft.load import load as load_adapted
 from smelt.tokenizers.formats import load_tokenizer
 from smelt.tokenizers.surgery import add_tokens
 from smelt.tokenizers.training import train_tokenizer
@@ -260,6 +263,61 @@ def test_resume_equals_uninterrupted(
     assert weights(distill(again)) == weights(whole)
     by_one = recipe_for(files, teacher, tmp_path / "ones", **changes, name="s1")
     assert distill(by_one.model_copy(update={"micro_rows": 4})).train_loss == pytest.approx(whole.train_loss, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "tune",
+    [
+        {"method": "lora", "lora": {"rank": 2, "dropout": 0.1}, "base_bits": 4},
+        {"method": "prefix", "prefix": {"num_virtual_tokens": 4}},
+    ],
+    ids=["qlora", "prefix"],
+)
+def test_an_adapter_writes_its_own_words_and_goes_on_bit_for_bit(
+    files: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tune: dict[str, object]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def killed(self: hooks.LogMetrics, state: TrainState, result: StepResult) -> None:
+        original(self, state, result)
+        if state.step == 3:
+            raise Killed
+
+    def noted(self: OnPolicyRows, indices: Sequence[int], epochs: Sequence[int] = ()) -> Corrupted:
+        found = take(self, indices, epochs)
+        assert any(name.endswith(("up", "rows")) for name, _ in self.student.named_parameters())  # as it is tuned
+        written.append(int(found.row_labels.sum()))
+        return found
+
+    written, take, original = list[int](), OnPolicyRows.take, hooks.LogMetrics.__call__
+    student = saved(files, tmp_path / "student", layers=1)
+    changes = dict(checkpoint=str(student), on_policy=0.5, tune=tune, max_seq_len=32)
+    monkeypatch.setattr(OnPolicyRows, "take", noted)
+    whole = distill(recipe_for(files, teacher, tmp_path / "whole", **changes))
+    assert sum(written) > 0
+    recipe = recipe_for(files, teacher, tmp_path / "killed", **changes)
+    with monkeypatch.context() as patched:
+        patched.setattr(hooks.LogMetrics, "__call__", killed)
+        with pytest.raises(Killed):
+            distill(recipe)
+    torch.rand(3)
+    again = distill(recipe, resume=True)
+    found = [sha256_file(Path(result.checkpoint) / "adapter_model.safetensors") for result in (whole, again)]
+    assert found[0] == found[1]
+    assert load_adapted(again.checkpoint)[0].spec.num_layers == 1
+
+
+def test_an_adapter_teaches(files: Path, teacher: Path, tmp_path: Path) -> None:
+    tune = {"method": "prefix", "prefix": {"num_virtual_tokens": 4}}
+    adapter = distill(recipe_for(files, teacher, tmp_path, checkpoint=str(teacher), tune=tune, name="t", steps=1))
+    distill(recipe_for(files, Path(adapter.checkpoint), tmp_path, name="s1", steps=1))
+    with pytest.raises(ConfigError, match=r"max_seq_len=61 is longer than the context of teacher=.*, 60"):
+        distill(recipe_for(files, Path(adapter.checkpoint), tmp_path, name="s2", max_seq_len=61))
+    with pytest.raises(ConfigError, match="of a teacher with an adapter that cannot be merged"):
+        distill(recipe_for(files, Path(adapter.checkpoint), tmp_path, name="s3", layers=(0,)))
+    with pytest.raises(ConfigError, match=r"tune\.method=lora on a new model"):
+        distill(recipe_for(files, teacher, tmp_path, name="s4", layers=(0,), tune={"method": "lora"}))
 
 
 # --- two models that do not fit --------------------------------------------------------------------------------------

@@ -14,11 +14,15 @@ from smelt.infer import Sampling, generate
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.hub import load
+from smelt.peft.load import load as load_adapted
+from smelt.peft.load import load_unmerged
+from smelt.peft.merged import merge_adapter
 from smelt.train import hooks
 from smelt.train.loop import StepResult
 from smelt.train.objectives.cross_entropy import TokenCrossEntropy, reference
 from smelt.train.run import RunDirectory
 from smelt.train.sources import ArrayRows, to_batch
+from smelt.train.stages import common
 from smelt.train.stages.common import StageResult
 from smelt.train.stages.pretrain import PretrainRecipe, pretrain
 from smelt.train.stages.seq2seq import Seq2SeqRecipe, seq2seq, source_ids
@@ -185,3 +189,52 @@ def test_each_stage_names_the_one_that_a_checkpoint_or_a_file_is_for(
     decoder = pretrain(recipe).checkpoint
     with pytest.raises(ConfigError, match=r"is a llama, which has no encoder\naccepted: a t5, .*\ntry: use it for sft"):
         seq2seq(recipe_for(pairs, files, tmp_path, name="u", tokenizer=None, checkpoint=decoder))
+
+
+@pytest.mark.parametrize("base", ["t5"], indirect=True)
+@pytest.mark.parametrize(
+    "tune",
+    [
+        {"method": "lora", "lora": {"rank": 2}, "base_bits": 4, "train": ["*norm"]},
+        {"method": "adalora", "adalora": {"initial_rank": 3, "target_rank": 2}},
+        {"method": "ia3"},
+        {"method": "bottleneck", "bottleneck": {"size": 3}},
+    ],
+    ids=["qlora", "adalora", "ia3", "bottleneck"],
+)
+def test_what_is_added_to_both_networks_is_an_adapter(
+    base: tuple[str, StageResult],
+    pairs: Path,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tune: dict[str, object],
+) -> None:
+    monkeypatch.setattr(common, "measure_step", lambda *arguments: 1.0)
+    _, result = base
+    changes = dict(checkpoint=result.checkpoint, tokenizer=None, model={}, steps=2, sample_every=0, validate_every=0)
+    tuned = seq2seq(recipe_for(pairs, files, tmp_path, name="tuned", tune=tune, **changes))
+    assert (Path(tuned.checkpoint) / "adapter_config.json").is_file()
+    unmerged, _, method, _ = load_unmerged(tuned.checkpoint)
+    (plain, tokenizer), (before, _) = load_adapted(tuned.checkpoint), load_adapted(result.checkpoint)
+    ids = torch.arange(20).view(2, 10)
+    with torch.inference_mode():
+        one, other, first = (model.eval()(ids, source=ids).logits for model in (unmerged, plain, before))
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+    assert (one - first).abs().max() > 1e-5
+    added = [name for name, parameter in unmerged.named_parameters() if name.endswith(("up", "factors", "values"))]
+    assert {name.split(".")[0] for name in added} == {"encoder", "decoder"}
+    generate(plain, tokenizer, [[5, 6]], Sampling(max_new_tokens=2))
+    if method.merge is not None:
+        assert merge_adapter(tuned.checkpoint, tmp_path / "whole").largest_difference < 1e-5
+
+
+@pytest.mark.parametrize("base", ["t5"], indirect=True)
+@pytest.mark.parametrize("method", ["prompt", "p-tuning", "prefix", "llama-adapter"])
+def test_methods_that_stand_before_one_network_are_refused(
+    base: tuple[str, StageResult], pairs: Path, files: Path, tmp_path: Path, method: str
+) -> None:
+    family, result = base
+    changes = dict(checkpoint=result.checkpoint, tokenizer=None, model={}, tune={"method": method}, max_seq_len=8)
+    with pytest.raises(ConfigError, match=rf"tune\.method={method}: this {family} model has an encoder\n"):
+        seq2seq(recipe_for(pairs, files, tmp_path, **changes))

@@ -85,7 +85,8 @@ def test_what_does_not_fit_the_model_is_refused(recipe, message):
     [
         (dict(method="lorra"), "no method 'lorra'"),
         (dict(train=("norm",), last_blocks=1), "give one of train and last_blocks"),
-        (dict(method="lora", train=("norm",)), "lora trains none"),
+        (dict(method="lora", last_blocks=1), "train names what trains beside lora"),
+        (dict(whole=False), "whole=false is for what a method adds"),
         (dict(method="lora", ia3={"targets": ("query",)}), "ia3 has settings, and the method is lora"),
         (dict(base_bits=4), "base_bits is for a base that stays as it is"),
     ],
@@ -108,3 +109,35 @@ def test_a_penalty_is_added_to_the_mean_and_not_to_a_measurement():
     assert sums.item() == 4 * 3.5
     with torch.no_grad():
         assert penalized(None, 4)[0].item() == 12.0
+
+
+def test_own_parts_train_beside_a_method(tmp_path):
+    model = tiny()
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text("{}")
+    recipe = TuneRecipe(
+        method="lora", train=("token_embedding", "blocks.1.attention_norm"), rates={"token_embedding": 0.5}
+    )
+    tuning = tune(model, recipe, seed=0, base=str(tmp_path), new=("head",))
+    own = {"token_embedding.weight", "blocks.1.attention_norm.weight", "head.weight"}
+    assert {name for name in trained(model) if not name.endswith((".up", ".down"))} == own
+    assert tuning.factor("token_embedding.weight") == 0.5
+    assert tuning.num_parameters == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("bits, how", [(None, "lora changes"), (4, "lora changes or 4 bits hold")])
+def test_parts_that_a_method_changes_do_not_train_beside_it(tmp_path, bits, how):
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text("{}")
+    recipe = TuneRecipe(method="lora", train=("blocks.1",), base_bits=bits)
+    with pytest.raises(ConfigError, match=rf"'blocks\.1' matches blocks\.1\.attention\.key, which {how}\n"):
+        tune(tiny(), recipe, seed=0, base=str(tmp_path))
+
+
+@pytest.mark.parametrize("recipe", [dict(last_blocks=1), dict(layer_decay=0.9)])
+def test_blocks_of_two_networks_are_not_counted(recipe):
+    model = build(spec_for("t5", Shape(32, 16, 2, 2, 16)), seed=0)
+    with pytest.raises(ConfigError, match=rf"tune\.{next(iter(recipe))}=.* on an encoder-decoder"):
+        tuned(model, **recipe)
+    tuned(model, train=("decoder.blocks.1",))
+    assert trained(model) == {name for name, _ in model.named_parameters() if name.startswith("decoder.blocks.1.")}

@@ -26,7 +26,6 @@ from smelt.data.mixing import Order
 from smelt.infer.generate import generate
 from smelt.infer.sampling import Sampling
 from smelt.models.encoder_decoder import Network
-from smelt.models.transformer import Transformer
 from smelt.optim.build import build_optimizers, set_learning_rate
 from smelt.peft.load import is_adapter, load, weights_hashes
 from smelt.tokenizers.base import Tokenizer
@@ -43,7 +42,7 @@ from smelt.train.report import write_report
 from smelt.train.run import RunDirectory
 from smelt.train.sources import Rows, RowSource, to_batch
 from smelt.train.state import TrainState
-from smelt.train.tuning import Penalized, TuneRecipe, Tuning, tune
+from smelt.train.tuning import WHOLE, Penalized, TuneRecipe, Tuning, tune
 
 STEP_OVERHEAD = 1.1  # what validation, checkpoints and the log add to a step
 VALIDATION_ROWS = 256  # rows measured during training; the figure at the end takes all of them
@@ -105,7 +104,8 @@ def load_to_train(
     """Load the checkpoint that a stage starts from, with its tokenizer; as it is stored where it will be quantized.
 
     Raises:
-        ConfigError: the rows are longer than its context, or where the stage `writes` it has no head for that.
+        ConfigError: the rows are longer than its context, with the virtual tokens that are to stand before them, or
+            where the stage `writes` it has no head for that.
     """
     narrow = tune is not None and tune.base_bits is not None and not is_adapter(checkpoint_at(checkpoint))
     model, tokenizer = load(checkpoint, dtype="auto" if narrow else torch.float32)
@@ -115,10 +115,13 @@ def load_to_train(
             accepted="the checkpoint that it was made from",
             fix="use it for classify",
         )
-    if max_seq_len > model.spec.max_seq_len:
+    num_virtual = 0 if tune is None else tune.num_virtual_tokens
+    room = model.max_text_tokens - num_virtual
+    if max_seq_len > room > 1:  # with less, the method says what it needs
+        behind = f" behind {num_virtual} virtual tokens" if num_virtual else ""
         raise ConfigError(
-            f"max_seq_len={max_seq_len} is longer than the context of {checkpoint}, {model.spec.max_seq_len}",
-            fix=f"max_seq_len={model.spec.max_seq_len}",
+            f"max_seq_len={max_seq_len}{behind} is longer than the context of {checkpoint}, {model.max_text_tokens}",
+            fix=f"max_seq_len={room}",
         )
     return model, tokenizer
 
@@ -132,7 +135,12 @@ def parents(checkpoint: str | None) -> list[dict[str, str]]:
 
 
 def recipe_of_run(recipe: Any, resume: bool) -> tuple[Any, RunDirectory]:
-    """Return the recipe to follow and its run directory; a resumed run follows the recipe that it wrote down."""
+    """Return the recipe to follow and its run directory; a resumed run follows the recipe that it wrote down.
+
+    What a method adds is for AdamW, so a recipe that tunes by one and says Muon is followed with AdamW.
+    """
+    if recipe.tune.method != WHOLE and recipe.optimizer.name == "muon":
+        recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"name": "adamw"})})
     run = RunDirectory(recipe.out, recipe.name)
     run.create(resume=resume)
     if resume and run.recipe.exists():
@@ -161,9 +169,9 @@ def refuse_changes(recipe: RunRecipe, saved: RunRecipe, run: RunDirectory) -> No
 
 def run_job(job: Job) -> StageResult:
     """Train a prepared job to its end and return what was made."""
-    runtime.prepare_process()
     tune_model(job)
     recipe: RunRecipe = job.recipe
+    runtime.prepare_process(saves_memory=recipe.gradient_checkpointing)
     job.model.gradient_checkpointing = recipe.gradient_checkpointing
     for part in trained_modules(job):
         part.to(runtime.device())
@@ -184,7 +192,6 @@ def run_job(job: Job) -> StageResult:
     )
     objective = job.objective
     if method is not None:
-        assert isinstance(job.model, Transformer)
         method.watch(job.model, job.tuning.settings, optimizers, settings.steps)
         objective = job.objective if method.penalty is None else Penalized(job.objective, method.penalty)
     with hooks.StopOnInterrupt() as interrupt:
@@ -193,12 +200,10 @@ def run_job(job: Job) -> StageResult:
 
 
 def tune_model(job: Job) -> None:
-    """Freeze or add to the job's model what its recipe says; what a method adds is for AdamW."""
+    """Freeze or add to the job's model what its recipe says."""
     recipe: RunRecipe = job.recipe
     base = getattr(recipe, "checkpoint", None)
     job.tuning = tune(job.model, recipe.tune, seed=recipe.seed, base=base, new=job.new_parts)
-    if job.tuning.method is not None and recipe.optimizer.name == "muon":
-        job.recipe = recipe.model_copy(update={"optimizer": recipe.optimizer.model_copy(update={"name": "adamw"})})
 
 
 def trained_modules(job: Job) -> list[nn.Module]:

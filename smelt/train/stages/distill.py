@@ -157,7 +157,7 @@ def student_of(recipe: DistillRecipe, teacher: Transformer, tokenizer: Pipeline)
         ConfigError: it cannot learn from this teacher.
     """
     if recipe.checkpoint is not None:
-        student, its_tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len)
+        student, its_tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, tune=recipe.tune)
         check_pair(teacher, student, (tokenizer, its_tokenizer), (recipe.teacher, recipe.checkpoint))
         return student
     if recipe.layers:

@@ -19,6 +19,7 @@ from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.stages.common import load_to_train
 from smelt.train.stages.pretrain import ModelRecipe, open_tokenizer
+from smelt.train.tuning import TuneRecipe
 
 PADDINGS = (END_OF_TEXT, "[PAD]", "<pad>", "</s>", "<|end_of_text|>")
 """Tokens that pad, in the order in which a tokenizer is published with them."""
@@ -48,6 +49,11 @@ class Origin(Protocol):
         ...
 
     @property
+    def tune(self) -> TuneRecipe:
+        """Return what trains."""
+        ...
+
+    @property
     def seed(self) -> int:
         """Return what new weights are drawn from."""
         ...
@@ -71,7 +77,7 @@ def starting_point(
         model = build(headed(spec, tokenizer), seed=recipe.seed)
         assert isinstance(model, Transformer)  # only such have a layout with labels
         return model, tokenizer, ()
-    base, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, writes=False)
+    base, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, writes=False, tune=recipe.tune)
     spec = headed(base.spec, tokenizer)
     ours, theirs = ({name for name, _ in net.named_parameters()} for net in (blank(base.spec, device="meta"), base))
     if ours != theirs:

@@ -111,7 +111,7 @@ def starting_point(recipe: Seq2SeqRecipe) -> tuple[Network, Pipeline]:
         ConfigError: it is no encoder-decoder, or does not say how a text ends.
     """
     if recipe.checkpoint is not None:
-        model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len)
+        model, tokenizer = load_to_train(recipe.checkpoint, recipe.max_seq_len, tune=recipe.tune)
         if model.spec.encoder is None:
             what = f"checkpoint={recipe.checkpoint} is a {model.spec.family}, which has no encoder"
             raise ConfigError(what, accepted="a t5, mt5 or transformer2017", fix="use it for sft")
