@@ -36,7 +36,7 @@ def smelt(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     from smelt.cli.main import main
     from smelt.core import runtime
 
-    monkeypatch.setattr(runtime, "prepare_process", lambda: None)  # it would change threads for all tests
+    monkeypatch.setattr(runtime, "prepare_process", lambda **_: None)  # it would change threads for all tests
 
     def call(*words: object, stdin: str = "") -> Result:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))

@@ -277,5 +277,5 @@ def test_resume_with_heads_is_exact() -> None:
 def test_the_table_names_every_objective() -> None:
     assert set(OBJECTIVES) == {
         "token_cross_entropy", "sentence_pairs", "distillation", "similar_pairs", "future_tokens", "token_distillation",
-        "hidden_match", "text_labels",
+        "hidden_match", "text_labels", "pointing", "token_labels",
     }  # fmt: skip
