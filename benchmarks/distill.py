@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from typing import Any
+
+from lines import spread
 
 from smelt.train.stages.common import StageResult
 from smelt.train.stages.distill import DistillRecipe, distill
@@ -30,8 +31,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "hidden": {"loss": "hidden"},
     "forward_kl, on_policy 0.25": {"loss": "forward_kl", "on_policy": 0.25},
 }
-STUDENT_T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Half the width of a 95 % interval in standard errors, by the number of seeds."""
 
 
 def shape(text: str) -> dict[str, Any]:
@@ -57,17 +56,11 @@ def shown(way: str, seed: int, result: StageResult) -> float:
     return result.validation_loss
 
 
-def interval(values: list[float]) -> str:
-    """Return mean and 95 % interval as text."""
-    half = STUDENT_T[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):+.4f} ± {half:.4f}"
-
-
 def main() -> None:
     """Train the teacher and the students, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", required=True)
-    parser.add_argument("--seeds", type=int, default=3, choices=list(STUDENT_T))
+    parser.add_argument("--seeds", type=int, default=3, help="how many, at least two")
     parser.add_argument("--teacher", type=shape, default="128x4", metavar="WIDTHxBLOCKS")
     parser.add_argument("--student", type=shape, default="64x2", metavar="WIDTHxBLOCKS")
     parser.add_argument("--steps", type=int, default=500, help="of a student")
@@ -92,7 +85,7 @@ def main() -> None:
     print(f"\n{'student':<28} {'held-out nats a token':>22} {'less than alone':>20}")
     for way, found in losses.items():
         gains = [alone - loss for alone, loss in zip(losses[ALONE], found, strict=True)]
-        print(f"{way:<28} {interval(found):>22} {'' if way == ALONE else interval(gains):>20}")
+        print(f"{way:<28} {spread(found, '.4f'):>22} {'' if way == ALONE else spread(gains, '+.4f'):>20}")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ import argparse
 import csv
 import json
 import statistics
-import sys
-from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
+
+from lines import make, markdown, mean_of, options, runs_of, spread
 
 from smelt.data.labels import read_labels, split_labelled
 from smelt.data.records import LabelRow
@@ -52,8 +51,17 @@ LINES: dict[str, dict[str, Any]] = {
 """What each line changes: lines with a head, and lines whose labels are words."""
 RATES: dict[str, tuple[float, ...]] = {"full": (3e-4, 1e-3), "lora": (3e-3,), "head alone": (1e-2,)}
 PROMPT_RATES: tuple[float, ...] = (1e-2,)  # prompts and prefixes are not weights
-T_QUANTILES = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}  # 97.5 %
 TEST_ROWS = 500  # of each label
+
+
+def rates_of(changes: dict[str, Any]) -> tuple[float, ...]:
+    """Return the learning rates that a line tries."""
+    tune = changes.get("tune", {})
+    return RATES.get(tune.get("method", "head alone" if "train" in tune else "full"), PROMPT_RATES)
+
+
+RUNS = {f"{name}-{rate:g}": (name, rate) for name, changes in LINES.items() for rate in rates_of(changes)}
+"""Each line with each of its learning rates."""
 
 
 def prepare(data: Path, out: Path) -> None:
@@ -98,17 +106,12 @@ def base(words: argparse.Namespace) -> str:
     return str(run)
 
 
-def rates_of(changes: dict[str, Any]) -> tuple[float, ...]:
-    """Return the learning rates that a line tries."""
-    tune = changes.get("tune", {})
-    return RATES.get(tune.get("method", "head alone" if "train" in tune else "full"), PROMPT_RATES)
-
-
-def train(name: str, seed: int, rate: float, words: argparse.Namespace, checkpoint: str) -> None:
-    """Train and test one line with one seed and learning rate, and keep the figures."""
+def train(run: str, seed: int, words: argparse.Namespace, checkpoint: str) -> dict[str, Any]:
+    """Train and test one line with one seed and learning rate, and return the figures."""
+    name, rate = RUNS[run]
     result = classify(
         ClassifyRecipe(
-            name=f"{name}-{rate:g}-{seed}",
+            name=f"{run}-{seed}",
             out=str(words.out / "runs"),
             data=str(words.out / "others.csv"),
             test=str(words.out / "test.csv"),
@@ -126,81 +129,55 @@ def train(name: str, seed: int, rate: float, words: argparse.Namespace, checkpoi
             **LINES[name],
         )
     )
-    metrics = {**result.metrics, "validation_loss": result.validation_loss, "seconds": result.seconds}
-    kept(words.out, name, rate, seed).write_text(json.dumps(metrics) + "\n", encoding="utf-8")
+    return {**result.metrics, "validation_loss": result.validation_loss, "seconds": result.seconds}
 
 
-def kept(out: Path, name: str, rate: float, seed: int) -> Path:
-    """Return where the figures of a line, learning rate and seed are kept."""
-    return out / f"{name}-{rate:g}-{seed}.json"
-
-
-def best_runs(out: Path, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def best_runs(name: str, words: argparse.Namespace) -> list[dict[str, Any]]:
     """Return a line's runs, by seed, with the learning rate that has the lowest mean validation loss."""
     found = []
-    for rate in rates_of(LINES[name]):
-        files = [kept(out, name, rate, seed) for seed in seeds]
-        if all(file.is_file() for file in files):
-            found.append([{"rate": rate, **json.loads(file.read_text(encoding="utf-8"))} for file in files])
+    for run, (line, rate) in RUNS.items():
+        runs = runs_of(run, words) if line == name else []
+        if len(runs) == len(words.seeds):
+            found.append([{"rate": rate, **figures} for figures in runs])
     return min(found, key=lambda runs: statistics.fmean(run["validation_loss"] for run in runs), default=[])
 
 
-def interval(values: Sequence[float]) -> str:
-    """Return a mean in per cent with the half-width of its 95 % interval."""
-    shown = f"{100 * statistics.fmean(values):.1f}"
-    if len(values) - 1 not in T_QUANTILES:
-        return shown
-    half = T_QUANTILES[len(values) - 1] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{shown} ± {100 * half:.1f}"
-
-
-def table(out: Path, seeds: Sequence[int]) -> str:
+def table(words: argparse.Namespace) -> str:
     """Return what is there as a Markdown table."""
-    lines = [
-        "| line | trained | rate | before training, % | test accuracy, % | over the best head | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    runs = {name: found for name in LINES if (found := best_runs(out, name, seeds))}
-    scores = {name: [run["test_accuracy"] for run in found] for name, found in runs.items()}
+    runs = {name: found for name in LINES if (found := best_runs(name, words))}
+    scores = {name: [100 * run["test_accuracy"] for run in found] for name, found in runs.items()}
     heads = [name for name in scores if name.startswith("head")]
     best = max(heads, key=lambda name: statistics.fmean(scores[name]), default="")
+    rows = []
     for name, found in runs.items():
         over = ""
         if best and name != best:
-            over = interval([one - other for one, other in zip(scores[name], scores[best], strict=True)])
-        share = found[0]["trained_parameters"] / found[0]["parameters"]
-        seconds = statistics.fmean(run["seconds"] for run in found)
-        before = f"{100 * found[0]['zero_shot_accuracy']:.1f}" if "zero_shot_accuracy" in found[0] else ""
-        figures = (f"{share:.2%}", f"{found[0]['rate']:g}", before, interval(scores[name]), over, f"{seconds:.0f}")
-        lines.append(f"| {' | '.join((name, *figures))} |")
-    return "\n".join(lines)
+            gains = [one - other for one, other in zip(scores[name], scores[best], strict=True)]
+            over = spread(gains, "+.1f")
+        share = f"{found[0]['trained_parameters'] / found[0]['parameters']:.2%}"
+        before = f"{found[0]['zero_shot_accuracy']:.1%}" if "zero_shot_accuracy" in found[0] else ""
+        score, seconds = spread(scores[name], ".1f"), mean_of(found, "seconds", ".0f")
+        rows.append([name, share, f"{found[0]['rate']:g}", before, score, over, seconds])
+    columns = ("line", "trained", "rate", "before training", "test accuracy, %", "over the best head", "seconds")
+    return markdown(columns, rows)
 
 
 def main() -> None:
     """Train what is asked for and not there yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "runs/few-shot")
+    parser.set_defaults(seeds=[0, 1, 2, 3, 4])
     parser.add_argument("--data", type=Path, default=Path("../shared/data/classify/hotel-reviews-zh.csv"))
-    parser.add_argument("--out", type=Path, default=Path("runs/few-shot"))
-    parser.add_argument("--only", default="*", help="a shell pattern of lines")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--shots", type=int, default=16)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--minutes", type=float, default=10, help="of pretraining the base")
-    parser.add_argument("--show", action="store_true", help="print the table of what is there, train nothing")
     words = parser.parse_args()
-    names = [name for name in LINES if fnmatch(name, words.only)]
-    if not names:
-        sys.exit(f"--only {words.only}: no such line; there are {', '.join(LINES)}")
+    checkpoint = ""
     if not words.show:
         words.out.mkdir(parents=True, exist_ok=True)
         prepare(words.data, words.out)
         checkpoint = base(words)
-        for name in names:
-            for rate in rates_of(LINES[name]):
-                for seed in words.seeds:
-                    if not kept(words.out, name, rate, seed).is_file():
-                        train(name, seed, rate, words, checkpoint)
-    print(table(words.out, words.seeds))
+    make(RUNS, words, lambda run, seed: train(run, seed, words, checkpoint))
+    print(table(words))
 
 
 if __name__ == "__main__":

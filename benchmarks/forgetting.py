@@ -1,7 +1,7 @@
 """Measure what training on a domain gains there and loses elsewhere, by the share of old text that is replayed.
 
     smelt pretrain recipes/pretrain/books.yaml
-    python benchmarks/forgetting.py --base runs/books
+    python benchmarks/forgetting.py --base runs/books --seeds 0 1 2
 
 The base learned English prose; the domain is Python source, by default smelt's own. Each line trains the same steps
 from the same base with the same schedule, of which a share of the rows is old text; so the table also says what replay
@@ -15,12 +15,11 @@ Ref: replay in continued pretraining, arXiv:2403.08763, section 6.
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
+
+from lines import make, markdown, mean_of, options, runs_of, spread
 
 import smelt
 from smelt.core.config import load_recipe
@@ -31,13 +30,13 @@ from smelt.data.shards import source_fingerprints, write_shards
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.train.stages.pretrain import PretrainRecipe, pretrain
 
-REPLAYS = (0.0, 0.1, 0.3, 0.5)
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t of 95 %, for 1 to 9 degrees of freedom."""
+LINES = {"replay-0": 0.0, "replay-10": 0.1, "replay-30": 0.3, "replay-50": 0.5}
+"""Each line's share of old text."""
 
 
-def train(replay: float, seed: int, words: argparse.Namespace) -> None:
-    """Train one line with one seed, and keep the figures."""
+def train(name: str, seed: int, words: argparse.Namespace) -> dict[str, Any]:
+    """Train one line with one seed, and return the figures."""
+    replay = LINES[name]
     base = load_recipe(PretrainRecipe, Path(words.base) / "recipe.yaml")
     old = Path(words.base) / "data"
     training, held_out = domain_parts(words, seed)
@@ -46,7 +45,7 @@ def train(replay: float, seed: int, words: argparse.Namespace) -> None:
         data.append({"path": str(old / "train"), "name": "replay", "weight": replay})
     recipe = PretrainRecipe.model_validate(
         dict(
-            name=label(replay, seed),
+            name=f"{name}-{seed}",
             out=str(words.out / "runs"),
             data=data,
             validation=str(held_out),
@@ -65,17 +64,13 @@ def train(replay: float, seed: int, words: argparse.Namespace) -> None:
     )
     result = pretrain(recipe)
     found = result.metrics["forgetting"]
-    line = {
-        "replay": replay,
-        "seed": seed,
-        "steps": result.steps,
+    return {
         "domain": found["validation"],
         "general": found["general"],
         "domain_tokens": result.metrics["sources"]["domain"]["tokens"] if replay else result.tokens,
         "tokens": result.tokens,
         "seconds": result.seconds,
     }
-    kept(words.out, replay, seed).write_text(json.dumps(line) + "\n", encoding="utf-8")
 
 
 def domain_parts(words: argparse.Namespace, seed: int) -> tuple[Path, Path]:
@@ -92,70 +87,40 @@ def domain_parts(words: argparse.Namespace, seed: int) -> tuple[Path, Path]:
     return parts
 
 
-def label(replay: float, seed: int) -> str:
-    """Return the name of a line's run: (0.1, 3) -> "replay-0.1-seed-3"."""
-    return f"replay-{replay:g}-seed-{seed}"
-
-
-def kept(out: Path, replay: float, seed: int) -> Path:
-    """Return where the figures of a line and seed are kept."""
-    return out / f"{label(replay, seed)}.json"
-
-
-def interval(values: list[float]) -> str:
-    """Return a mean with its 95 % interval over seeds: "-0.431 ± 0.020"; of one seed there is none."""
-    mean = statistics.fmean(values)
-    if not 2 <= len(values) <= len(T_95) + 1:
-        return f"{mean:+.4f}"
-    return f"{mean:+.4f} ± {T_95[len(values) - 2] * statistics.stdev(values) / math.sqrt(len(values)):.4f}"
-
-
 def table(words: argparse.Namespace) -> str:
     """Return what is there as a Markdown table."""
-    lines = [
-        "| replay | domain after | change | general after | change | domain tokens | seconds | seeds |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for replay in words.replay:
-        files = [kept(words.out, replay, seed) for seed in words.seeds if kept(words.out, replay, seed).is_file()]
-        runs = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-        if not runs:
+    rows = []
+    for name, replay in LINES.items():
+        if not (runs := runs_of(name, words)):
             continue
         cells = [f"{replay:.0%}"]
         for text in ("domain", "general"):
-            cells.append(f"{statistics.fmean(run[text]['after'] for run in runs):.4f}")
-            cells.append(interval([run[text]["change"] for run in runs]))
-        tokens, seconds = (statistics.fmean(run[key] for run in runs) for key in ("domain_tokens", "seconds"))
-        lines.append(f"| {' | '.join(cells)} | {tokens:,.0f} | {seconds:.0f} | {len(runs)} |")
-    return "\n".join(lines)
+            cells.append(spread([run[text]["after"] for run in runs], ".4f"))
+            cells.append(spread([run[text]["change"] for run in runs], "+.4f"))
+        counts = mean_of(runs, "domain_tokens", ",.0f"), mean_of(runs, "seconds", ".0f"), str(len(runs))
+        rows.append([*cells, *counts])
+    heads = ("replay", "domain after", "change", "general after", "change", "domain tokens", "seconds", "seeds")
+    return markdown(heads, rows)
 
 
 def main() -> None:
     """Train what is asked for and not there yet, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options(__doc__, "runs/forgetting")
     parser.add_argument("--base", default="", help="a pretraining run of one text, with its token shards")
     parser.add_argument("--domain", default="smelt/**/*.py", help="text of the domain: a file, folder or glob")
     parser.add_argument(
         "--general", default="", help="old text that no run trained on; what the base held out if empty"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/forgetting"))
-    parser.add_argument("--replay", type=float, nargs="+", default=list(REPLAYS), help="shares of old text, below 1")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--max-seq-len", type=int, default=0, help="0: the base's")
     parser.add_argument("--batch-rows", type=int, default=0, help="0: the base's")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--validation-fraction", type=float, default=0.1, help="of the domain")
     parser.add_argument("--compile", choices=("auto", "yes", "no"), default="auto")
-    parser.add_argument("--show", action="store_true", help="print the table of what is there, train nothing")
     words = parser.parse_args()
     if not (words.show or (Path(words.base) / "data" / "validation").is_dir()):
         sys.exit(f"--base {words.base}: no run of one text with its shards (data/train and data/validation)")
-    words.out.mkdir(parents=True, exist_ok=True)
-    for replay in [] if words.show else words.replay:
-        for seed in words.seeds:
-            if not kept(words.out, replay, seed).is_file():
-                train(replay, seed, words)
+    make(LINES, words, lambda name, seed: train(name, seed, words))
     print(table(words))
 
 

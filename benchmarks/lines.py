@@ -54,14 +54,18 @@ def runs_of(name: str, words: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def mean_of(runs: Sequence[dict[str, Any]], key: str, form: str = ".3f") -> str:
-    """Return the mean of a figure over runs, with the 95 % interval of Student's t where there are several."""
-    values = [run[key] for run in runs]
+    """Return the mean of a figure over runs, with its interval."""
+    return spread([run[key] for run in runs], form)
+
+
+def spread(values: Sequence[float], form: str = ".3f") -> str:
+    """Return the mean of values with the 95 % interval of Student's t, where there are several."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return format(mean, form)
     quantile = STUDENT[len(values) - 2] if len(values) - 2 < len(STUDENT) else 2.0
     half = quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return f"{mean:{form}} ± {half:{form}}"
+    return f"{mean:{form}} ± {half:{form.lstrip('+')}}"
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -35,10 +35,9 @@ from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.label_report import Parts, examine, scores_of
 from smelt.train.objectives import OBJECTIVES
-from smelt.train.recipes import RunRecipe, resolve_dtype
+from smelt.train.recipes import resolve_dtype
 from smelt.train.stages.common import Job, StageResult, load_to_train, parents, recipe_of_run, run_job
-from smelt.train.stages.headed import starting_point
-from smelt.train.stages.pretrain import ModelRecipe
+from smelt.train.stages.headed import HeadedRecipe, starting_point
 
 Start = tuple[Transformer, Pipeline, tuple[str, ...], LabelReading]
 
@@ -53,17 +52,11 @@ def by_label(value: object) -> object:
 Words = Annotated[dict[str, tuple[str, ...]], BeforeValidator(by_label)]
 
 
-class ClassifyRecipe(RunRecipe):
+class ClassifyRecipe(HeadedRecipe):
     """Teach a model to label texts."""
 
     data: str
     """Labelled texts: a file, folder or glob of tables (csv, tsv, parquet) or records (jsonl, json)."""
-    validation: str | None = None
-    """Labelled texts to validate with; a part of the data when empty."""
-    test: str | None = None
-    """Labelled texts to test with at the end; a part of the data when empty."""
-    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Shares of the data that train, validate and test; those of parts with files of their own do not count."""
     text_column: str | int = ""
     """Column of the text; found by its usual names when empty. A number counts columns of a table without header."""
     label_column: str | int = ""
@@ -76,12 +69,6 @@ class ClassifyRecipe(RunRecipe):
     """A text may have several labels, each true or not by itself."""
     class_weights: Literal["none", "balanced"] | dict[str, float] = "none"
     """What an error costs by class: the same, by how rare the class is, or {label: weight}."""
-    checkpoint: str | None = None
-    """Start from this checkpoint instead of random weights."""
-    tokenizer: str | None = None
-    """For random weights: a tokenizer.json, a directory with one, or "bytes" for one token a byte."""
-    model: ModelRecipe = ModelRecipe()
-    """The network to build for random weights."""
     template: str | None = None
     """Label without a head: the text and a gap for a word, as "{text} It was {word}"; {second} for pairs."""
     words: Words = Field(default_factory=dict)
@@ -101,11 +88,7 @@ class ClassifyRecipe(RunRecipe):
 
     @model_validator(mode="after")
     def fits_together(self) -> ClassifyRecipe:
-        """Ask for one origin and for shares of the data; refuse what a classifier has not."""
-        if (self.tokenizer is None) == (self.checkpoint is None):
-            raise ValueError("give either a tokenizer (random weights) or a checkpoint")
-        if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
-            raise ValueError(f"the shares {self.split} of split do not sum to 1")
+        """Refuse settings of one kind of label, or of a template, where there is another."""
         if self.multi_label and self.balance:
             raise ValueError("balance counts classes, and with multi_label a text has several; use class_weights")
         if self.multi_label and (self.shots or self.template):
@@ -116,8 +99,6 @@ class ClassifyRecipe(RunRecipe):
             raise ValueError("content_free is for a template")
         if self.template is not None and (self.checkpoint is None or self.reads is not None):
             raise ValueError("a template asks the language head of a checkpoint; give one, and no reads")
-        if self.sample_prompts or self.sample_every:
-            raise ValueError("a classifier writes no samples; leave sample_prompts and sample_every out")
         return self
 
 

@@ -36,9 +36,8 @@ from smelt.tokenizers.pipeline import Pipeline
 from smelt.train import span_report
 from smelt.train.objectives import OBJECTIVES
 from smelt.train.objectives.pointing import Pointer
-from smelt.train.recipes import RunRecipe
 from smelt.train.stages.common import Job, StageResult, parents, recipe_of_run, run_job
-from smelt.train.stages.headed import starting_point
+from smelt.train.stages.headed import HeadedRecipe, starting_point
 from smelt.train.stages.pretrain import ModelRecipe
 
 Item = TypeVar("Item", bound=OfText)
@@ -51,15 +50,11 @@ class EncoderRecipe(ModelRecipe):
     """Published layout that a checkpoint is written in; one that reads both ways."""
 
 
-class ExtractRecipe(RunRecipe):
+class ExtractRecipe(HeadedRecipe):
     """Teach an encoder to point at pieces of a text."""
 
     data: str
     """Texts with triples {text, spo_list}, questions as SQuAD writes them, or rows of {prompt, text, spans}."""
-    validation: str | None = None
-    """Rows of the same kind to validate with; a part of the data when empty."""
-    test: str | None = None
-    """Rows of the same kind to test with at the end; a part of the data when empty."""
     split: tuple[float, float, float] = (0.8, 0.1, 0.1)
     """Shares of the texts that train, validate and test; those of parts with files of their own do not count."""
     pointer: Pointer = "spans"
@@ -72,24 +67,14 @@ class ExtractRecipe(RunRecipe):
     """Tokens from the beginning of a window over a long text to that of the next."""
     max_answer_tokens: int = Field(default=30, gt=0)
     """Of pointer=answer: the longest answer that the test looks for."""
-    checkpoint: str | None = None
-    """Start from this checkpoint of an encoder instead of random weights."""
-    tokenizer: str | None = None
-    """For random weights: a tokenizer.json or vocab.txt, a directory with one, or "bytes" for one token a byte."""
     model: EncoderRecipe = EncoderRecipe()
     """The network to build for random weights: an encoder."""
 
     @model_validator(mode="after")
-    def fits_together(self) -> ExtractRecipe:
-        """Ask for one origin, for shares of the data and a prompt with both names; refuse samples."""
-        if (self.tokenizer is None) == (self.checkpoint is None):
-            raise ValueError("give either a tokenizer (random weights) or a checkpoint")
-        if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
-            raise ValueError(f"the shares {self.split} of split do not sum to 1")
+    def prompts_for_both(self) -> ExtractRecipe:
+        """Ask for a second prompt with both names."""
         if "SUBJECT" not in self.second_prompt or "RELATION" not in self.second_prompt:
             raise ValueError(f"second_prompt={self.second_prompt!r} lacks SUBJECT or RELATION")
-        if self.sample_prompts or self.sample_every:
-            raise ValueError("what points writes no samples; leave sample_prompts and sample_every out")
         return self
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+
+from pydantic import model_validator
 
 from smelt.core.errors import ConfigError
 from smelt.models.build import blank, build
@@ -17,50 +18,46 @@ from smelt.models.transformer import Transformer
 from smelt.nn.spec import ModelSpec
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.pipeline import Pipeline
+from smelt.train.recipes import RunRecipe
 from smelt.train.stages.common import load_to_train
 from smelt.train.stages.pretrain import ModelRecipe, open_tokenizer
-from smelt.train.tuning import TuneRecipe
 
 PADDINGS = (END_OF_TEXT, "[PAD]", "<pad>", "</s>", "<|end_of_text|>")
 """Tokens that pad, in the order in which a tokenizer is published with them."""
 
 
-class Origin(Protocol):
-    """What a recipe says of where its network comes from: a checkpoint, or a tokenizer and a model to build."""
+class HeadedRecipe(RunRecipe):
+    """Put a head on a network, from random weights or a checkpoint, and test it at the end."""
 
-    @property
-    def checkpoint(self) -> str | None:
-        """Return the checkpoint to start from."""
-        ...
+    data: str
+    """What it learns from: a file, folder or glob."""
+    validation: str | None = None
+    """Data of the same kind to validate with; a part of the data when empty."""
+    test: str | None = None
+    """Data of the same kind to test with at the end; a part of the data when empty."""
+    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
+    """Shares of the data that train, validate and test; those of parts with files of their own do not count."""
+    checkpoint: str | None = None
+    """Start from this checkpoint instead of random weights."""
+    tokenizer: str | None = None
+    """For random weights: a tokenizer.json or vocab.txt, a directory with one, or "bytes" for one token a byte."""
+    model: ModelRecipe = ModelRecipe()
+    """The network to build for random weights."""
 
-    @property
-    def tokenizer(self) -> str | None:
-        """Return the tokenizer of a new network."""
-        ...
-
-    @property
-    def model(self) -> ModelRecipe:
-        """Return the network to build."""
-        ...
-
-    @property
-    def max_seq_len(self) -> int:
-        """Return the tokens in a row."""
-        ...
-
-    @property
-    def tune(self) -> TuneRecipe:
-        """Return what trains."""
-        ...
-
-    @property
-    def seed(self) -> int:
-        """Return what new weights are drawn from."""
-        ...
+    @model_validator(mode="after")
+    def one_origin_and_whole_shares(self) -> HeadedRecipe:
+        """Ask for one origin and for shares of the data; refuse samples, which nothing here writes."""
+        if (self.tokenizer is None) == (self.checkpoint is None):
+            raise ValueError("give either a tokenizer (random weights) or a checkpoint")
+        if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
+            raise ValueError(f"the shares {self.split} of split do not sum to 1")
+        if self.sample_prompts or self.sample_every:
+            raise ValueError("this stage writes no samples; leave sample_prompts and sample_every out")
+        return self
 
 
 def starting_point(
-    recipe: Origin, head: Callable[[ModelSpec], ModelSpec]
+    recipe: HeadedRecipe, head: Callable[[ModelSpec], ModelSpec]
 ) -> tuple[Transformer, Pipeline, tuple[str, ...]]:
     """Return the network under `head`, its tokenizer, and which of its parts are new; rows pad as its spec says.
 

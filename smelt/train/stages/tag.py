@@ -30,44 +30,24 @@ from smelt.models.token_labels import TASK, for_token_labels, stretches_of
 from smelt.models.transformer import Transformer
 from smelt.tokenizers.pipeline import Pipeline
 from smelt.train.objectives import OBJECTIVES
-from smelt.train.recipes import RunRecipe
 from smelt.train.stages.common import Job, StageResult, parents, recipe_of_run, run_job
-from smelt.train.stages.headed import starting_point
-from smelt.train.stages.pretrain import ModelRecipe
+from smelt.train.stages.headed import HeadedRecipe, starting_point
 from smelt.train.tag_report import Lost, TagParts, examine
 
 
-class TagRecipe(RunRecipe):
+class TagRecipe(HeadedRecipe):
     """Teach a model to mark what a text names."""
 
     data: str
     """Texts with entities: records (jsonl, json, parquet) or a word a line (conll, txt, tsv)."""
-    validation: str | None = None
-    """Texts to validate with; a part of the data when empty."""
-    test: str | None = None
-    """Texts to test with at the end; a part of the data when empty."""
-    split: tuple[float, float, float] = (0.7, 0.1, 0.2)
-    """Shares of the data that train, validate and test; those of parts with files of their own do not count."""
     rename: dict[str, str] = Field(default_factory=dict)
     """Labels by another name; those of one name become one."""
     crf: bool = True
     """Score the labels of neighbours together (a CRF); else each word's by itself (a softmax)."""
-    checkpoint: str | None = None
-    """Start from this checkpoint instead of random weights."""
-    tokenizer: str | None = None
-    """For random weights: a tokenizer.json, a directory with one, a vocabulary, or "bytes" for one token a byte."""
-    model: ModelRecipe = ModelRecipe()
-    """The network to build for random weights."""
 
     @model_validator(mode="after")
-    def fits_together(self) -> TagRecipe:
-        """Ask for one origin and for shares of the data; refuse what a tagger has not."""
-        if (self.tokenizer is None) == (self.checkpoint is None):
-            raise ValueError("give either a tokenizer (random weights) or a checkpoint")
-        if min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6:
-            raise ValueError(f"the shares {self.split} of split do not sum to 1")
-        if self.sample_prompts or self.sample_every:
-            raise ValueError("a tagger writes no samples; leave sample_prompts and sample_every out")
+    def stays_eager(self) -> TagRecipe:
+        """Refuse to compile what would be compiled anew for every length."""
         if self.compile == "yes":
             raise ValueError("each new length of rows would be compiled anew; leave compile out")
         return self
