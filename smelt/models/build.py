@@ -6,6 +6,9 @@ seeded generator in parameter order: the same spec and seed give the same bits.
 """
 
 import math
+import re
+from collections import Counter
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +24,8 @@ from smelt.nn.moe import MixtureOfExperts
 from smelt.nn.norms import RMSNorm
 from smelt.nn.recurrent import RecurrentLayer
 from smelt.nn.spec import ModelSpec, MoESpec
+
+BLOCK = re.compile(r"(?:decoder\.)?blocks\.(\d+)\.")  # of an encoder-decoder the spec's layers are the decoder's
 
 
 def blank(spec: ModelSpec, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Network:
@@ -106,8 +111,14 @@ def describe(spec: ModelSpec) -> list[tuple[str, tuple[int, ...], int]]:
 
 
 def count_parameters(spec: ModelSpec) -> int:
-    """Count the parameters of a spec; a tied head counts once."""
-    return sum(count for _, _, count in describe(spec))
+    """Count the parameters of a spec; a tied head counts once. Of layers that are alike one is made."""
+    kinds = Counter(spec.layers)
+    times = [1] if spec.shared_layers else list(kinds.values())
+    total = 0
+    for name, _, count in describe(replace(spec, layers=tuple(kinds))):
+        block = BLOCK.match(name)
+        total += count if block is None else count * times[int(block[1])]
+    return total
 
 
 def count_active(spec: ModelSpec) -> int:

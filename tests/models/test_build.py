@@ -72,6 +72,11 @@ def test_presets_have_their_published_size(name, count):
     assert count_parameters(PRESETS[name]) == count
 
 
+@pytest.mark.parametrize("name", ["gemma-3-270m", "mixtral-nano", "albert-base-v2", "t5-small"])
+def test_counting_is_describing(name):
+    assert count_parameters(PRESETS[name]) == sum(count for _, _, count in describe(PRESETS[name]))
+
+
 def test_describe_lists_every_parameter_without_memory():
     rows = describe(preset("novel-140m"))
     assert rows[0] == ("token_embedding.weight", (100_256, 512), 51_331_072)

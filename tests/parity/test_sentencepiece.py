@@ -10,7 +10,7 @@ import random
 import struct
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,18 +105,23 @@ def their_nbest(theirs: Any, text: str, n: int) -> list[tuple[list[int], float]]
     return found
 
 
-def fast_ids(model: SentencePieceModel, texts: list[str]) -> list[list[int]]:
-    data = [text.encode("utf-8") for text in texts]
-    normalized, ends = fast_normalizer(model).normalize(
-        np.frombuffer(b"".join(data), np.uint8), np.cumsum([len(text) for text in data])
-    )
-    ids, id_ends = FastUnigram(unigram_of(model)).encode(normalized, ends)
-    return [part.tolist() for part in np.split(ids, id_ends[:-1])]
+def fast_encoder(model: SentencePieceModel) -> Callable[[list[str]], list[list[int]]]:
+    """Return what encodes texts by the kernels, which take a large vocabulary half a second to set up."""
+    normalizer, unigram = fast_normalizer(model), FastUnigram(unigram_of(model))
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        data = [text.encode("utf-8") for text in texts]
+        ends = np.cumsum([len(text) for text in data])
+        normalized, ends = normalizer.normalize(np.frombuffer(b"".join(data), np.uint8), ends)
+        ids, id_ends = unigram.encode(normalized, ends)
+        return [part.tolist() for part in np.split(ids, id_ends[:-1])]
+
+    return encode
 
 
 def assert_alike(model: SentencePieceModel, theirs: Any, texts: list[str]) -> None:
     reference = unigram_of(model)
-    fast = fast_ids(model, texts)
+    fast = fast_encoder(model)(texts)
     rng = random.Random(2)
     for text, ids in zip(texts, fast, strict=True):
         normalized = normalize(text, model)
@@ -194,7 +199,7 @@ def test_every_treatment_of_spaces(escape: bool, prefix: bool, extra: bool, smal
 def test_real_text(name: str, chatglm: tuple[SentencePieceModel, Any], shared_data: Path) -> None:
     model, theirs = chatglm
     text = (shared_data / "text" / name).read_bytes().decode("utf-8")[:400_000]
-    assert fast_ids(model, [text]) == [theirs.encode(text)]
+    assert fast_encoder(model)([text]) == [theirs.encode(text)]
 
 
 def test_scores_beyond_a_hundred_thousand(chatglm: tuple[SentencePieceModel, Any]) -> None:
@@ -203,7 +208,7 @@ def test_scores_beyond_a_hundred_thousand(chatglm: tuple[SentencePieceModel, Any
     ids = theirs.encode(text)
     reference = unigram_of(model)
     assert sum(reference.edge_scores[token] for token in ids) < -200_000
-    assert fast_ids(model, [text]) == [ids] == [reference.encode_word(normalize(text, model))]
+    assert fast_encoder(model)([text]) == [ids] == [reference.encode_word(normalize(text, model))]
 
 
 def test_nbest_where_the_search_must_drop_hypotheses(chatglm: tuple[SentencePieceModel, Any]) -> None:
@@ -217,11 +222,12 @@ def test_nbest_where_the_search_must_drop_hypotheses(chatglm: tuple[SentencePiec
 @pytest.mark.slow
 def test_all_shared_text_and_many_strings(chatglm: tuple[SentencePieceModel, Any], shared_data: Path) -> None:
     model, theirs = chatglm
+    encode = fast_encoder(model)
     for path in sorted(path for path in (shared_data / "text").rglob("*") if path.is_file()):
         text = path.read_bytes().decode("utf-8")
-        assert fast_ids(model, [text]) == [theirs.encode(text)], path.name
+        assert encode([text]) == [theirs.encode(text)], path.name
     texts = list(odd_strings(200_000, seed=5))
-    assert fast_ids(model, texts) == theirs.encode(texts)
+    assert encode(texts) == theirs.encode(texts)
 
 
 @pytest.mark.parametrize("name", ["chatglm-ice_text.model", "llama2.model"])

@@ -79,12 +79,20 @@ def hugging_face(model: WordPiece, options: dict[str, Any]) -> Any:
     return theirs
 
 
-def assert_same_ids(texts: list[str], model: WordPiece, options: dict[str, Any]) -> None:
+class Pair:
+    """Our fast encoder and theirs, which take a while to set up."""
+
+    def __init__(self, model: WordPiece, options: dict[str, Any]) -> None:
+        self.model = model
+        self.ours, self.theirs = FastBert(model, BertNormalizer(**options)), hugging_face(model, options)
+
+
+def assert_same_ids(texts: list[str], pair: Pair) -> None:
     """Check the fast encoder against theirs, and that decoding gives the same text."""
     encoded = [text.encode() for text in texts]
     data, ends = np.frombuffer(b"".join(encoded), np.uint8), np.cumsum([len(text) for text in encoded], dtype=np.int64)
-    ids, id_ends = FastBert(model, BertNormalizer(**options)).encode(data, ends)
-    theirs = hugging_face(model, options)
+    ids, id_ends = pair.ours.encode(data, ends)
+    model, theirs = pair.model, pair.theirs
     for text, begin, end, found in zip(texts, [0, *id_ends[:-1]], id_ends, theirs.encode_batch(texts), strict=True):
         ours = ids[begin:end].tolist()
         assert ours == found.ids, repr(text[:80])
@@ -95,7 +103,7 @@ def assert_same_ids(texts: list[str], model: WordPiece, options: dict[str, Any])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_ids_on_fuzzed_strings(options: dict, model: WordPiece) -> None:
     texts = list(fuzzed(2000, seed=1))
-    assert_same_ids(texts, model, options)
+    assert_same_ids(texts, Pair(model, options))
     normalizer, theirs = BertNormalizer(**options), hugging_face(model, options)
     for text in texts[:1000]:
         assert normalizer(text) == theirs.normalizer.normalize_str(text)
@@ -108,16 +116,17 @@ def test_ids_on_fuzzed_strings(options: dict, model: WordPiece) -> None:
 def test_ids_on_real_text(name: str, options: dict, model: WordPiece, shared_data: Path) -> None:
     path = shared_data / "text" / name
     path = min(path.iterdir()) if path.is_dir() else path
-    assert_same_ids([path.read_text(encoding="utf-8")[:100_000]], model, options)
+    assert_same_ids([path.read_text(encoding="utf-8")[:100_000]], Pair(model, options))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS[:2], ids=str)
 def test_ids_on_all_shared_text_and_200000_fuzzed_strings(options: dict, model: WordPiece, shared_data: Path) -> None:
+    pair = Pair(model, options)
     for seed in range(10):
-        assert_same_ids(list(fuzzed(20_000, seed=100 + seed)), model, options)
+        assert_same_ids(list(fuzzed(20_000, seed=100 + seed)), pair)
     for path in sorted(path for path in (shared_data / "text").rglob("*") if path.is_file()):
-        assert_same_ids([path.read_bytes().decode("utf-8")], model, options)
+        assert_same_ids([path.read_bytes().decode("utf-8")], pair)
 
 
 NORMALIZERS = {

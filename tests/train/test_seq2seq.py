@@ -111,7 +111,7 @@ def test_a_run_leaves_a_checkpoint_that_answers(base: tuple[str, StageResult]) -
     assert lineage["stage"] == "seq2seq" and 40 < lineage["data"]["pairs"] < 60
 
 
-@pytest.mark.parametrize("stop_after", [1, 2, 5])
+@pytest.mark.parametrize("stop_after", [1, 5])
 def test_resume_equals_uninterrupted(
     base: tuple[str, StageResult],
     pairs: Path,
