@@ -5,6 +5,7 @@ Both are pretrained on the training texts of the benchmark alone, so nothing of 
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,25 @@ def base(kind: str, texts: Sequence[str], tokenizer: str, out: Path, minutes: fl
         )
         pretrain(recipe, resume=(out / name).is_dir())
     return str(out / name)
+
+
+def tuned(
+    name: str, checkpoint: str, seed: int, rate: float, tune: dict[str, Any], words: argparse.Namespace
+) -> dict[str, Any]:
+    """Return what a line's run is told, whatever its stage: it trains `words.minutes`, and its best weights count."""
+    return {
+        "name": name,
+        "out": str(words.out),
+        "checkpoint": checkpoint,
+        "seed": seed,
+        "minutes": words.minutes,
+        "patience": 1_000_000,  # all the time, then the best
+        "validate_every": 50,
+        "save_every": 0,
+        "keep": 1,
+        "tune": tune,
+        "optimizer": {"name": "adamw", "learning_rate": rate},
+    }
 
 
 def written(run: str, texts: Sequence[str], max_new_tokens: int) -> tuple[list[str], int]:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lines import make, markdown, mean_of, options, runs_of
-from small_bases import CONTEXT_TOKENS, TEMPLATE, base, written
+from small_bases import CONTEXT_TOKENS, TEMPLATE, base, tuned, written
 
 from smelt.core.storage import atomic_write_text
 from smelt.data.asked_spans import split_by_text
@@ -84,19 +84,7 @@ def train(name: str, seed: int, words: argparse.Namespace) -> dict[str, Any]:
     if name in BASES:
         return {"checkpoint": checkpoint, "seconds": time.perf_counter() - started}
     started, (rate, tune) = time.perf_counter(), LINES[name]
-    settings: dict[str, Any] = {
-        "name": f"{name}-{seed}",
-        "out": str(words.out),
-        "checkpoint": checkpoint,
-        "seed": seed,
-        "minutes": words.minutes,
-        "patience": 1_000_000,  # all the time, then the best
-        "validate_every": 50,
-        "save_every": 0,
-        "keep": 1,
-        "tune": tune,
-        "optimizer": {"name": "adamw", "learning_rate": rate},
-    }
+    settings = tuned(f"{name}-{seed}", checkpoint, seed, rate, tune, words)
     figures = (point if name == "pointer" else write)(settings, parts, words)
     return {**figures, "seconds": time.perf_counter() - started}
 

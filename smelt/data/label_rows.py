@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from smelt.data.corruption.rows import Corrupted
 from smelt.data.packing import IGNORED, Array, Packed
 
+BEGINS, ENDS = 1, 2
+"""Where pieces are pointed at, a token's label is the sum of what stands at it, 0 for neither."""
+
 
 @dataclass(frozen=True)
 class LabelledRows:
@@ -43,7 +46,7 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class TaggedRows:
-    """Hold stretches of text as ids with types, and the number of each token's label, IGNORED where it has none."""
+    """Hold stretches of text, or prompts with them: ids, types, and each token's label, IGNORED where it has none."""
 
     ids: Sequence[Array]
     types: Sequence[Array]

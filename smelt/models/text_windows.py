@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smelt.core.errors import UsageError
+from smelt.data.label_rows import BEGINS, ENDS
 from smelt.data.packing import IGNORED
-from smelt.data.pointed_rows import BEGINS, ENDS
 from smelt.models.readings import Row, surround
 from smelt.models.word_readings import cut_words
 from smelt.tokenizers.pipeline import Pipeline

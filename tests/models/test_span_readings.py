@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from smelt.core.errors import UsageError
+from smelt.data.label_rows import BEGINS, ENDS
 from smelt.data.packing import IGNORED
-from smelt.data.pointed_rows import BEGINS, ENDS
 from smelt.data.triple_prompts import Schema
 from smelt.models.readings import surround
 from smelt.models.span_readings import (

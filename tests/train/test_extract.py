@@ -10,8 +10,8 @@ import torch
 from smelt.core.config import load_recipe
 from smelt.core.errors import ConfigError, DataError
 from smelt.core.storage import checkpoint_at
+from smelt.data.label_rows import BEGINS, ENDS
 from smelt.data.packing import IGNORED
-from smelt.data.pointed_rows import BEGINS, ENDS
 from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.models.heads import Output

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from smelt.data.label_rows import BEGINS, ENDS
 from smelt.data.packing import IGNORED
-from smelt.data.pointed_rows import BEGINS, ENDS
 from smelt.models.encoder_decoder import Network
 from smelt.train.sources import TokenBatch
 

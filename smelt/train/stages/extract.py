@@ -22,8 +22,8 @@ from pydantic import Field, model_validator
 from smelt.core.errors import ConfigError, DataError
 from smelt.core.log import say
 from smelt.data.asked_spans import OfText, holds_triples, read_spans, split_by_text
+from smelt.data.label_rows import TaggedRows
 from smelt.data.labels import PARTS
-from smelt.data.pointed_rows import PointedRows
 from smelt.data.records import SpanRow, TripleRow
 from smelt.data.shards import source_fingerprints
 from smelt.data.triple_prompts import Schema, prompts_of, relations_of
@@ -206,7 +206,7 @@ def refuse_unanswered(rows: Sequence[SpanRow]) -> None:
 
 def to_rows(
     rows: Sequence[SpanRow], part: str, recipe: ExtractRecipe, spec: ModelSpec, tokenizer: Pipeline
-) -> PointedRows:
+) -> TaggedRows:
     """Tokenize one part, saying how many windows it makes and how many pieces do not end where words do.
 
     Raises:
@@ -237,7 +237,7 @@ def to_rows(
         f"windows of up to {max(map(len, ids)):,} tokens, {num_broken} pieces whole in none"
     )
     most = max(spec.num_types - 1, 0)  # some models have one type for both texts
-    return PointedRows(
+    return TaggedRows(
         [np.array(row, dtype=np.int32) for row in ids],
         [np.minimum(np.array(row, dtype=np.int32), most) for row in types],
         [np.array(row, dtype=np.int32) for row in labels],
