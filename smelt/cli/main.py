@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "distill": ("smelt.cli.distill", "Teach a smaller model what a larger one knows."),
     "classify": ("smelt.cli.classify", "Teach a model to label texts: spam or not, praise or complaint."),
     "extract": ("smelt.cli.extract", "Teach an encoder to point at triples or answers in a text."),
-    "tag": ("smelt.cli.tag", "Teach a model to mark what a text names: people, places, parts, faults."),
+    "tag": ("smelt.cli.tag", "Teach a model to mark names in a text: people, places, faults."),
     "seq2seq": ("smelt.cli.seq2seq", "Teach an encoder-decoder to turn one text into another, on pairs."),
     "merge": ("smelt.cli.merge", "Merge the weights of checkpoints, or an adapter into its base."),
     "eval": ("smelt.cli.eval", "Bits per byte of a text, answers and vectors against references, memorization."),
