@@ -37,7 +37,7 @@ class Lost:
     def line(self) -> str:
         """Return the counts as words."""
         return (
-            f"{self.divided_texts:,} of them divided; {self.total:,} entities, of which cannot be said: "
+            f"{self.divided_texts:,} texts divided; {self.total:,} entities, of which cannot be said: "
             f"{self.overlapping:,} (a longer one overlaps them), {self.inside_words:,} (they begin or end inside a "
             f"word), {self.across_stretches:,} (a division cuts them)"
         )

@@ -13,7 +13,7 @@ def test_from_columns_to_names(smelt: Smelt, tmp_path: Path) -> None:
     words = ["name=t", f"out={tmp_path}", f"data={tmp_path / 'rows.conll'}", "max_seq_len=32", "steps=40", *WORDS]
     shown = smelt("tag", *words, "dtype=float32", "batch_rows=8", "optimizer.learning_rate=0.01")
     assert shown.code == 0 and "next        smelt label" in shown.out
-    assert "training: 28 texts in 28 rows, 0 of them divided; 28 entities" in shown.err
+    assert "training: 28 texts in 28 rows, 0 texts divided; 28 entities" in shown.err
     assert "test: F1 1.000" in shown.err
     made = smelt("label", tmp_path / "t", "--text", "in Rome", "--json")
     assert made.json["spans"] == [{"label": "LOC", "start": 3, "stop": 7, "text": "Rome"}]

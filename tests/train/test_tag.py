@@ -69,9 +69,7 @@ def test_what_labels_of_words_cannot_say_is_counted_by_reason():
     assert (lost.total, lost.overlapping, lost.inside_words, lost.divided_texts) == (5, 1, 1, 1)
     said = sum(int((row == NAMES.index(name)).sum()) for row in rows.labels for name in ("B-PER", "B-LOC"))
     assert said == 5 - 1 - 1 - lost.across_stretches and rows.num_rows == 3
-    assert (
-        "1 of them divided; 5 entities, of which cannot be said: 1 (a longer one overlaps them), 1 (they" in lost.line
-    )
+    assert "1 texts divided; 5 entities, of which cannot be said: 1 (a longer one overlaps them), 1 (they" in lost.line
 
 
 def test_a_decoder_is_labelled_at_the_last_token_of_a_word():

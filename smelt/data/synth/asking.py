@@ -64,7 +64,10 @@ class Asker:
         is_first = not len(self.journal)
         reply = self._patiently(request)
         if is_first and reply.finish == "refused":
-            raise TeacherError(f"{self.teacher.name} did not take the first request: {reply.text}")
+            raise TeacherError(
+                f"{self.teacher.name} did not take the first request: {reply.text}",
+                fix="change what the reply names: a teacher with a longer context, shorter data, a smaller max_tokens",
+            )
         self.on_first(time.perf_counter() - started)
         self._keep(request, reply)
 
