@@ -36,6 +36,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "generate": ("smelt.cli.generate", "Continue a prompt."),
     "chat": ("smelt.cli.chat", "Talk to a model."),
     "serve": ("smelt.cli.serve", "Serve a model to OpenAI's clients, and a chat page."),
+    "studio": ("smelt.cli.studio", "See, compare, judge and steer your models in the browser."),
     "keys": ("smelt.cli.keys", "Make, list and revoke the keys of a server."),
     "bench": ("smelt.cli.bench", "Time a model's answers, alone and for several at once."),
     "plan": ("smelt.cli.plan", "From a budget to a model, its text and the loss to expect."),

@@ -6,7 +6,7 @@ request, without what was asked or answered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,14 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from smelt.cli.chat import warn_of_template
-from smelt.cli.common import make_app, open_checkpoint
-from smelt.core.errors import TokenizerError, UsageError
-from smelt.core.log import printable, say
+from smelt.cli.common import make_app
+from smelt.core.errors import UsageError
 
 if TYPE_CHECKING:
     from smelt.serve.keys import Keys
-    from smelt.serve.prepare import Served
     from smelt.serve.store.database import Store
 
 app = make_app()
@@ -58,6 +55,7 @@ def serve(
     """
     from smelt.core.storage import checkpoint_at
     from smelt.infer import EngineSettings
+    from smelt.serve.loading import served
     from smelt.serve.run import serve as run
     from smelt.serve.store.database import Store
     from smelt.serve.vllm import become_vllm, command
@@ -120,41 +118,3 @@ def check_engine(engine: str, **given: Any) -> None:
         if value:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} with --engine vllm, which has nothing like it", fix=f"leave {option} out")
-
-
-def served(checkpoint: str, name: str, adapters: Mapping[str, Path], adapter_root: Path | None) -> Served:
-    """Load a model and its adapters for the server; raises UsageError for one that the engine does not know."""
-    from smelt.infer.adapters import Adapters
-    from smelt.infer.engine import Engine
-    from smelt.infer.limits import check_model
-    from smelt.models.transformer import Transformer
-    from smelt.peft.files import load_lora
-    from smelt.serve.prepare import Served
-    from smelt.tokenizers.chat import ChatTemplate
-
-    directory, model, tokenizer = open_checkpoint(checkpoint)
-    check_model(model)
-    template = None
-    try:
-        template = ChatTemplate(tokenizer)
-        warn_of_template(tokenizer)
-    except TokenizerError as error:
-        say(f"no chat, only completions: {printable(str(error))}")
-    stops = dict.fromkeys((*model.spec.token_ids.end, *(template.stop_ids if template else ())))
-    assert isinstance(model, Transformer), "a model without an encoder is one"
-    known = Adapters(model)
-    for own, path in adapters.items():
-        known.add(own, load_lora(path, model.spec))
-    return Served(
-        name=name,
-        created=int((directory / "config.json").stat().st_mtime),
-        tokenizer=tokenizer,
-        template=template,
-        vocab_size=min(tokenizer.vocab_size, model.spec.vocab_size),
-        max_seq_len=model.spec.max_seq_len,
-        stop_ids=tuple(stops),
-        new_engine=lambda settings: Engine(model, tokenizer, stop_ids=tuple(stops), settings=settings, adapters=known),
-        adapters=known,
-        adapter_root=adapter_root,
-        dim=model.spec.dim,
-    )

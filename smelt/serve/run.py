@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from smelt.core.errors import ResourceError, UsageError
 from smelt.core.extras import need
@@ -20,7 +20,7 @@ from smelt.core.log import say
 from smelt.infer import EngineSettings
 from smelt.serve.app import make_app
 from smelt.serve.errors import log
-from smelt.serve.guard import HEADER_BYTES
+from smelt.serve.guard import HEADER_BYTES, Guard
 from smelt.serve.keys import Keys
 from smelt.serve.loop import EngineLoop
 from smelt.serve.prepare import Served
@@ -54,6 +54,21 @@ class Connection(H11Protocol):
             self.transport.close()
 
 
+class Draining(Protocol):
+    """What does the work of a server, and can end: one engine, or several."""
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Return why there is nothing to wait for."""
+
+    @property
+    def jobs(self) -> Collection[Any]:
+        """Return what is under way."""
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing new and end in some time."""
+
+
 class Server(uvicorn.Server):
     """A server whose signals drain it.
 
@@ -62,7 +77,7 @@ class Server(uvicorn.Server):
         drain_seconds: what requests under way are given.
     """
 
-    def __init__(self, config: uvicorn.Config, engine: EngineLoop, drain_seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Draining, drain_seconds: float) -> None:
         super().__init__(config)
         self.engine, self.drain_seconds = engine, drain_seconds
         self._end: asyncio.Task[None] | None = None
@@ -125,8 +140,15 @@ def make_server(
     """Return a server that loads its model as soon as it runs."""
     engine = EngineLoop(load, settings)
     made: list[Server] = []
-    config = uvicorn.Config(
-        make_app(engine, keys=keys, store=store, hosts=hosts, on_failure=lambda: made[0].end()),
+    app = make_app(engine, keys=keys, store=store, hosts=hosts, on_failure=lambda: made[0].end())
+    made.append(Server(make_config(app, engine.capacity), engine, drain_seconds))
+    return made[0]
+
+
+def make_config(app: Guard, capacity: int) -> uvicorn.Config:
+    """Return how an application is served that has so many requests under way at most."""
+    return uvicorn.Config(
+        app,
         http=Connection,
         ws="none",
         loop="asyncio",
@@ -137,15 +159,13 @@ def make_server(
         proxy_headers=False,
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        limit_concurrency=engine.capacity + IDLE_CONNECTIONS,
+        limit_concurrency=capacity + IDLE_CONNECTIONS,
         timeout_graceful_shutdown=CLOSING_SECONDS,
     )
-    made.append(Server(config, engine, drain_seconds))
-    return made[0]
 
 
 def serve(load: Callable[[], Served], *, host: str, port: int, keys: Keys | None, **settings: Any) -> None:
-    """Serve until a signal ends it; `settings` are those of `make_server`.
+    """Serve a model until a signal ends it; `settings` are those of `make_server`.
 
     Raises:
         UsageError: others could reach the server without a key.
@@ -153,7 +173,11 @@ def serve(load: Callable[[], Served], *, host: str, port: int, keys: Keys | None
         Exception: what kept the model from being loaded, or an engine from being made.
     """
     check_bind(host, keys)
-    server = make_server(load, keys=keys, **settings)
+    run_server(make_server(load, keys=keys, **settings), host, port)
+
+
+def run_server(server: Server, host: str, port: int) -> None:
+    """Listen and serve until a signal ends it; raises like `serve`."""
     with listen(host, port) as listening:
         name = f"[{host}]" if ":" in host else host
         say(f"serving at http://{name}:{listening.getsockname()[1]} (Ctrl-C ends)")

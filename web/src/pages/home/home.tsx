@@ -1,0 +1,106 @@
+// Home: what there is on this machine, and where to begin.
+import { bytes, count, date } from "../../format";
+import { usePreferences, useWords } from "../../preferences";
+import { Link } from "../../router";
+import { Await, Card, Empty, type IconName } from "../../ui";
+import { useGet } from "../../use";
+import "./home.css";
+
+const WORDS = {
+  title: ["Your own language models", "你自己的语言模型"],
+  lead: ["What smelt has made and found on this machine.", "smelt 在这台机器上做出和找到的一切。"],
+  models: ["Models", "模型"],
+  runs: ["Runs", "训练"],
+  data: ["Data", "数据"],
+  chats: ["Recent chats", "最近的对话"],
+  machine: ["This machine", "这台机器"],
+  none: ["Nothing yet", "还没有"],
+  cores: ["Cores", "核心"],
+  memory: ["Memory", "内存"],
+  free: ["{free} free of {all}", "共 {all}，可用 {free}"],
+  device: ["Device", "设备"],
+  system: ["System", "系统"],
+  folder: ["Folder", "文件夹"],
+  loaded: ["Loaded models", "已加载的模型"],
+  all: ["All {count}", "全部 {count}"],
+} as const;
+
+interface Home {
+  models: { name: string }[];
+  runs: { name: string }[];
+  data: { name: string; bytes: number }[];
+  chats: { id: string; title: string; created: number }[];
+  counts: Record<string, number>;
+  machine: { cores: number; memory_bytes: number; free_bytes: number; device: string; system: string; version: string; folder: string; loaded: string[] };
+}
+
+export default function HomePage() {
+  const t = useWords(WORDS);
+  const { language } = usePreferences();
+  const home = useGet<Home>("/studio/home", 10);
+  return (
+    <div className="page">
+      <div className="page-head">
+        <div>
+          <h1>{t("title")}</h1>
+          <p>{t("lead")}</p>
+        </div>
+      </div>
+      <Await of={home}>
+        {(found) => (
+          <div className="grid home">
+            <List title={t("models")} icon="models" to="/models" total={found.counts.models!} rows={found.models.map((one) => ({ key: one.name, to: `/chat?model=${encodeURIComponent(one.name)}`, text: one.name }))} />
+            <List title={t("runs")} icon="runs" to="/runs" total={found.counts.runs!} rows={found.runs.map((one) => ({ key: one.name, to: `/runs/${encodeURIComponent(one.name)}`, text: one.name }))} />
+            <List title={t("chats")} icon="chat" to="/chat" total={found.counts.chats!} rows={found.chats.map((one) => ({ key: one.id, to: `/chat/${one.id}`, text: one.title, note: date(one.created, language) }))} />
+            <List title={t("data")} icon="data" to="/data" total={found.counts.data!} rows={found.data.map((one) => ({ key: one.name, to: `/data/${encodeURIComponent(one.name)}`, text: one.name, note: bytes(one.bytes) }))} />
+            <Card title={t("machine")}>
+              <dl className="facts">
+                <dt>{t("cores")}</dt>
+                <dd>{count(found.machine.cores)}</dd>
+                <dt>{t("memory")}</dt>
+                <dd>{t("free", { free: bytes(found.machine.free_bytes), all: bytes(found.machine.memory_bytes) })}</dd>
+                <dt>{t("device")}</dt>
+                <dd>{found.machine.device}</dd>
+                <dt>{t("system")}</dt>
+                <dd>
+                  {found.machine.system} · smelt {found.machine.version}
+                </dd>
+                <dt>{t("folder")}</dt>
+                <dd>{found.machine.folder}</dd>
+                <dt>{t("loaded")}</dt>
+                <dd>{found.machine.loaded.join(", ") || "–"}</dd>
+              </dl>
+            </Card>
+          </div>
+        )}
+      </Await>
+    </div>
+  );
+}
+
+interface Row {
+  key: string;
+  to: string;
+  text: string;
+  note?: string;
+}
+
+function List({ title, icon, to, total, rows }: { title: string; icon: IconName; to: string; total: number; rows: Row[] }) {
+  const t = useWords(WORDS);
+  return (
+    <Card title={title} actions={total > rows.length && <Link to={to}>{t("all", { count: total })}</Link>}>
+      {rows.length === 0 ? (
+        <Empty icon={icon} title={t("none")} />
+      ) : (
+        <ul className="home-list">
+          {rows.map((row) => (
+            <li key={row.key}>
+              <Link to={row.to}>{row.text}</Link>
+              {row.note && <span className="muted small number">{row.note}</span>}
+            </li>
+          ))}
+        </ul>
+      )}
+    </Card>
+  );
+}
