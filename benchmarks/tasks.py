@@ -9,9 +9,9 @@ own length. A finished line is kept in --out and not made again. Lines begin wit
 two blocks for instruction tuning) unless --base names a better beginning, so figures compare lines and changes, not
 published models. The data is cut by rows that do not share a text: a paragraph's questions are all on one side.
 
-titles       a Tang poem's title from the poem, as a summary: by a decoder told "TL;DR:", and by a T5
+titles       a Tang poem's title from the poem, as a summary: by a decoder told "TL;DR:", by a T5, and by an encoder
 keywords     subjects and objects of the triples of vehicle faults, since labelled keywords are not in the data
-dialogue     the last reply of conversations of several turns
+dialogue     the last reply of conversations of several turns, by a decoder and by an encoder (UniLM's way)
 retrieval    the sentences around the answer of a CMRC question, among those of all other questions
 reversed     English sentences with their words in reverse, in the place of a translation
 
@@ -39,6 +39,8 @@ from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.nn.spec import TokenIds
 from smelt.tokenizers.base import END_OF_TEXT
+from smelt.tokenizers.formats import save_tokenizer
+from smelt.tokenizers.training import train_tokenizer
 
 Rows = list[dict[str, Any]]
 FOLDER = Path("runs/tasks")
@@ -58,8 +60,14 @@ class Line:
 LINES: dict[str, Line] = {
     "titles": Line("sft/poem-titles.yaml", "titles", "--answers {} --metric rouge,chrf"),
     "titles-t5": Line("seq2seq/poem-titles.yaml", "titles-pairs", "--answers {} --metric rouge,chrf"),
+    "titles-unilm": Line("seq2seq/poem-titles-unilm.yaml", "titles-pairs", "--answers {} --metric rouge,chrf"),
     "keywords": Line("sft/fault-keywords.yaml", "keywords", "--answers {} --metric keywords"),
     "dialogue": Line("sft/dialogue.yaml", "dialogue", "--answers {} --metric distinct,token_f1 --max-new-tokens 48"),
+    "dialogue-unilm": Line(
+        "seq2seq/dialogue-unilm.yaml",
+        "dialogue-pairs",
+        "--answers {} --metric distinct,token_f1 --max-new-tokens 48",
+    ),
     "retrieval": Line("pretrain/questions.yaml", "retrieval", "--retrieval {} --similarity {graded} --pooling cls"),
     "reversed": Line("seq2seq/reversed.yaml", "reversed", "--answers {} --metric bleu,chrf,match"),
 }
@@ -109,6 +117,14 @@ def dialogue(shared: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield turns[0]["value"], {"conversations": four}
 
 
+def dialogue_pairs(shared: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the same as sources, the turns so far, and targets, the last reply; only what 512 tokens may hold."""
+    for owner, row in dialogue(shared):
+        *turns, last = [turn["value"] for turn in row["conversations"]]
+        if sum(map(len, turns)) + len(last) <= 1600:
+            yield owner, {"source": "\n".join(turns), "target": last}
+
+
 def retrieval(shared: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield CMRC questions with the sentence that their answer begins in, and the next."""
     whole = json.loads((shared / "eval/cmrc-dev-zh.json").read_text(encoding="utf-8"))
@@ -136,6 +152,7 @@ DATA: dict[str, Callable[[Path], Iterator[tuple[str, dict[str, Any]]]]] = {
     "titles-pairs": title_pairs,
     "keywords": keywords,
     "dialogue": dialogue,
+    "dialogue-pairs": dialogue_pairs,
     "retrieval": retrieval,
     "reversed": reversed_words,
 }
@@ -180,6 +197,15 @@ def write_base(shared: Path) -> None:
         shape = Shape(tokenizer.vocab_size, dim=64, num_layers=2, num_heads=2, num_kv_heads=2, max_seq_len=512)
         spec = replace(spec_for("gpt2", shape), token_ids=TokenIds(None, (end,), end))
         smelt.save(build(spec, seed=0), tokenizer, FOLDER / "base")
+
+
+def write_tokenizer() -> None:
+    """Write a WordPiece tokenizer of the dialogues' training rows, for the encoder that writes English."""
+    if not (FOLDER / "wordpiece").is_dir():
+        rows = (FOLDER / "data/dialogue-pairs-train.jsonl").read_text(encoding="utf-8").splitlines()
+        texts = [text for row in rows for text in json.loads(row).values()]
+        tokenizer = train_tokenizer(texts, algorithm="wordpiece", vocab_size=4000)
+        save_tokenizer(tokenizer, FOLDER / "wordpiece", template=None, max_seq_len=512)
 
 
 def command(words: list[str]) -> dict[str, Any]:
@@ -237,6 +263,8 @@ def main() -> None:
         write_base(words.shared)
         for name in names:
             write_data(LINES[name].data, words.shared)
+        if "dialogue-unilm" in names:
+            write_tokenizer()
     for name in [] if words.show or words.data else names:
         if not (FOLDER / f"{name}.json").is_file():
             run(name, words)

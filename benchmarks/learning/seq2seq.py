@@ -62,10 +62,9 @@ def exact_match(checkpoint: Path, pairs: list[Pair]) -> float:
     """Return the share of sources whose greedy answer is the target to the letter."""
     model, tokenizer = load(checkpoint)
     model.eval()
-    ids = model.spec.token_ids
-    sources = [source_ids(tokenizer, source, ids) for source, _ in pairs]
+    sources = [source_ids(tokenizer, source, model.spec) for source, _ in pairs]
     sampling = Sampling(max_new_tokens=16, temperature=0)
-    answers = generate(model, tokenizer, sources, sampling, stop_ids=ids.end)
+    answers = generate(model, tokenizer, sources, sampling, stop_ids=model.spec.token_ids.end)
     return sum(answer.text == target for answer, (_, target) in zip(answers, pairs, strict=True)) / len(pairs)
 
 

@@ -122,8 +122,8 @@ def asked_of(model: Network, tokenizer: Pipeline, row: ChatRow | PairRow) -> Ask
 
     if isinstance(row, PairRow):
         return Asked(prompt_ids(model, tokenizer, row.source, chat=False), row.target.strip(), row.source, row.where)
-    if model.spec.encoder is not None:
-        raise UsageError(f"{row.where}: a conversation, for an encoder-decoder", accepted="pairs {source, target}")
+    if model.spec.writes_answers or model.spec.encoder is not None:
+        raise UsageError(f"{row.where}: a conversation, for a model of pairs", accepted="pairs {source, target}")
     question = question_of(row, ChatTemplate(tokenizer), model.max_text_tokens)
     return Asked(question.ids, question.gold, last_user_message(row.messages), row.where)
 

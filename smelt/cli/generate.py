@@ -112,8 +112,8 @@ def prompt_ids(model: Network, tokenizer: Pipeline, text: str, chat: bool) -> li
 
     if chat:
         return ChatTemplate(tokenizer).render([Message("user", text)], add_reply=True)[0]
-    if model.spec.encoder is not None:
-        return seq2seq.source_ids(tokenizer, text, model.spec.token_ids)
+    if model.spec.writes_answers or model.spec.encoder is not None:
+        return seq2seq.source_ids(tokenizer, text, model.spec)
     if (context := model.spec.context) is not None and BLANK in tokenizer.spelling[context.blank_ids[0] :][:1]:
         return [*tokenizer.encode(text), context.blank_ids[0], context.begin_id]
     return pretrain.prompt_ids(tokenizer, text) if END_OF_TEXT in tokenizer.special else tokenizer.encode(text)

@@ -10,7 +10,7 @@ decoder reads its first token and then the target, and learns the target, each t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def pack_pairs(
     Raises:
         DataError: no pairs, one with an empty side, or, with on_long="error", one longer than `max_seq_len`.
     """
-    kept, counts = _fitting(pairs, max_seq_len, on_long, where)
+    kept, counts = fitting_pairs(pairs, max_seq_len, on_long, where, "on one side", one_side, cut_sides)
     bins = best_fit_decreasing([max(map(len, pair)) for pair in kept], max_seq_len)
     shape = (len(bins), max_seq_len)
     empty = (pad_id, IGNORED, 0, 0, pad_id, 0)
@@ -55,42 +55,70 @@ def pack_pairs(
             packed.positions[row, start:stop] = np.arange(len(target))
             begin, start = end, stop
     num_tokens = sum(len(source) + len(target) for source, target in kept)
-    return packed, PackReport(
-        num_examples=len(pairs),
-        num_rows=len(bins),
+    fill = num_tokens / (2 * len(bins) * max_seq_len)
+    return packed, pack_report(len(pairs), len(bins), num_tokens, sum(len(target) for _, target in kept), counts, fill)
+
+
+def pack_report(
+    num_examples: int, num_rows: int, num_tokens: int, num_supervised_tokens: int, counts: Counter[str], fill: float
+) -> PackReport:
+    """Return the report of packed pairs; `counts` has how many were dropped and truncated."""
+    return PackReport(
+        num_examples=num_examples,
+        num_rows=num_rows,
         num_tokens=num_tokens,
-        num_supervised_tokens=sum(len(target) for _, target in kept),
+        num_supervised_tokens=num_supervised_tokens,
         num_dropped=counts["drop"],
         num_truncated=counts["truncate"],
         num_emptied=0,
-        fill=num_tokens / (2 * len(bins) * max_seq_len),
+        fill=fill,
     )
 
 
-def _fitting(
-    pairs: Sequence[Pair], max_seq_len: int, on_long: OnLong, where: Sequence[str]
+def one_side(source: Sequence[int], target: Sequence[int]) -> int:
+    """Return the tokens of the longer side, which is what counts where both have rows of their own."""
+    return max(len(source), len(target))
+
+
+def cut_sides(source: Sequence[int], target: Sequence[int], max_seq_len: int) -> Pair:
+    """Cut the end of each side."""
+    return source[:max_seq_len], target[:max_seq_len]
+
+
+def fitting_pairs(
+    pairs: Sequence[Pair],
+    max_seq_len: int,
+    on_long: OnLong,
+    where: Sequence[str],
+    unit: str,
+    size: Callable[[Sequence[int], Sequence[int]], int],
+    cut: Callable[[Sequence[int], Sequence[int], int], Pair],
 ) -> tuple[list[Pair], Counter[str]]:
-    """Return the pairs that go into rows, cut where that is asked for, and how many were dropped and cut."""
+    """Return the pairs that go into rows, cut where that is asked for, and how many were dropped and cut.
+
+    `size` says how many of a row's slots a pair takes, `unit` says so in words, and `cut` makes it fit. Raises
+    DataError like `pack_pairs`.
+    """
     kept: list[Pair] = []
     counts = Counter[str]()
     for index, pair in enumerate(pairs):
-        name, length = where[index] if where else f"pair {index + 1}", max(map(len, pair))
+        name, length = where[index] if where else f"pair {index + 1}", size(*pair)
         if not all(pair):
             side = "target" if pair[0] else "source"
             raise DataError(f"{name}: a {side} without a token", accepted="at least one token on both sides")
         if length > max_seq_len and on_long == "error":
             raise DataError(
-                f"{name}: {length:,} tokens on one side, more than max_seq_len={max_seq_len:,}",
+                f"{name}: {length:,} tokens {unit}, more than max_seq_len={max_seq_len:,}",
                 fix="raise max_seq_len, or set on_long to 'truncate' or 'drop'",
             )
         if length > max_seq_len:
             counts[on_long] += 1
         if length <= max_seq_len or on_long == "truncate":
-            kept.append((pair[0][:max_seq_len], pair[1][:max_seq_len]))
+            kept.append(cut(*pair, max_seq_len))
     if not kept:
         raise DataError(
             f"no pair left of {len(pairs)}: {counts['drop']} dropped as too long",
-            accepted=f"pairs of at most {max_seq_len:,} tokens on each side",
+            accepted=f"pairs of at most {max_seq_len:,} tokens {unit}",
             fix="raise max_seq_len, or add rows",
         )
     return kept, counts

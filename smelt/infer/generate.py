@@ -37,11 +37,12 @@ def generate(
 ) -> list[Generation]:
     """Continue each prompt, all in one batch, and return one answer a prompt, in order.
 
-    A model with an encoder reads the prompts as sources and begins its answers with the token that its spec names.
+    A model with an encoder reads the prompts as sources and begins its answers with the token that its spec names. An
+    encoder that has learned to write (its spec names that token, too) reads the prompt, which ends with it, both ways.
     `on_text(row, text)` is called as soon as text is certain; a row's pieces joined are its `text` (beam search gives
     one piece at the end). Prompt and answer together never exceed the model's context, of an encoder-decoder each has
     its own; a prompt that fills it gets an empty answer. Raises UsageError for a prompt that is empty or longer than
-    the context, for an encoder, which cannot go on, and for an encoder-decoder whose spec names no first token.
+    the context, for an encoder that has not learned to write, and for an encoder-decoder that names no first token.
     """
     vocab_size = min(tokenizer.vocab_size, model.spec.vocab_size)
     _check(model.spec, sampling, vocab_size)
@@ -85,10 +86,10 @@ def generate(
 
 def _check(spec: ModelSpec, sampling: Sampling, vocab_size: int) -> None:
     """Raise UsageError for a model that cannot go on, and for what this loop does not give."""
-    if not spec.is_causal:
+    if not spec.is_causal and not spec.writes_answers:
         raise UsageError(
-            f"a {spec.family} model fills in masked tokens and has no next one",
-            accepted="a decoder, or an encoder-decoder",
+            f"this {spec.family} model fills in masked tokens and has no next one",
+            accepted="a decoder, an encoder-decoder, or an encoder that `smelt seq2seq` taught to write",
         )
     if not spec.language_head:
         raise UsageError(

@@ -103,7 +103,10 @@ class CachedRows:
         """Add one token to each row, ids `(B,)`, and compute the logits that follow."""
         # A row that is finished but not yet dropped must not run off the position table.
         self.last_position = (self.last_position + 1).clamp(max=self.model.max_text_tokens - 1)
-        self.logits = self._forward(ids[:, None], self.last_position, None)
+        # What an encoder writes has another token type than what it reads.
+        typed = not self.model.spec.is_causal and self.model.spec.num_types > 1
+        more = {"types": torch.ones_like(ids[:, None])} if typed else NO_SOURCE
+        self.logits = self._forward(ids[:, None], self.last_position, None, more)
 
     def keep(self, rows: Tensor) -> None:
         """Make row b what row rows[b] was; rows left out are dropped, rows named twice are copied."""
@@ -111,9 +114,9 @@ class CachedRows:
         self.last_position, self.logits = self.last_position[rows], self.logits[rows]
 
     def _forward(
-        self, ids: Tensor, positions: Tensor, segments: Tensor | None, source: Mapping[str, Tensor] = NO_SOURCE
+        self, ids: Tensor, positions: Tensor, segments: Tensor | None, more: Mapping[str, Tensor] = NO_SOURCE
     ) -> Tensor:
-        output = self.model(ids, positions=positions, segments=segments, cache=self.cache, project=False, **source)
+        output = self.model(ids, positions=positions, segments=segments, cache=self.cache, project=False, **more)
         logits: Tensor = self.model.project(output.hidden[:, -1])
         return logits
 

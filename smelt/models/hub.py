@@ -190,8 +190,8 @@ def published_ids(spec: ModelSpec, tokenizer: Tokenizer, template: ChatTemplate 
     """Return the begin, end and padding ids to publish: the tokenizer's, where it has such tokens, else the spec's."""
     end_of_text = tokenizer.special.get(END_OF_TEXT)
     stops = template.stop_ids if template else () if end_of_text is None else (end_of_text,)
-    if not stops:
-        return spec.token_ids
+    if not stops or (spec.writes_answers and spec.encoder is None):
+        return spec.token_ids  # an encoder's marks are those that it learned to write with
     # Where learned positions begin later, the layout counts them from the padding id on.
     padding = spec.position_offset - 1 if spec.position_offset else end_of_text
     start = spec.token_ids.decoder_start

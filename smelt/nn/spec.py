@@ -391,6 +391,11 @@ class ModelSpec:
         return self.recurrent is not None or self.layers[0].attention.causal
 
     @property
+    def writes_answers(self) -> bool:
+        """Tell whether it answers a source, with a token of its own that begins the answer."""
+        return self.language_head and self.token_ids.decoder_start is not None
+
+    @property
     def num_layers(self) -> int:
         """Return the number of layers, of whichever kind."""
         return len(self.layers) if self.recurrent is None else self.recurrent.num_layers

@@ -83,7 +83,7 @@ def test_an_encoder_decoder_reads_the_source(smelt: Smelt, turner: Path, asked: 
     assert found.json["match"] >= (0.5 if said else 0)
     assert smelt("eval", turner, *words, "--num-beams", 2).code == 0
     result = smelt("eval", turner, "--answers", asked, "--metric", "bleu")
-    assert result.code == 2 and "a conversation, for an encoder-decoder\naccepted: pairs {source, target}" in result.err
+    assert result.code == 2 and "a conversation, for a model of pairs\naccepted: pairs {source, target}" in result.err
     long = write_rows(tmp_path / "long.jsonl", [{"source": "mill " * 20, "target": "a"}])
     result = smelt("eval", turner, "--answers", long, "--metric", "bleu")
     assert result.code == 1 and "the prompt has 101 tokens, but the model reads at most 32" in result.err

@@ -9,8 +9,8 @@ from pathlib import Path
 from .source import called, imported_by_call, imports, package_of, place, source_files, tree_of
 
 ORDER = (
-    "core", "tokenizers", "data", "nn", "models", "optim", "quant", "peft", "infer", "evals", "train", "serve", "studio",
-    "apps", "vision", "rl", "cli",
+    "core", "tokenizers", "data", "nn", "models", "optim", "quant", "peft", "infer", "evals", "train", "serve",
+    "studio", "apps", "vision", "rl", "cli",
 )  # fmt: skip
 WALLS = {
     "smelt/tokenizers/": ("torch",),

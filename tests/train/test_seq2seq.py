@@ -100,7 +100,7 @@ def test_a_run_leaves_a_checkpoint_that_answers(base: tuple[str, StageResult]) -
     end = tokenizer.special["<|endoftext|>"]
     assert model.spec.family == family
     assert (model.spec.token_ids.decoder_start, model.spec.token_ids.end) == (end, (end,))
-    source = source_ids(tokenizer, "3 and 1", model.spec.token_ids)
+    source = source_ids(tokenizer, "3 and 1", model.spec)
     assert source[-1] == end
     answers = generate(model, tokenizer, [source], Sampling(max_new_tokens=4, temperature=0), stop_ids=(end,))
     assert 1 <= len(answers[0].ids) <= 4
@@ -164,7 +164,10 @@ def test_training_goes_on_from_a_checkpoint(
     ("changes", "message"),
     [
         ({"tokenizer": None}, "give either a tokenizer"),
-        ({"model": {"family": "llama"}}, "a llama has no encoder\naccepted: model.family=t5, mt5 or transformer2017"),
+        (
+            {"model": {"family": "llama"}},
+            r"model\.family=llama sees only earlier tokens\naccepted: an encoder-decoder \(t5, ",
+        ),
         ({"max_seq_len": 2}, "no pair left of .* dropped as too long"),
         ({"on_long": "error", "max_seq_len": 8}, r"pairs\.jsonl:\d+: \d+ tokens on one side, more than max_seq_len=8"),
     ],
@@ -187,7 +190,9 @@ def test_each_stage_names_the_one_that_a_checkpoint_or_a_file_is_for(
         {"name": "d", "tokenizer": str(files / "tokenizer"), "model": model, **shared}
     )
     decoder = pretrain(recipe).checkpoint
-    with pytest.raises(ConfigError, match=r"is a llama, which has no encoder\naccepted: a t5, .*\ntry: use it for sft"):
+    with pytest.raises(
+        ConfigError, match=r"sees only earlier tokens\naccepted: an encoder-decoder \(t5, .*\ntry: use it for sft"
+    ):
         seq2seq(recipe_for(pairs, files, tmp_path, name="u", tokenizer=None, checkpoint=decoder))
 
 
