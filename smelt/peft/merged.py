@@ -17,7 +17,7 @@ from smelt.models.encoder_decoder import EncoderDecoder, Network
 from smelt.models.hub import LINEAGE, save_model
 from smelt.models.shards import read_json
 from smelt.peft.files import CONFIG
-from smelt.peft.load import base_of, load_unmerged, merge, weights_hashes
+from smelt.peft.load import BITS, HASHES, base_of, load_unmerged, merge, weights_hashes
 from smelt.peft.methods import METHODS
 from smelt.tokenizers.formats import has_tokenizer, save_tokenizer, settings_beside
 from smelt.tokenizers.pipeline import Pipeline
@@ -76,8 +76,11 @@ def merge_adapter(path: Path | str, out: Path | str) -> MergedAdapter:
         save_model(model, folder)
         written = directory if has_tokenizer(directory) else base
         save_tokenizer(tokenizer, folder, **settings_beside(written, tokenizer))
-        lineage = {"stage": "merge", "step": 0, "parents": parents, "merge": {"method": method.name}}
-        write_json(folder / LINEAGE, {**lineage, "tokenizer_sha256": tokenizer.fingerprint})
+        # How the adapter's run wants its model to be asked, such as its template, and what it measured go on to hold.
+        told = read_json(directory / LINEAGE) if (directory / LINEAGE).is_file() else {}
+        told = {name: value for name, value in told.items() if name not in (HASHES, BITS)}
+        own = {"stage": "merge", "step": 0, "parents": parents, "merge": {"method": method.name}}
+        write_json(folder / LINEAGE, {**told, **own, "tokenizer_sha256": tokenizer.fingerprint})
     return MergedAdapter(
         method.name,
         parents,

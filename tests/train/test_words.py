@@ -17,6 +17,7 @@ from smelt.models.hub import load, save
 from smelt.models.readings import scores_of
 from smelt.peft.load import is_adapter
 from smelt.peft.load import load as load_tuned
+from smelt.peft.merged import merge_adapter
 from smelt.tokenizers.bpe_train import byte_tokenizer
 from smelt.tokenizers.training import train_tokenizer
 from smelt.train.stages.classify import ClassifyRecipe, classify
@@ -86,6 +87,9 @@ def test_every_way_of_tuning(folder, tmp_path, tune):
     texts = ["a cold day", "a fine day"]
     tuned, plain = (scores_of(make_cloze(net, tokenizer, **kept), net, texts) for net in (model, base))
     assert (tuned - plain).abs().max() > 1e-3
+    if tune.get("method") == "lora":
+        merge_adapter(directory, tmp_path / "merged")
+        assert json.loads((tmp_path / "merged" / "smelt.json").read_text())["cloze"] == kept
 
 
 def test_going_on_is_having_gone_on(folder, tmp_path):
