@@ -1,5 +1,6 @@
 """The studio's frame: what is served where, who may ask, and that nobody reads outside of the folders."""
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,11 @@ def test_no_built_page_holds_a_script_or_style_of_its_own_or_loads_from_elsewher
     page = (STATIC / "index.html").read_text(encoding="utf-8")
     assert "http" not in page and " style=" not in page and "<style" not in page
     assert page.count("<script") == page.count('<script type="module" crossorigin src="/assets/')
+
+
+def test_all_scripts_together_are_small() -> None:
+    sizes = [len(gzip.compress(file.read_bytes())) for file in (STATIC / "assets").glob("*.js")]
+    assert 50_000 < sum(sizes) <= 350_000
 
 
 def test_a_request_of_another_origin_is_refused(live: Live) -> None:
