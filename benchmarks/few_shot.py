@@ -7,8 +7,8 @@ The base is a small decoder, with a vocabulary of its own, that was pretrained o
 those of the test rows left out. 500 praising and 500 complaining reviews test, the same for all; a seed draws the 16 of
 each label that train and the 16 that validate, the same for all lines. Every line has the same steps; of its learning
 rates the one with the lowest mean loss on the validation rows counts. What is finished is kept in --out and not made
-again. Intervals are those of Student's t over the seeds, also of the differences to the best line with a head, which
-are taken seed by seed.
+again. Intervals are those of Student's t over the seeds, also of the differences to plain fine-tuning (the first line:
+all weights, a head over the last token) and to the best line with a head, which are taken seed by seed.
 
 Ref: PET, arXiv:2001.07676. Ref: LM-BFF, arXiv:2012.15723 (seeds and validation rows). Ref: P-Tuning, arXiv:2103.10385.
 """
@@ -148,17 +148,21 @@ def table(words: argparse.Namespace) -> str:
     scores = {name: [100 * run["test_accuracy"] for run in found] for name, found in runs.items()}
     heads = [name for name in scores if name.startswith("head")]
     best = max(heads, key=lambda name: statistics.fmean(scores[name]), default="")
+
+    def over(name: str, other: str) -> str:
+        if other not in scores or name == other:
+            return ""
+        return spread([one - less for one, less in zip(scores[name], scores[other], strict=True)], "+.1f")
+
     rows = []
     for name, found in runs.items():
-        over = ""
-        if best and name != best:
-            gains = [one - other for one, other in zip(scores[name], scores[best], strict=True)]
-            over = spread(gains, "+.1f")
         share = f"{found[0]['trained_parameters'] / found[0]['parameters']:.2%}"
         before = f"{found[0]['zero_shot_accuracy']:.1%}" if "zero_shot_accuracy" in found[0] else ""
         score, seconds = spread(scores[name], ".1f"), mean_of(found, "seconds", ".0f")
-        rows.append([name, share, f"{found[0]['rate']:g}", before, score, over, seconds])
-    columns = ("line", "trained", "rate", "before training", "test accuracy, %", "over the best head", "seconds")
+        rate, gains = f"{found[0]['rate']:g}", (over(name, "head"), over(name, best))
+        rows.append([name, share, rate, before, score, *gains, seconds])
+    columns = ("line", "trained", "rate", "before training", "test accuracy, %")
+    columns += ("over fine-tuning", "over the best head", "seconds")
     return markdown(columns, rows)
 
 
