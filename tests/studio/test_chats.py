@@ -1,73 +1,20 @@
 """Chat: what the server keeps, how an answer is written, stopped and tried again, and who may see it."""
 
 import json
-import shutil
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from smelt.core.storage import seal
+from smelt.serve.store.chats import Message, add_message
 from smelt.serve.store.database import new_id
 from smelt.studio.transcripts import markdown
 
+from .chatting import LONG, ask, chat, chats, chatty, say, stored
 from .conftest import Live, Reply, eventually
 
-# What the tiny models say is no language, so the template is the plainest there is.
-TEMPLATE = "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}\n{% endfor %}a:"
-LONG = {"temperature": 0, "max_tokens": 200}
-
-
-@pytest.fixture(scope="module")
-def chatty(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with a model that has a template of its own and one that has none."""
-    root = tmp_path_factory.mktemp("chats")
-    for name, source in (("chat", "tiny"), ("base", "other")):
-        shutil.copytree(workspace / "runs" / source, root / "runs" / name)
-    (root / "runs" / "chat" / "chat_template.jinja").write_text(TEMPLATE)
-    (root / "runs" / "chat" / "manifest.json").unlink()
-    seal(root / "runs" / "chat")  # the template too
-    return root
-
-
-@pytest.fixture(scope="module")
-def chats(start: Callable[..., Live], chatty: Path) -> Live:
-    """Return a studio over that folder, its models loaded."""
-    live = start(chatty)
-    for name, chat in (("runs/chat", True), ("runs/base", False)):
-        ready = live.post("/studio/chats/ready", model=name)
-        assert ready.status == 200 and ready.json == {"chat": chat, "max_seq_len": 256}, ready.body
-    return live
-
-
-@pytest.fixture
-def chat(chats: Live) -> Iterator[str]:
-    """Return a new chat's id."""
-    made = new_id()
-    assert chats.post("/studio/chats", id=made, title="Mills").status == 201
-    yield made
-    assert eventually(lambda: not chats.studio.pool.jobs), "no answer is left under way"
-
-
-def say(live: Live, chat: str, text: str, parent: str | None = None, role: str = "user", **more: Any) -> str:
-    """Write a message and return its id."""
-    made = new_id()
-    said = live.post(f"/studio/chats/{chat}/messages", id=made, parent=parent, role=role, content=text, **more)
-    assert said.status == 201, said.body
-    return made
-
-
-def ask(live: Live, chat: str, parent: str, model: str = "runs/chat", **more: Any) -> Reply:
-    """Ask for an answer."""
-    body = {"id": new_id(), "parent": parent, "model": model, "max_tokens": 6, **more}
-    return live.post(f"/studio/chats/{chat}/answers", **body)
-
-
-def stored(live: Live, chat: str) -> list[Any]:
-    """Return the messages that the server keeps."""
-    return list(live.get(f"/studio/chats/{chat}").json["messages"])
+__all__ = ["chat", "chats", "chatty"]  # fixtures
 
 
 def leave_early(live: Live, chat: str, body: dict[str, Any]) -> None:
@@ -125,8 +72,6 @@ def test_a_page_that_goes_leaves_its_text_and_frees_the_slot(chats: Live, chat: 
 
 
 def test_stopping_returns_when_the_text_is_stored_and_nobody_else_can(chats: Live, chat: str) -> None:
-    import threading
-
     question, name = say(chats, chat, "Hi"), new_id()
     told: list[Reply] = []
     asking = threading.Thread(target=lambda: told.append(ask(chats, chat, question, id=name, **LONG)))
@@ -223,8 +168,6 @@ def test_thumbs_are_kept_turned_and_taken_back(chats: Live, chat: str) -> None:
 
 
 def test_a_message_is_deleted_with_all_below_it_however_many(chats: Live, chat: str) -> None:
-    from smelt.serve.store.chats import Message, add_message
-
     top = say(chats, chat, "stays")
     first = parent = say(chats, chat, "goes", top)
     for place in range(1100):  # more than SQLite follows by itself

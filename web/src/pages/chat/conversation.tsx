@@ -60,7 +60,7 @@ export function Conversation({ id, of, leaf, setLeaf, model, base }: Props) {
             <Start model={model} base={base} />
           ) : (
             pieces(path).map((piece, place, every) => (
-              <Piece key={`${id}-${place}`} count={piece.length} begins={place >= every.length - 2} root={scroller}>
+              <Piece key={`${id}-${place}`} count={piece.length} begins={place >= every.length - 3} root={scroller}>
                 {() =>
                   piece.map((message) => (
                     <MessageView key={message.id} message={message} versions={siblings(tree, message).map((one) => one.id).join(" ")} last={message === last} busy={writing !== null} actions={acts} />

@@ -4,7 +4,7 @@ import { type ReactNode, type RefObject, useEffect, useLayoutEffect, useRef, use
 const NEAR = "1200px 0px"; // how far beyond what is seen
 const GUESS = 140; // pixels of an item that was never seen
 const BOTTOM = 80; // so near to the end counts as being there
-export const PIECE = 20;
+export const PIECE = 8; // items that come and go together: few enough to be drawn within a frame
 
 /** Some items that are drawn while they are near; `begins` says whether they are there at once. */
 export function Piece({ count, begins, root, children }: { count: number; begins: boolean; root: RefObject<HTMLElement | null>; children: () => ReactNode }) {
