@@ -25,6 +25,7 @@ from .conftest import Live, Watched, eventually, serious_faults
 __all__ = ["chat", "chats", "chatty"]  # fixtures
 pytestmark = pytest.mark.browser
 STEP_SECONDS = 0.02
+STARTING_SECONDS = 120  # of a studio, where others use the machine too
 NO_MORE = {"seed": "1", "temperature": 0, "max_tokens": 12}
 
 
@@ -40,16 +41,17 @@ WATCH = """() => {
     };
     look();
 }"""
+SCROLL_SECONDS = 1.5
 SCROLL = """async by => {
-    const place = document.querySelector('[data-testid=scroller]'), seconds = 1.5, begun = performance.now();
+    const place = document.querySelector('[data-testid=scroller]'), begun = performance.now();
     let frames = 0;
-    while (performance.now() - begun < seconds * 1000) {
+    while (performance.now() - begun < SECONDS * 1000) {
         place.scrollBy(0, by);
         await new Promise(requestAnimationFrame);
         frames += 1;
     }
-    return frames / seconds;
-}"""
+    return frames / SECONDS;
+}""".replace("SECONDS", str(SCROLL_SECONDS))
 
 
 def settle(page: Any) -> None:
@@ -263,9 +265,20 @@ def test_five_thousand_messages_scroll_smoothly(chats: Live, chat: str, open_pag
         connection.execute(sql.insert(tables.messages), rows)
     page: Any = open_page(chats, f"/chat/{chat}").page
     page.wait_for_selector("text=4999:")
-    at_rest, frames = (page.evaluate(SCROLL, by) for by in (0, -120))
-    print(f"{frames:.0f} frames a second, {at_rest:.0f} at rest")
-    assert frames >= min(30, 0.6 * at_rest), "30, unless the machine gives no page as many just now"
+    browser = page.context.new_cdp_session(page)
+    browser.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def worked() -> float:
+        """Return how many seconds of a core the page has used for itself."""
+        return next(
+            m["value"] for m in browser.send("Performance.getMetrics")["metrics"] if m["name"] == "TaskDuration"
+        )
+
+    before, frames = worked(), page.evaluate(SCROLL, -120)
+    cost = (worked() - before) / (frames * SCROLL_SECONDS)
+    print(f"{frames:.0f} frames a second, {cost * 1000:.1f} ms of a core each")
+    assert cost < 1 / 60
+    assert frames >= 30 or os.getloadavg()[0] > (os.cpu_count() or 1), "others may leave it too little to paint with"
     page.evaluate("document.querySelector('[data-testid=scroller]').scrollTo(0, 0)")
     page.wait_for_selector("text=0: The")
     assert len(page.query_selector_all("[data-testid=message]")) < 200
@@ -393,7 +406,7 @@ def test_a_killed_server_leaves_a_banner_and_trying_again_works(
 
     def start() -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-        assert eventually(lambda: answers(f"http://127.0.0.1:{port}/studio/session"), 60)
+        assert eventually(lambda: answers(f"http://127.0.0.1:{port}/studio/session"), STARTING_SECONDS)
         return process
 
     process = start()

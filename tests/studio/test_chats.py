@@ -9,6 +9,7 @@ from typing import Any
 
 from smelt.serve.store.chats import Message, add_message
 from smelt.serve.store.database import new_id
+from smelt.studio.answering import told
 from smelt.studio.transcripts import markdown
 
 from .chatting import LONG, ask, chat, chats, chatty, say, stored
@@ -193,6 +194,14 @@ def test_an_export_holds_every_branch_or_one(chats: Live, chat: str) -> None:
     assert text == "# Mills\n\n**system**\n\nBe short.\n\n" + shown
     assert chats.get(f"/studio/chats/{chat}/export/markdown").body.decode().endswith("## user\n\nHo\n")
     assert chats.get(f"/studio/chats/{chat}/export/markdown?leaf={edited}x").status == 404
+
+
+def test_calls_and_their_results_are_told_to_the_model_again() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = Message("m", "c", None, "assistant", "", "tiny", {"tool_calls": [call], "tokens": 3})
+    assert told(asked) == {"role": "assistant", "content": "", "tool_calls": [call]}
+    returned = Message("n", "c", "m", "tool", "rain", details={"tool_call_id": "1"})
+    assert told(returned) == {"role": "tool", "content": "rain", "tool_call_id": "1"}
 
 
 def test_markdown_shows_calls_of_tools_and_an_empty_chat() -> None:
