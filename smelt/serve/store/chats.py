@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 else:
     sql = need("sqlalchemy", extra="serve")
 
+IDS_AT_ONCE = 500  # in one statement
+
 
 @dataclass(frozen=True)
 class Chat:
@@ -52,6 +54,22 @@ class Message:
     created: float = field(default_factory=time.time)
 
 
+@dataclass(frozen=True)
+class Found:
+    """A chat that was looked for.
+
+    Args:
+        updated: when its newest message came, or it itself.
+        num_messages: how many it has, on all its branches.
+        excerpt: where its messages say what was looked for; "" where the title does, or all were asked for.
+    """
+
+    chat: Chat
+    updated: float
+    num_messages: int
+    excerpt: str = ""
+
+
 def create_chat(store: Store, chat: Chat) -> None:
     """Add a chat; the same again is one. Raises Conflict for another of its id."""
     with store.write() as connection:
@@ -65,6 +83,58 @@ def list_chats(store: Store, owner: str) -> list[Chat]:
         return [Chat(**row) for row in connection.execute(asked).mappings()]
 
 
+def find_chats(store: Store, owner: str, words: str = "", most: int = 200) -> list[Found]:
+    """Return an owner's chats that say some words in their title or in a message; the last written to comes first."""
+    chats, messages = tables.chats, tables.messages
+    updated = sql.func.coalesce(sql.func.max(messages.c.created), chats.c.created)
+    asked = (
+        sql.select(chats, updated.label("updated"), sql.func.count(messages.c.id).label("num_messages"))
+        .outerjoin(messages, messages.c.chat == chats.c.id)
+        .where(chats.c.owner == owner)
+        .group_by(*chats.c)
+        .order_by(updated.desc(), chats.c.id)
+        .limit(most)
+    )
+    said = messages.c.content.icontains(words, autoescape=True)
+    if words:
+        saying = sql.select(messages.c.chat).where(said)
+        asked = asked.where(sql.or_(chats.c.title.icontains(words, autoescape=True), chats.c.id.in_(saying)))
+    with store.read() as connection:
+        found = [dict(row) for row in connection.execute(asked).mappings()]
+        texts: dict[str, str] = {}
+        if words:
+            ids = [row["id"] for row in found]
+            where = sql.select(messages.c.chat, messages.c.content).where(messages.c.chat.in_(ids), said)
+            for chat, text in connection.execute(where.order_by(messages.c.created)):
+                texts.setdefault(chat, excerpt(text, words))
+    return [
+        Found(
+            Chat(row["id"], row["owner"], row["title"], row["created"]),
+            row["updated"],
+            row["num_messages"],
+            texts.get(row["id"], ""),
+        )
+        for row in found
+    ]
+
+
+def excerpt(text: str, words: str, around: int = 40) -> str:
+    """Return the part of a text with some words in it, on one line."""
+    at = max(0, text.lower().find(words.lower()))
+    start, end = max(0, at - around), at + len(words) + around
+    return ("…" if start else "") + " ".join(text[start:end].split()) + ("…" if end < len(text) else "")
+
+
+def read_chat(store: Store, owner: str, chat: str) -> Chat:
+    """Return a chat; raises NotFound."""
+    own = tables.chats.c.id == chat, tables.chats.c.owner == owner
+    with store.read() as connection:
+        row = connection.execute(sql.select(tables.chats).where(*own)).mappings().first()
+    if row is None:
+        raise NotFound(f"there is no chat {chat}")
+    return Chat(**row)
+
+
 def rename_chat(store: Store, owner: str, chat: str, title: str) -> None:
     """Give a chat another title; raises NotFound."""
     with store.write() as connection:
@@ -74,8 +144,11 @@ def rename_chat(store: Store, owner: str, chat: str, title: str) -> None:
 
 def delete_chat(store: Store, owner: str, chat: str) -> None:
     """Delete a chat with its messages and their votes; one that is gone already is left alone."""
+    own = tables.chats.c.id == chat, tables.chats.c.owner == owner
     with store.write() as connection:
-        connection.execute(sql.delete(tables.chats).where(tables.chats.c.id == chat, tables.chats.c.owner == owner))
+        if connection.execute(sql.select(tables.chats.c.id).where(*own)).first() is not None:
+            part(connection, tables.messages.c.chat == chat)
+            connection.execute(sql.delete(tables.chats).where(*own))
 
 
 def add_message(store: Store, owner: str, message: Message) -> None:
@@ -100,6 +173,25 @@ def messages_of(store: Store, owner: str, chat: str) -> list[Message]:
         check_owner(connection, owner, chat)
         found = connection.execute(asked.order_by(tables.messages.c.created, tables.messages.c.id)).mappings()
         return [Message(**row) for row in found]
+
+
+def delete_message(store: Store, owner: str, chat: str, message: str) -> None:
+    """Delete a message with all that follow it; one that is gone already is left alone. Raises NotFound for no chat."""
+    columns = tables.messages.c
+    with store.write() as connection:
+        check_owner(connection, owner, chat)
+        below = sql.select(columns.id).where(columns.chat == chat, columns.id == message).cte(recursive=True)
+        next_ones = sql.select(columns.id).join(below, columns.parent == below.c.id).where(columns.chat == chat)
+        ids = list(connection.execute(sql.select(below.union_all(next_ones).c.id)).scalars())
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            part(connection, columns.id.in_(ids[start : start + IDS_AT_ONCE]))
+        for start in range(0, len(ids), IDS_AT_ONCE):
+            connection.execute(sql.delete(tables.messages).where(columns.id.in_(ids[start : start + IDS_AT_ONCE])))
+
+
+def part(connection: sql.Connection, which: sql.ColumnElement[bool]) -> None:
+    """Take messages that are about to be deleted from their parents: SQLite follows a chain of 1,000 at most."""
+    connection.execute(sql.update(tables.messages).where(which).values(parent=None))
 
 
 def conversation(messages: Sequence[Message], last: str) -> list[Message]:

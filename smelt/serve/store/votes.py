@@ -70,6 +70,13 @@ def rate_message(store: Store, thumb: Thumb) -> None:
         insert_or_replace(connection, tables.message_votes, asdict(thumb))
 
 
+def withdraw_thumb(store: Store, voter: str, message: str) -> None:
+    """Take a vote on a message back; where there is none, nothing happens."""
+    columns = tables.message_votes.c
+    with store.write() as connection:
+        connection.execute(sql.delete(tables.message_votes).where(columns.message == message, columns.voter == voter))
+
+
 def add_comparison(store: Store, comparison: Comparison) -> None:
     """Add two answers to compare; the same again is one. Raises Conflict for others of that id."""
     with store.write() as connection:

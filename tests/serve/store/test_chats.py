@@ -1,5 +1,7 @@
 """Chats: trees of messages, each its owner's alone, written once however often a write is tried."""
 
+from dataclasses import asdict
+
 import pytest
 
 from smelt.core.errors import DataError
@@ -11,6 +13,9 @@ from smelt.serve.store.chats import (
     conversation,
     create_chat,
     delete_chat,
+    delete_message,
+    excerpt,
+    find_chats,
     list_chats,
     messages_of,
     rename_chat,
@@ -99,3 +104,43 @@ def test_a_deleted_chat_takes_its_messages_and_votes_along(filled: Store) -> Non
 
 def test_new_names_differ() -> None:
     assert len({new_id() for _ in range(100)}) == 100 and len(new_id()) <= tables.NAME_CHARACTERS
+
+
+def test_chats_are_found_by_words_that_are_no_patterns(filled: Store) -> None:
+    create_chat(filled, Chat("d", "ann", "100% Rivers", 2.0))
+    create_chat(filled, Chat("e", "bob", "Rivers", 3.0))
+    assert [(found.chat.id, found.updated, found.num_messages) for found in find_chats(filled, "ann")] == [
+        ("c", 6.0, 5),
+        ("d", 2.0, 0),
+    ]
+    assert [found.chat.id for found in find_chats(filled, "ann", most=1)] == ["c"]
+    assert [(found.chat.id, found.excerpt) for found in find_chats(filled, "ann", "RIVER")] == [
+        ("c", "By the river."),
+        ("d", ""),
+    ]
+    assert [found.chat.id for found in find_chats(filled, "ann", "0%")] == ["d"]
+    assert find_chats(filled, "ann", "1%R") == []
+
+
+def test_a_message_goes_with_all_below_it_and_a_chat_whatever_its_depth(filled: Store) -> None:
+    delete_message(filled, "ann", "c", "m3")
+    assert [message.id for message in messages_of(filled, "ann", "c")] == ["m1", "m2", "m5"]
+    delete_message(filled, "ann", "c", "m3")
+    with pytest.raises(NotFound):
+        delete_message(filled, "bob", "c", "m1")
+    deep = [
+        {**asdict(TREE[0]), "id": f"d{place}", "parent": f"d{place - 1}" if place else "m1"} for place in range(1500)
+    ]
+    with filled.write() as connection:
+        connection.execute(sql.insert(tables.messages), deep)
+    delete_message(filled, "ann", "c", "d0")
+    assert [message.id for message in messages_of(filled, "ann", "c")] == ["m1", "m2", "m5"]
+    with filled.write() as connection:
+        connection.execute(sql.insert(tables.messages), deep)
+    delete_chat(filled, "ann", "c")
+    assert list_chats(filled, "ann") == []
+
+
+def test_an_excerpt_is_one_line_around_the_words() -> None:
+    assert excerpt("a " * 50 + "Mill\n\nwheel" + " b" * 50, "mill", 6) == "…a a a Mill whee…"
+    assert excerpt("The mill", "mill") == "The mill"

@@ -16,6 +16,7 @@ from smelt.serve.store.votes import (
     choose,
     rate_message,
     thumbs_in,
+    withdraw_thumb,
 )
 
 PAIR = Comparison("p", "Where?", "small", "Here.", "large", "There.", 1.0)
@@ -33,6 +34,15 @@ def test_a_thumb_can_be_turned(filled: Store) -> None:
     rate_message(filled, Thumb("m1", "ann", 1, "", 2.0))
     rate_message(filled, Thumb("m1", "ann", -1, "wrong", 3.0))
     assert thumbs_in(filled, "c") == [Thumb("m1", "ann", -1, "wrong", 3.0)]
+
+
+def test_a_thumb_can_be_taken_back_by_whoever_gave_it(filled: Store) -> None:
+    rate_message(filled, Thumb("m1", "ann", 1, "", 2.0))
+    withdraw_thumb(filled, "bob", "m1")
+    assert len(thumbs_in(filled, "c")) == 1
+    for _ in range(2):
+        withdraw_thumb(filled, "ann", "m1")
+        assert thumbs_in(filled, "c") == []
 
 
 def test_thumbs_that_cannot_be(filled: Store) -> None:
