@@ -132,7 +132,9 @@ def read_chats(spec: str | Path) -> Iterator[ChatRow]:
         if isinstance(row, DataError):
             raise row
         if not isinstance(row, ChatRow):
-            chats = (f"{name} {known}" for name, known in FORMATS.items() if name not in ("text", "pairs", "preferences"))
+            chats = (
+                f"{name} {known}" for name, known in FORMATS.items() if name not in ("text", "pairs", "preferences")
+            )
             raise wrong_kind(row, ChatRow, ", ".join(chats))
         yield row
 
@@ -215,7 +217,11 @@ def parse_preference(row: Row, where: str) -> PreferenceRow:
     replies, before = [], []
     for key in ("chosen", "rejected"):
         value, place = row[key], f"{where}: '{key}'"
-        turns = parse_turns(value, keys, place) if isinstance(value, list) else [Message("assistant", as_text(value, place))]
+        turns = (
+            parse_turns(value, keys, place)
+            if isinstance(value, list)
+            else [Message("assistant", as_text(value, place))]
+        )
         if not turns or turns[-1].role != "assistant" or not turns[-1].content.strip():
             raise DataError(f"{place} does not end with what the assistant says", fix="remove the row")
         replies.append(turns[-1].content)

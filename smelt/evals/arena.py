@@ -1,11 +1,11 @@
-"""Scores from votes between models: Bradley-Terry strengths, their intervals, and whether the place of an answer counts.
+"""Scores from votes between models: Bradley-Terry strengths, their intervals, and whether the side of an answer counts.
 
 A vote for one answer is a win over each other answer of its round, a tie is half a win each way, and a round in which
 all were bad says nothing of who is better, so it is counted and left out. Strengths p are those under which i beats j
-with probability p_i / (p_i + p_j), found by minorization-maximization, which needs no step size and rises at each step.
-A model that never lost has no largest strength, so scores are those with one imagined game more a model, drawn and
-spread over all others: it makes every score finite and hardly moves one that has many votes. Intervals are of rounds drawn anew, for the pairs of one
-round are not independent.
+with probability p_i / (p_i + p_j), found by minorization-maximization, which needs no step size and rises at each
+step. A model that never lost has no largest strength, so scores are those with one imagined game more a model, drawn
+and spread over all others: it makes every score finite and hardly moves one that has many votes. Intervals are of
+rounds drawn anew, for the pairs of one round are not independent.
 
 Ref: Bradley and Terry, Biometrika 39 (1952). Ref: D. Hunter, MM algorithms for generalized Bradley-Terry models, Annals
 of Statistics 32 (2004), eq. 3. Ref: L. Ford, Solution of a ranking problem from binary comparisons (1957).

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from smelt.core.extras import need
 from smelt.serve.answers import Answers
@@ -65,6 +65,14 @@ def event(value: Any) -> bytes:
     return b"data: " + to_json(value) + b"\n\n"
 
 
+class Closing(Protocol):
+    """What ends when its client goes: a job, or several."""
+
+    def close(self) -> None:
+        """End it, finished or not."""
+        ...
+
+
 class EventStream(Response):
     """A response that sends what a job writes while it writes it, and closes the job in any case.
 
@@ -74,7 +82,7 @@ class EventStream(Response):
         headers: further ones.
     """
 
-    def __init__(self, job: Job, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, job: Closing, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         self.job, self.events = job, events
         always = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(headers={**always, **headers}, media_type="text/event-stream; charset=utf-8")

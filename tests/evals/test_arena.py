@@ -1,4 +1,4 @@
-"""Scores from votes against cases solved by hand, and what bootstrap and side check say of plain and of skewed votes."""
+"""Scores from votes against cases solved by hand, and what bootstrap and side check say of skewed votes."""
 
 import random
 
@@ -15,8 +15,8 @@ def test_two_models_solved_by_hand():
 
 
 def test_three_models_solved_by_hand():
-    # With p = (4, 2, 1) each pair's expected wins are those it has, so nothing is likelier: 6 * 4/6 = 4, 5 * 4/5 = 4 and
-    # 3 * 2/3 = 2. The geometric mean is 2.
+    # With p = (4, 2, 1) each pair's expected wins are those it has, so nothing is likelier: 6 * 4/6 = 4, 5 * 4/5 = 4
+    # and 3 * 2/3 = 2. The geometric mean is 2.
     wins = np.array([[0.0, 4.0, 4.0], [2.0, 0.0, 2.0], [1.0, 1.0, 0.0]])
     assert strengths(wins) == pytest.approx([2, 1, 0.5], abs=1e-6)
     assert strengths(np.stack([wins, wins.T]))[1] == pytest.approx([0.5, 1, 2], abs=1e-6)
@@ -37,7 +37,11 @@ def test_what_a_vote_counts_for():
 
 
 def test_a_table_counts_all_and_scores_what_says_something():
-    ballots = [Ballot(("x", "y"), 0)] * 3 + [Ballot(("y", "x"), 0), Ballot(("x", "y"), TIE), Ballot(("x", "y"), BOTH_BAD)]
+    ballots = [Ballot(("x", "y"), 0)] * 3 + [
+        Ballot(("y", "x"), 0),
+        Ballot(("x", "y"), TIE),
+        Ballot(("x", "y"), BOTH_BAD),
+    ]
     table = table_of(ballots)
     assert table.counts == {"votes": 6, "decided": 4, "ties": 1, "both_bad": 1}
     x, y = table.standings

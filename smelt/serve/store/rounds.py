@@ -101,9 +101,13 @@ def round_of(store: Store, owner: str, name: str) -> Round:
     return found[0]
 
 
-def list_rounds(store: Store, owner: str) -> list[Round]:
-    """Return an owner's rounds, the newest first."""
-    return read_rounds(store, tables.rounds.c.owner == owner)
+def list_rounds(store: Store, owner: str, most: int) -> list[tuple[Round, Vote | None]]:
+    """Return an owner's newest rounds, each with the owner's vote where there is one."""
+    rounds, votes = tables.rounds.c, tables.round_votes.c
+    newest = sql.select(rounds.id).where(rounds.owner == owner).order_by(rounds.created.desc(), rounds.id).limit(most)
+    found = read_rounds(store, rounds.id.in_(newest))
+    voted = {vote.round: vote for vote in read_votes(store, votes.voter == owner, votes.round.in_(newest))}
+    return [(one, voted.get(one.id)) for one in found]
 
 
 def vote_on(store: Store, vote: Vote) -> None:
@@ -131,6 +135,12 @@ def votes_on(store: Store, name: str) -> list[Vote]:
     return read_votes(store, tables.round_votes.c.round == name)
 
 
+def vote_of(store: Store, voter: str, name: str) -> Vote | None:
+    """Return somebody's vote on a round, None where there is none."""
+    votes = tables.round_votes.c
+    return next(iter(read_votes(store, votes.round == name, votes.voter == voter)), None)
+
+
 def voted_rounds(store: Store, voter: str) -> list[tuple[Round, Vote]]:
     """Return what somebody has voted on, with the votes, the oldest first."""
     votes = tables.round_votes.c
@@ -139,9 +149,9 @@ def voted_rounds(store: Store, voter: str) -> list[tuple[Round, Vote]]:
     return [(found[vote.round], vote) for vote in read_votes(store, votes.voter == voter) if vote.round in found]
 
 
-def read_votes(store: Store, condition: sql.ColumnElement[bool]) -> list[Vote]:
-    """Return the votes that meet a condition, the oldest first."""
-    asked = sql.select(tables.round_votes).where(condition).order_by(tables.round_votes.c.created)
+def read_votes(store: Store, *conditions: sql.ColumnElement[bool]) -> list[Vote]:
+    """Return the votes that meet conditions, the oldest first."""
+    asked = sql.select(tables.round_votes).where(*conditions).order_by(tables.round_votes.c.created)
     with store.read() as connection:
         return [Vote(**row) for row in connection.execute(asked).mappings()]
 

@@ -15,6 +15,7 @@ from smelt.serve.store.rounds import (
     keep_answer,
     list_rounds,
     round_of,
+    vote_of,
     vote_on,
     voted_rounds,
     votes_on,
@@ -52,7 +53,7 @@ def test_votes_that_cannot_be(filled: Store) -> None:
 
 def test_a_round_is_one_whatever_is_tried_again(filled: Store) -> None:
     add_round(filled, replace(PAIR, created=9.0))
-    assert list_rounds(filled, "ann") == [PAIR]
+    assert list_rounds(filled, "ann", 9) == [(PAIR, None)]
     with pytest.raises(Conflict, match="another answer"):
         add_round(filled, replace(PAIR, sides=(Side("small", "Here."), Side("large", "Nowhere."))))
     for num in (1, 5):
@@ -72,13 +73,15 @@ def test_a_round_of_four_is_voted_on_when_all_have_answered(filled: Store) -> No
     found = round_of(filled, "ann", "q")
     assert found.complete and found.by_letter["a"] == Side("w", "aa", "length")
     assert [side.answer for side in found.sides] == ["aa", "bb", "cc", "dd"]
-    vote_on(filled, Vote("q", "ann", "d"))
+    vote_on(filled, Vote("q", "ann", "d", created=5.0))
+    assert vote_of(filled, "ann", "q") == Vote("q", "ann", "d", created=5.0) and vote_of(filled, "bob", "q") is None
+    assert list_rounds(filled, "ann", 1) == [(found, Vote("q", "ann", "d", created=5.0))]
 
 
 def test_nobody_reads_another_ones_rounds(filled: Store) -> None:
     with pytest.raises(NotFound, match="no round p"):
         round_of(filled, "bob", "p")
-    assert list_rounds(filled, "bob") == [] and voted_rounds(filled, "bob") == []
+    assert list_rounds(filled, "bob", 9) == [] and voted_rounds(filled, "bob") == []
 
 
 def test_clicks_at_once_are_one_vote(filled: Store) -> None:
