@@ -65,24 +65,23 @@ def event(value: Any) -> bytes:
     return b"data: " + to_json(value) + b"\n\n"
 
 
-class Closing(Protocol):
-    """What ends when its client goes: a job, or several."""
+class Closes(Protocol):
+    """What is under way and can be ended."""
 
     def close(self) -> None:
         """End it, finished or not."""
-        ...
 
 
 class EventStream(Response):
     """A response that sends what a job writes while it writes it, and closes the job in any case.
 
     Args:
-        job: its prompts were accepted.
+        job: what writes; it has begun.
         events: what is sent, an event or more at a time.
         headers: further ones.
     """
 
-    def __init__(self, job: Closing, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+    def __init__(self, job: Closes, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
         self.job, self.events = job, events
         always = {"cache-control": "no-store", "x-accel-buffering": "no"}
         super().__init__(headers={**always, **headers}, media_type="text/event-stream; charset=utf-8")

@@ -81,7 +81,14 @@ def rated_siblings(store: Store, who: str) -> Iterator[tuple[list[dict[str, str]
         rated = [one for one in messages if one.id in thumbs and one.role == "assistant" and one.parent is not None]
         for better in (one for one in rated if thumbs[one.id] > 0):
             for worse in (one for one in rated if thumbs[one.id] < 0 and one.parent == better.parent):
-                yield told(conversation(messages, str(better.parent))), better.content, worse.content
+                path = [one for one in conversation(messages, str(better.parent)) if one.role != "system"]
+                yield told([*system_before(messages, better), *path]), better.content, worse.content
+
+
+def system_before(messages: list[Message], answer: Message) -> list[Message]:
+    """Return the system prompt that an answer was written under, if any: the newest without a parent before it."""
+    found = [one for one in messages if one.role == "system" and one.parent is None and one.created <= answer.created]
+    return [one for one in found[-1:] if one.content]
 
 
 def told(messages: list[Message]) -> list[dict[str, str]]:

@@ -192,8 +192,10 @@ def test_pairs_come_from_rounds_and_from_rated_siblings(store: Store) -> None:
     written(store, "said", " ", winner="a")
     create_chat(store, Chat("c", "local", ""))
     for message in (
+        Message("s0", "c", None, "system", "Be rude.", created=0.5),
         Message("s", "c", None, "system", "Be kind.", created=1),
-        Message("u", "c", "s", "user", "Hi", created=2),
+        Message("u", "c", None, "user", "Hi", created=2),
+        Message("s2", "c", None, "system", "Too late.", created=9),
         *(Message(f"m{turn}", "c", "u", "assistant", f"answer {turn}", created=3 + turn) for turn in range(3)),
     ):
         add_message(store, "local", message)
