@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,26 @@ from smelt.serve.store.rounds import Round, Side, Vote, add_round, vote_on, vote
 from smelt.serve.store.votes import Thumb, rate_message
 from smelt.studio.arena_votes import leaderboard, preference_pairs
 
-from .conftest import Live, eventually
+from .conftest import Live, Watched, eventually, serious_faults
 
 MODELS = ["runs/tiny", "runs/other", "runs/tiny@int8"]
 NAMES = ("tiny", "other", "int8")
+PAYLOADS = (
+    "<script>window.ran=1</script>",
+    "<img src=x onerror='window.ran=1'>",
+    "<svg onload='window.ran=1'><animate onbegin='window.ran=1'/></svg>",
+    "<iframe srcdoc='<script>parent.ran=1</script>'></iframe>",
+    "[click](javascript:window.ran=1)",
+    "<a href='jav&#x0A;ascript:window.ran=1'>x</a>",
+    "![x](https://evil.example/pixel.png)",
+    "<img src='https://evil.example/pixel.png'>",
+    "<style>@import 'https://evil.example/a.css'; body{display:none}</style>",
+    "<math><mtext><table><mglyph><style><!--</style><img title='--&gt;&lt;img src=x onerror=window.ran=1&gt;'>",
+    "<details open ontoggle='window.ran=1'>x</details>",
+    "<form action='https://evil.example'><input autofocus onfocus='window.ran=1'></form>",
+    "`<img src=x onerror=window.ran=1>` {{constructor.constructor('window.ran=1')()}}",
+    "<noscript><p title='</noscript><img src=x onerror=window.ran=1>'>",
+)
 
 
 def begin(live: Live, *, models: list[str] = MODELS, prompt: str = "Hi", **more: Any) -> str:
@@ -40,7 +56,9 @@ def answers_of(live: Live, name: str) -> tuple[dict[str, str], bytes]:
     return texts, streamed.body
 
 
-def written(store: Store, *answers: str, winner: str | None = None, models: str = "xyzw", prompt: str = "Q?") -> str:
+def written(
+    store: Store, *answers: str, winner: str | None = None, models: Sequence[str] = "xyzw", prompt: str = "Q?"
+) -> str:
     """Write a round with its answers, and a vote, straight into the store."""
     name = new_id()
     sides = tuple(Side(model, answer, "stop") for model, answer in zip(models, answers, strict=False))
@@ -139,7 +157,7 @@ def test_a_round_outlives_its_server_and_a_failing_side_is_not_named(
     place = tmp_path / "arena.db"
     before = start(workspace, store=place)
     name = begin(before, models=MODELS[:2])
-    kept = written(before.studio.store, "one", "two", models=("x", "y"))  # type: ignore[arg-type]
+    kept = written(before.studio.store, "one", "two", models=("x", "y"))
     lost = new_id()
     add_round(before.studio.store, Round(lost, "local", "Q?", (Side("runs/tiny"), Side("runs/gone"))))
     before.studio.store.close()
@@ -223,3 +241,124 @@ def test_data_inspect_accepts_the_export(live: Live, tmp_path: Path, capsys: pyt
     assert main(["data", "inspect", str(path), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["num_bad"] == 0 and summary["formats"]["preferences"] == summary["num_ok"] >= 2
+
+
+def no_sideways_scroll(page: Any, width: int) -> bool:
+    """Tell whether a page is as wide as its window."""
+    return bool(page.evaluate("document.documentElement.scrollWidth") <= width)
+
+
+@pytest.mark.browser
+def test_a_round_in_the_browser_from_prompt_to_names(live: Live, open_page: Callable[..., Watched]) -> None:
+    watched = open_page(live, "/arena")
+    page = watched.page
+    page.wait_for_selector("text=Who answers")
+    page.fill("textarea", "Who goes there?")
+    page.click("text=Add a model")
+    page.click("summary")
+    page.locator("input[type=range]").nth(1).fill("16")
+    page.click("[data-testid=start-round]")
+    page.wait_for_url("**/arena/*", timeout=60_000)
+    address, heard = page.url, list[str]()
+    page.on("response", lambda response: "/studio/" in response.url and heard.append(response.text()))
+    page.reload()  # from here on all that the network brings is read
+    page.wait_for_selector("button:has-text('A is best'):enabled", timeout=60_000)
+    assert heard and not any(name in said for said in [*heard, page.content()] for name in NAMES)
+    page.fill("[data-testid=ballot] textarea", "It is <b>short</b>.")
+    page.dblclick("button:has-text('B is best')")
+    page.wait_for_selector("[data-testid=result]")
+    name = address.rsplit("/", 1)[1]
+    (vote,) = votes_on(live.studio.store, name)
+    assert vote.winner == "b" and vote.reason == "It is <b>short</b>."
+    page.reload()
+    page.wait_for_selector("[data-testid=answer-B][data-chosen=true] >> text=runs/")
+    assert page.locator(".arena-model").count() == 3 and page.locator("text=It is <b>short</b>.").count() == 1
+    page.click("text=See the leaderboard")
+    page.wait_for_selector("[data-testid=side-bias]")
+    with page.expect_download() as download:
+        page.click("text=Download preferences.jsonl")
+    rows = Path(download.value.path()).read_text(encoding="utf-8").splitlines()
+    assert any(json.loads(row)["prompt"][0]["content"] == "Who goes there?" for row in rows)
+
+
+@pytest.mark.browser
+def test_a_round_can_be_played_by_keys_alone(live: Live, open_page: Callable[..., Watched]) -> None:
+    name = written(live.studio.store, "one", "two", models="xy")
+    page = open_page(live, f"/arena/{name}").page
+    page.wait_for_selector("button:has-text('A is best'):enabled")
+    page.focus("[data-testid=ballot] textarea")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Both bad"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=Your vote is kept: Both bad.")
+    assert votes_on(live.studio.store, name)[0].winner == "both_bad"
+
+
+@pytest.mark.browser
+def test_nothing_of_a_prompt_an_answer_or_a_reason_runs(live: Live, open_page: Callable[..., Watched]) -> None:
+    for payload in PAYLOADS:
+        name = new_id()
+        sides = (Side("x", payload, "stop"), Side("y", f"text\n\n{payload}", "stop"))
+        add_round(live.studio.store, Round(name, "local", payload, sides))
+        vote_on(live.studio.store, Vote(name, "local", "a", payload))
+    page = None
+    for number, one in enumerate(live.get("/studio/arena").json["rounds"]):
+        if page is None:
+            page = open_page(live, f"/arena/{one['id']}").page
+            page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+        elif number < len(PAYLOADS):
+            page.goto(f"{live.url}/arena/{one['id']}")
+        page.wait_for_selector("[data-testid=round]")
+        assert page.locator("main :is(script, img, iframe, svg, style, form, input, [onerror])").count() == 0
+    page.goto(f"{live.url}/arena")
+    page.wait_for_selector(".arena-recent li")
+    assert page.evaluate("window.ran") is None
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "theme", "language"), [(375, "dark", "zh"), (1440, "light", "en")])
+def test_every_view_fits_and_is_accessible(
+    start: Callable[..., Live],
+    workspace: Path,
+    tmp_path: Path,
+    open_page: Callable[..., Watched],
+    axe: str,
+    width: int,
+    theme: str,
+    language: str,
+) -> None:
+    own = start(workspace, store=tmp_path / "own.db")
+    store = own.studio.store
+    page = open_page(own, "/arena/leaderboard", width=width, theme=theme, language=language).page
+    page.wait_for_selector("[data-testid=leaderboard]")
+    assert serious_faults(page, axe) == []
+    written(store, "good", "bad", "worse", winner="a", models=["runs/a/very/long/name/of/a/checkpoint@int4", "y", "z"])
+    voted = written(store, "good", "bad", winner="tie", models="yz")
+    waiting = written(store, "```\n" + "long " * 60 + "\n```", "x" * 300, "c", "d")
+    views = {
+        "/arena": ".arena-start",
+        "/arena/leaderboard": ".arena-matrix",
+        f"/arena/{voted}": "[data-testid=result]",
+        f"/arena/{waiting}": "[data-testid=ballot]",
+        "/arena/none": "[role=alert]",
+    }
+    for path, ready in views.items():
+        page.goto(own.url + path)
+        page.wait_for_selector(ready)
+        assert no_sideways_scroll(page, width), path
+        assert serious_faults(page, axe) == [], path
+
+
+@pytest.mark.browser
+def test_a_vote_outlives_a_reload_of_page_and_server(
+    start: Callable[..., Live], workspace: Path, tmp_path: Path, open_page: Callable[..., Watched]
+) -> None:
+    first = start(workspace, store=tmp_path / "a.db")
+    name = begin(first, models=MODELS[:2])
+    first.studio.store.close()  # it dies before anything was answered
+    second = start(workspace, store=tmp_path / "a.db")
+    page = open_page(second, f"/arena/{name}").page
+    page.click("button:has-text('Tie'):enabled", timeout=60_000)
+    page.wait_for_selector("[data-testid=result]")
+    assert votes_on(second.studio.store, name)[0].winner == "tie"
