@@ -79,7 +79,7 @@ function Scores({ board }: { board: Board }) {
       <div className="stack">
         <Counts board={board} />
         <div className="scroll" tabIndex={0} role="region" aria-label={t("scores")}>
-          <table>
+          <table className="arena-scores">
             <thead>
               <tr>
                 <th className="number">#</th>
