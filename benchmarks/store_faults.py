@@ -27,7 +27,8 @@ import sqlalchemy as sql
 from smelt.serve.store import tables
 from smelt.serve.store.chats import Chat, Message, add_message, create_chat
 from smelt.serve.store.database import Store
-from smelt.serve.store.votes import Choice, Comparison, Thumb, add_comparison, choose, rate_message
+from smelt.serve.store.rounds import Round, Side, Vote, add_round, vote_on
+from smelt.serve.store.votes import Thumb, rate_message
 
 PAIR = "pair"
 LONGEST_LIFE_SECONDS = 0.4
@@ -47,7 +48,7 @@ def write(place: Path, notes: Path, writer: int) -> None:
         add_message(store, owner, Message(name, owner, parent, "user", f"message {name}"))
         rate_message(store, Thumb(name, owner, 1 if number % 2 else -1))
         for _ in range(2):  # a double click
-            choose(store, Choice(PAIR, name, "tie", f"vote {name}"))
+            vote_on(store, Vote(PAIR, name, "tie", f"vote {name}"))
         os.write(log, b"%d\n" % number)
 
 
@@ -90,7 +91,7 @@ def judge(place: Path, notes: Path, num_writers: int) -> dict[str, object]:
         foreign = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
         messages = Counter(connection.execute(sql.select(tables.messages.c.content)).scalars())
         thumbs = Counter(connection.execute(sql.select(tables.message_votes.c.message)).scalars())
-        choices = Counter(connection.execute(sql.select(tables.comparison_votes.c.reason)).scalars())
+        choices = Counter(connection.execute(sql.select(tables.round_votes.c.reason)).scalars())
     store.close()
     lost = doubled = num_acknowledged = 0
     for writer in range(num_writers):
@@ -116,7 +117,7 @@ def main(kills: int, num_writers: int, seed: int) -> int:
         place, notes = Path(folder) / "store.db", Path(folder) / "notes"
         notes.mkdir()
         store = Store.open(place)
-        add_comparison(store, Comparison(PAIR, "Where?", "small", "Here.", "large", "There."))
+        add_round(store, Round(PAIR, "w0", "Where?", (Side("small", "Here."), Side("large", "There."))))
         store.close()
         started = time.monotonic()
         torment(place, notes, num_writers, kills, random.Random(seed))

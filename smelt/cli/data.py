@@ -21,7 +21,7 @@ from smelt.cli.data_synth import SynthCommand, synth
 from smelt.core.errors import DataError, TokenizerError, UsageError
 from smelt.core.log import printable, say
 from smelt.data.formats import Summary, Typed, scan_rows, summarize, texts_of
-from smelt.data.records import ChatRow, TextRow
+from smelt.data.records import ChatRow, Message, PreferenceRow, TextRow
 from smelt.data.rendering import render
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.tokenizers.base import END_OF_TEXT
@@ -95,7 +95,9 @@ def row_lengths(source: str, template: ChatTemplate | None) -> Iterator[int]:
 
 
 def learned_part(row: Typed, template: ChatTemplate) -> tuple[list[int], list[int]]:
-    """Return ids and loss mask of a row; every token of a text is learned, and of a pair the target."""
+    """Return ids and loss mask of a row; of a text all is learned, of a pair the target, of two replies the chosen."""
+    if isinstance(row, PreferenceRow):
+        row = ChatRow((*row.messages, Message("assistant", row.chosen)), row.where)
     if isinstance(row, ChatRow):
         return render(row, template)
     parts = [template.tokenizer.encode(text) for text in texts_of(row)]

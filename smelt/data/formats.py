@@ -17,12 +17,17 @@ from typing import cast
 
 from smelt.core.errors import DataError, nearest
 from smelt.data.readers import Value, describe, expand_paths, scan_file
-from smelt.data.records import ROLES, ChatRow, Message, PairRow, TextRow
+from smelt.data.records import ROLES, ChatRow, Message, PairRow, PreferenceRow, TextRow
 from smelt.data.tools import link_calls, parse_calls, parse_tools
 
 Row = Mapping[str, object]
-Typed = TextRow | ChatRow | PairRow
-KINDS = {TextRow: ("plain text", "pretrain"), ChatRow: ("a chat", "sft"), PairRow: ("a pair", "seq2seq")}
+Typed = TextRow | ChatRow | PairRow | PreferenceRow
+KINDS = {
+    TextRow: ("plain text", "pretrain"),
+    ChatRow: ("a chat", "sft"),
+    PairRow: ("a pair", "seq2seq"),
+    PreferenceRow: ("preference data (chosen and rejected)", "dpo"),
+}
 """What each row is called, and the stage that it is for."""
 
 TEXT_KEYS = ("text", "content", "body", "paragraphs")
@@ -70,7 +75,7 @@ def detect_format(row: Value, where: str = "row") -> str:
     if isinstance(row, str):
         return "text"
     if "chosen" in row and "rejected" in row and "output" not in row:
-        raise DataError(f"{where}: preference data (chosen and rejected), not a chat", fix="use it for dpo")
+        return "preferences"  # whatever its prompt is called
     for name, known in FORMATS.items():
         if not known.missing(row):
             return name
@@ -127,7 +132,9 @@ def read_chats(spec: str | Path) -> Iterator[ChatRow]:
         if isinstance(row, DataError):
             raise row
         if not isinstance(row, ChatRow):
-            chats = (f"{name} {known}" for name, known in FORMATS.items() if name not in ("text", "pairs"))
+            chats = (
+                f"{name} {known}" for name, known in FORMATS.items() if name not in ("text", "pairs", "preferences")
+            )
             raise wrong_kind(row, ChatRow, ", ".join(chats))
         yield row
 
@@ -156,6 +163,8 @@ def texts_of(row: Typed) -> list[str]:
     """Return all texts of a row."""
     if isinstance(row, ChatRow):
         return [message.content for message in row.messages]
+    if isinstance(row, PreferenceRow):
+        return [*(message.content for message in row.messages), row.chosen, row.rejected]
     return [row.source, row.target] if isinstance(row, PairRow) else [row.text]
 
 
@@ -198,6 +207,31 @@ def parse_pair(row: Row, where: str) -> PairRow:
         if not text.strip():
             raise DataError(f"{where}: empty '{key}'", fix="remove the row")
     return PairRow(texts[0], texts[1], where)
+
+
+def parse_preference(row: Row, where: str) -> PreferenceRow:
+    """Read a prompt and two replies, each a text or a list of messages; what stands before a reply is its prompt."""
+    keys, lead = ("role", "content"), list[Message]()
+    if (told := row.get("prompt", row.get("messages"))) is not None:
+        lead = parse_turns(told, keys, where) if isinstance(told, list) else [Message("user", as_text(told, where))]
+    replies, before = [], []
+    for key in ("chosen", "rejected"):
+        value, place = row[key], f"{where}: '{key}'"
+        turns = (
+            parse_turns(value, keys, place)
+            if isinstance(value, list)
+            else [Message("assistant", as_text(value, place))]
+        )
+        if not turns or turns[-1].role != "assistant" or not turns[-1].content.strip():
+            raise DataError(f"{place} does not end with what the assistant says", fix="remove the row")
+        replies.append(turns[-1].content)
+        before.append(turns[:-1])
+    if before[0] != before[1]:
+        raise DataError(f"{where}: 'chosen' and 'rejected' answer two different conversations", fix="remove the row")
+    messages = before[0] or lead
+    if not any(message.role == "user" and message.content.strip() for message in messages):
+        raise DataError(f"{where}: no prompt for the two replies", accepted="a text or messages under 'prompt'")
+    return PreferenceRow(tuple(messages), replies[0], replies[1], where)
 
 
 def parse_alpaca(row: Row, where: str) -> ChatRow:
@@ -353,6 +387,7 @@ FORMATS: dict[str, Format] = {  # the first that fits wins: a row with `messages
     "sharegpt": Format(("conversations",), parse_sharegpt),
     "alpaca": Format(("instruction", "output"), parse_alpaca),
     "prompt-completion": Format(("prompt", "completion"), parse_prompt_completion),
+    "preferences": Format(("chosen", "rejected"), parse_preference),
     "pairs": Format(("source", "target"), parse_pair),
     "text": Format((TEXT_KEYS,), parse_text),
 }

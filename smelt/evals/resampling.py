@@ -11,7 +11,7 @@ significance tests for machine translation evaluation, EMNLP 2004 (paired).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,13 +57,17 @@ class Score:
 
     def _drawn(self, seed: int) -> Numbers:
         """Return the figures of NUM_DRAWS draws of as many rows, with repetition."""
-        generator, num_rows = np.random.default_rng(seed), len(self.rows)
-        step, found = max(1, DRAWN_AT_ONCE // num_rows), list[Numbers]()
-        for start in range(0, NUM_DRAWS, step):
-            draws = min(step, NUM_DRAWS - start)
-            times = generator.multinomial(num_rows, np.full(num_rows, 1.0 / num_rows), size=draws)  # (draws, R)
-            found.append(self.figure(times.astype(np.float64) @ self.rows))
-        return np.concatenate(found)
+        return np.concatenate([self.figure(sums) for sums in resampled(self.rows, seed)])
+
+
+def resampled(rows: Numbers, seed: int) -> Iterator[Numbers]:
+    """Yield the sums (draws, S) of as many rows (R, S) drawn anew, with repetition, NUM_DRAWS in all."""
+    generator, num_rows = np.random.default_rng(seed), len(rows)
+    step = max(1, DRAWN_AT_ONCE // num_rows)
+    for start in range(0, NUM_DRAWS, step):
+        draws = min(step, NUM_DRAWS - start)
+        times = generator.multinomial(num_rows, np.full(num_rows, 1.0 / num_rows), size=draws)  # (draws, R)
+        yield times.astype(np.float64) @ rows
 
 
 def _between(figures: Numbers) -> tuple[float, float]:

@@ -13,4 +13,5 @@ export interface Page {
 export const PAGES: readonly Page[] = [
   { path: "", icon: "home", title: ["Home", "主页"], component: lazy(() => import("./pages/home/home")) },
   { path: "chat", icon: "chat", title: ["Chat", "对话"], component: lazy(() => import("./pages/chat/chat")) },
+  { path: "arena", icon: "arena", title: ["Arena", "竞技场"], component: lazy(() => import("./pages/arena/arena")) },
 ];

@@ -2,7 +2,7 @@
 
 The messages of a chat are a tree: an answer that is tried again is a sibling, and so is a question that is edited. That
 a parent is of the same chat, that a vote is one a voter, and that a value is one of those known is the database's
-to keep. Times are in seconds since 1970.
+to keep. An answer of a round is null until it is written to its end. Times are in seconds since 1970.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ else:
     sql = need("sqlalchemy", extra="serve")
 
 NAME_CHARACTERS = 64
-WINNERS = ("a", "b", "tie", "both_bad")
+SIDES = ("a", "b", "c", "d")
+WINNERS = (*SIDES, "tie", "both_bad")
 
 metadata = sql.MetaData()
 
@@ -59,22 +60,32 @@ message_votes = sql.Table(
     sql.Column("created", sql.Double, nullable=False),
 )
 
-comparisons = sql.Table(
-    "comparisons",
+rounds = sql.Table(
+    "rounds",
     metadata,
     sql.Column("id", sql.String(NAME_CHARACTERS), primary_key=True),
+    sql.Column("owner", sql.String(NAME_CHARACTERS), nullable=False),
     sql.Column("prompt", sql.Text, nullable=False),
-    sql.Column("model_a", sql.Text, nullable=False),
-    sql.Column("answer_a", sql.Text, nullable=False),
-    sql.Column("model_b", sql.Text, nullable=False),
-    sql.Column("answer_b", sql.Text, nullable=False),
+    sql.Column("sampling", sql.JSON, nullable=False),
+    sql.Column("shuffle_seed", sql.Integer),
     sql.Column("created", sql.Double, nullable=False),
+    sql.Index("rounds_by_owner", "owner", "created"),
 )
 
-comparison_votes = sql.Table(
-    "comparison_votes",
+round_sides = sql.Table(
+    "round_sides",
     metadata,
-    sql.Column("comparison", sql.ForeignKey("comparisons.id", ondelete="CASCADE"), primary_key=True),
+    sql.Column("round", sql.ForeignKey("rounds.id", ondelete="CASCADE"), primary_key=True),
+    sql.Column("side", sql.String(1), sql.CheckConstraint(f"side IN {SIDES}"), primary_key=True),
+    sql.Column("model", sql.Text, nullable=False),
+    sql.Column("answer", sql.Text),
+    sql.Column("finish", sql.Text),
+)
+
+round_votes = sql.Table(
+    "round_votes",
+    metadata,
+    sql.Column("round", sql.ForeignKey("rounds.id", ondelete="CASCADE"), primary_key=True),
     sql.Column("voter", sql.String(NAME_CHARACTERS), primary_key=True),
     sql.Column("winner", sql.Text, sql.CheckConstraint(f"winner IN {WINNERS}"), nullable=False),
     sql.Column("reason", sql.Text, nullable=False),

@@ -1,4 +1,4 @@
-"""Votes: one a voter and thing, whatever is clicked twice, now or at once."""
+"""Thumbs: one a voter and message, whatever is clicked twice, now or at once."""
 
 import threading
 
@@ -6,27 +6,14 @@ import pytest
 
 from smelt.core.errors import UsageError
 from smelt.serve.store.chats import Chat, Message, add_message, create_chat
-from smelt.serve.store.database import Conflict, NotFound, Store
-from smelt.serve.store.votes import (
-    Choice,
-    Comparison,
-    Thumb,
-    add_comparison,
-    choices_on,
-    choose,
-    rate_message,
-    thumbs_in,
-    withdraw_thumb,
-)
-
-PAIR = Comparison("p", "Where?", "small", "Here.", "large", "There.", 1.0)
+from smelt.serve.store.database import NotFound, Store
+from smelt.serve.store.votes import Thumb, rate_message, thumbs_in, withdraw_thumb
 
 
 @pytest.fixture
 def filled(store: Store) -> Store:
     create_chat(store, Chat("c", "ann", ""))
     add_message(store, "ann", Message("m1", "c", None, "assistant", "Here."))
-    add_comparison(store, PAIR)
     return store
 
 
@@ -54,31 +41,11 @@ def test_thumbs_that_cannot_be(filled: Store) -> None:
     assert thumbs_in(filled, "c") == []
 
 
-def test_a_choice_is_final(filled: Store) -> None:
-    choose(filled, Choice("p", "ann", "a", "shorter", 2.0))
-    choose(filled, Choice("p", "ann", "a", "shorter", 3.0))
-    choose(filled, Choice("p", "bob", "both_bad", "", 4.0))
-    assert choices_on(filled, "p") == [Choice("p", "ann", "a", "shorter", 2.0), Choice("p", "bob", "both_bad", "", 4.0)]
-    with pytest.raises(Conflict, match="comparison_votes: p, ann is there with another winner"):
-        choose(filled, Choice("p", "ann", "b", "shorter"))
-
-
-def test_choices_that_cannot_be(filled: Store) -> None:
-    with pytest.raises(NotFound, match="no comparison q"):
-        choose(filled, Choice("q", "ann", "a"))
-    with pytest.raises(UsageError, match="accepted: a, b, tie, both_bad"):
-        choose(filled, Choice("p", "ann", "c"))  # type: ignore[arg-type]
-    add_comparison(filled, PAIR)
-    with pytest.raises(Conflict, match="another answer_b"):
-        add_comparison(filled, Comparison("p", "Where?", "small", "Here.", "large", "Nowhere."))
-
-
-def test_clicks_at_once_are_one_vote(filled: Store) -> None:
+def test_clicks_at_once_are_one_thumb(filled: Store) -> None:
     ready = threading.Barrier(6)
 
     def click(turn: int) -> None:
         ready.wait()
-        choose(filled, Choice("p", "ann", "tie"))
         rate_message(filled, Thumb("m1", "ann", 1 if turn % 2 else -1))
 
     threads = [threading.Thread(target=click, args=(turn,)) for turn in range(6)]
@@ -86,4 +53,4 @@ def test_clicks_at_once_are_one_vote(filled: Store) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert len(choices_on(filled, "p")) == len(thumbs_in(filled, "c")) == 1
+    assert len(thumbs_in(filled, "c")) == 1
