@@ -12,4 +12,6 @@ export interface Page {
 
 export const PAGES: readonly Page[] = [
   { path: "", icon: "home", title: ["Home", "主页"], component: lazy(() => import("./pages/home/home")) },
+  { path: "tokens", icon: "tokens", title: ["Token lens", "词元透镜"], component: lazy(() => import("./pages/tokens/tokens")) },
+  { path: "model", icon: "lens", title: ["Model lens", "模型透镜"], component: lazy(() => import("./pages/model/model")) },
 ];
