@@ -6,6 +6,7 @@ import { useWords } from "../preferences";
 import { navigate, usePlace } from "../router";
 import { useGet, type Loaded } from "../use";
 import { Button, Card, Failed, Field, Loading, Notice } from ".";
+import "./reader.css";
 
 const WORDS = {
   model: ["Model", "模型"],
@@ -118,21 +119,21 @@ export function Reader({ busy, example, forget }: { busy: boolean; example: stri
   return (
     <Card className="reader">
       <form
-        className="stack"
+        className="reader-form"
         onSubmit={(event) => {
           event.preventDefault();
           go({ ...cleared, text: draft });
         }}
       >
-        <ModelChoice value={model} onChange={(name) => go({ ...cleared, model: name }, { replace: !model })} />
-        <Field label={t("text")}>{(id) => <textarea id={id} className="input" rows={3} maxLength={8000} value={draft} onChange={(event) => setDraft(event.target.value)} />}</Field>
-        <div className="row">
+        <Field label={t("text")}>{(id) => <textarea id={id} className="input" rows={4} maxLength={8000} value={draft} onChange={(event) => setDraft(event.target.value)} />}</Field>
+        <div className="reader-side">
+          <ModelChoice value={model} onChange={(name) => go({ ...cleared, model: name }, { replace: !model })} />
+          <label className="reader-chat small">
+            <input type="checkbox" checked={chat === "1"} onChange={(event) => go({ ...cleared, chat: event.target.checked ? "1" : null }, { replace: true })} /> {t("chat")}
+          </label>
           <Button kind="primary" type="submit" disabled={!draft || !model || busy} data-testid="read">
             {t("read")}
           </Button>
-          <label className="row small">
-            <input type="checkbox" checked={chat === "1"} onChange={(event) => go({ ...cleared, chat: event.target.checked ? "1" : null }, { replace: true })} /> {t("chat")}
-          </label>
         </div>
       </form>
     </Card>

@@ -238,31 +238,33 @@ function Cache({ anatomy }: { anatomy: Anatomy }) {
 function Costs({ rows, columns }: { rows: [name: string, cells: string[], bytes: number][]; columns: string[] }) {
   const t = useWords(WORDS);
   return (
-    <table>
-      <thead>
-        <tr>
-          <th>{t("format")}</th>
-          {columns.map((name) => (
-            <th key={name} className="number">
-              {name}
-            </th>
-          ))}
-          <th className="number">{t("saves")}</th>
-        </tr>
-      </thead>
-      <tbody>
-        {rows.map(([name, cells, size]) => (
-          <tr key={name}>
-            <td>{name}</td>
-            {cells.map((cell, place) => (
-              <td key={place} className="number">
-                {cell}
-              </td>
+    <div className="scroll" tabIndex={0} role="region" aria-label={t("format")}>
+      <table>
+        <thead>
+          <tr>
+            <th>{t("format")}</th>
+            {columns.map((name) => (
+              <th key={name} className="number">
+                {name}
+              </th>
             ))}
-            <td className="number">{size === rows[0]![2] ? "–" : `${Math.round(100 * (1 - size / rows[0]![2]))}%`}</td>
+            <th className="number">{t("saves")}</th>
           </tr>
-        ))}
-      </tbody>
-    </table>
+        </thead>
+        <tbody>
+          {rows.map(([name, cells, size]) => (
+            <tr key={name}>
+              <td>{name}</td>
+              {cells.map((cell, place) => (
+                <td key={place} className="number">
+                  {cell}
+                </td>
+              ))}
+              <td className="number">{size === rows[0]![2] ? "–" : `${Math.round(100 * (1 - size / rows[0]![2]))}%`}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }

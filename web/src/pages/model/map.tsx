@@ -1,7 +1,6 @@
 // A map of one head: rows read columns. It is drawn on a canvas; the arrow keys and the pointer choose a cell.
 import { useEffect, useRef, type KeyboardEvent, type PointerEvent } from "react";
 import { usePreferences } from "../../preferences";
-import { css } from "../../ui/chart";
 
 const COLORS = 256;
 
@@ -12,7 +11,8 @@ function palette(): Uint8ClampedArray | null {
   const drawing = strip.getContext("2d");
   if (!drawing) return null;
   const scale = drawing.createLinearGradient(0, 0, COLORS, 0);
-  for (let step = 0; step <= 6; step++) scale.addColorStop(step / 6, css(`--heat-${step}`));
+  const theme = getComputedStyle(document.documentElement);
+  for (let step = 0; step <= 6; step++) scale.addColorStop(step / 6, theme.getPropertyValue(`--heat-${step}`));
   drawing.fillStyle = scale;
   drawing.fillRect(0, 0, COLORS, 1);
   return drawing.getImageData(0, 0, COLORS, 1).data;

@@ -32,12 +32,13 @@ export function draw({ logits }: Sorted, temperature: number, topP: number): Dra
   for (let place = 0; place < logits.length; place++) total += probabilities[place] = Math.exp((logits[place]! - logits[0]!) / temperature);
   let kept = 0;
   let mass = 0;
-  while (kept < logits.length && (kept === 0 || topP === 1 || mass < topP)) mass += probabilities[kept++]! / total;
-  let entropy = 0;
-  for (let place = 0; place < logits.length; place++) {
-    const share = place < kept ? probabilities[place]! / total / mass : 0;
-    probabilities[place] = share;
-    if (share > 0) entropy -= share * Math.log2(share);
+  while (kept < logits.length && (kept === 0 || topP === 1 || mass < topP * total)) mass += probabilities[kept++]!;
+  let mean = 0; // of the scores, by which the entropy needs one logarithm in all
+  for (let place = 0; place < kept; place++) {
+    probabilities[place]! /= mass;
+    mean += (probabilities[place]! * (logits[place]! - logits[0]!)) / temperature;
   }
+  probabilities.fill(0, kept);
+  const entropy = (Math.log(mass) - mean) / Math.LN2;
   return { probabilities, kept, entropy };
 }
