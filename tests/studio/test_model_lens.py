@@ -14,7 +14,7 @@ from smelt.models.build import build
 from smelt.models.families import Shape, spec_for
 from smelt.tokenizers.bpe_train import train_bpe
 
-from .conftest import Live
+from .conftest import Live, Watched, serious_faults
 
 MODEL = "runs/tiny"
 TEXT = "who reads whom"
@@ -131,3 +131,56 @@ def test_a_layer_that_there_is_not_and_a_text_that_is_too_long_are_refused(live:
     for route in ("attention", "layers"):
         long = live.post(f"/studio/lens/{route}", model=MODEL, text="a" * 257, layer=0)
         assert long.status == 400 and "at most 256" in long.json["error"]["message"]
+
+
+@pytest.mark.browser
+def test_from_the_overview_to_one_head_and_its_numbers(live: Live, open_page: Callable[..., Watched]) -> None:
+    page = open_page(live, f"/model?model={MODEL}&text=hello", width=1440).page
+    page.locator("[data-kind=block]").nth(1).click()
+    page.wait_for_selector("[data-testid=opened] h2:has-text('Block 1')")
+    page.locator(".head-link").nth(2).click()
+    page.wait_for_selector("[data-testid=attention][data-layer='1'] h2:has-text('Head 2')")
+    assert page.inner_text("[data-testid=sum]") == "100.0%"
+    page.wait_for_selector("[data-testid=head] svg")
+    page.locator("[data-testid=map]").press("ArrowUp")
+    page.locator("[data-testid=map]").press("ArrowRight")
+    found = ask(live, "attention", text="hello", layer=1)
+    size = len(found["ids"])
+    weight = numbers(found["weights"]).reshape(-1, size, size)[2, size - 2, 1]
+    shown = page.inner_text("[data-testid=cell]")
+    assert float(shown.split()[-1].rstrip("%")) == pytest.approx(100 * weight, rel=0.06, abs=0.01)
+    assert f"row={size - 2}" in page.url
+
+
+@pytest.mark.browser
+def test_another_layer_or_head_is_there_in_a_fifth_of_a_second(live: Live, open_page: Callable[..., Watched]) -> None:
+    page = open_page(live, f"/model/attention?model={MODEL}&text={'word+' * 40}", width=1440).page
+    page.wait_for_selector("[data-testid=head] svg")
+    timed = """async (set) => {
+        const place = document.querySelector("[data-testid=attention]"), [kind, value] = set, begin = performance.now();
+        if (kind === "head") document.querySelector(`[data-testid=head-${value}]`).click();
+        else document.querySelector("button[aria-label='" + value + " layer']").click();
+        const old = place.textContent, wanted = kind === "head" ? "Head " + value : null;
+        const there = () => wanted ? place.querySelector("h2").textContent === wanted
+            : place.dataset.layer === (value === "Next" ? "1" : "0");
+        while (!there()) await new Promise(requestAnimationFrame);
+        return performance.now() - begin;
+    }"""
+    moves = [["layer", "Next"], ["head", "2"], ["layer", "Previous"], ["head", "3"], ["layer", "Next"], ["head", "0"]]
+    taken = sorted(page.evaluate(timed, move) for move in moves)
+    assert taken[len(taken) // 2] < 200, taken
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "theme", "language"), [(375, "light", "zh"), (1440, "dark", "en")])
+def test_every_view_fits_and_is_accessible(
+    live: Live, open_page: Callable[..., Watched], axe: str, width: int, theme: str, language: str
+) -> None:
+    views = {"architecture": "cache", "attention": "head", "layers": "opinions", "neighbours": "neighbours"}
+    address = f"model={MODEL}&text=%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&word=hi"
+    watched = open_page(live, f"/model?{address}", width=width, theme=theme, language=language)
+    for view, part in views.items():
+        watched.page.goto(f"{live.url}/model/{view}?{address}")
+        watched.page.wait_for_selector(f"[data-testid={part}] :is(svg, li, table)")
+        assert watched.page.evaluate("document.documentElement.scrollWidth") <= width, view
+        assert serious_faults(watched.page, axe) == [], view

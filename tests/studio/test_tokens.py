@@ -2,6 +2,7 @@
 
 import base64
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from smelt.studio.lens import tokens
 from smelt.tokenizers.bpe_train import train_bpe
 
-from .conftest import Live
+from .conftest import Live, Watched, serious_faults
 
 MODEL = "runs/tiny"
 TEXT = "a night in 北京"
@@ -114,3 +115,49 @@ def test_a_branch_has_its_bounds(live: Live) -> None:
     for wrong in ({"max_tokens": 0}, {"temperature": 3}, {"top_p": 0}, {"seed": -1}, {"ids": [1] * 256}):
         answer = live.post("/studio/lens/branch", **{"model": MODEL, "ids": [1], **wrong})
         assert answer.status == 400, wrong
+
+
+@pytest.mark.browser
+def test_the_page_redraws_without_a_request_branches_and_comes_back_after_a_reload(
+    live: Live, open_page: Callable[..., Watched]
+) -> None:
+    watched = open_page(live, f"/tokens?model={MODEL}&text=hello&at=3", width=1440)
+    page = watched.page
+    page.wait_for_selector("[data-testid=bars]")
+    bars = dict(
+        page.eval_on_selector_all("[data-share]", "all => all.map(one => [one.dataset.id, +one.dataset.share])")
+    )
+    said = engine_says(live, prompt="hello")["token_logprobs"][3]
+    own = str(lens(live, text="hello")["ids"][3])
+    assert bars[own] == pytest.approx(math.exp(said), abs=1e-3)
+    asked = len(watched.asked)
+    page.get_by_label("Temperature").fill("0.5")
+    page.get_by_label("Top-p").fill("0.6")
+    page.wait_for_selector("text=With these settings")
+    sharper = page.eval_on_selector_all("[data-share]", "all => all.map(one => +one.dataset.share)")
+    assert len(watched.asked) == asked and max(sharper) > max(bars.values()) and 0 in sharper
+    page.locator("[data-id]").first.click()
+    page.wait_for_selector("[data-testid=branches]")
+    page.wait_for_selector(".token.fork")
+    written = page.inner_text("[data-testid=strip]")
+    assert "ids=" in page.url and "from=3" in page.url
+    page.reload()
+    page.wait_for_selector(".token.fork")
+    assert page.inner_text("[data-testid=strip]") == written
+    page.go_back()
+    page.wait_for_function("!document.querySelector('.token.fork')")
+    page.locator("[aria-selected=true]").press("ArrowRight")
+    page.wait_for_selector("[data-testid=detail] h2:has-text('Token 4')")
+    assert "at=4" in page.url
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "theme", "language"), [(375, "light", "zh"), (1440, "dark", "en")])
+def test_the_page_fits_and_is_accessible(
+    live: Live, open_page: Callable[..., Watched], axe: str, width: int, theme: str, language: str
+) -> None:
+    address = f"/tokens?model={MODEL}&text=hello+%3Cimg+src%3Dx+onerror%3Dalert(1)%3E&at=3"
+    page = open_page(live, address, width=width, theme=theme, language=language).page
+    page.wait_for_selector("[data-testid=bars]")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious_faults(page, axe) == []

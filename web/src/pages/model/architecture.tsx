@@ -11,6 +11,7 @@ const WORDS = {
   parameters: ["Parameters", "参数"],
   active: ["Used by a token", "每个词元用到"],
   weights: ["Weights on disk", "磁盘上的权重"],
+  family: ["Family", "系列"],
   context: ["Context", "上下文"],
   width: ["Width", "宽度"],
   vocabulary: ["Vocabulary", "词表"],
@@ -75,11 +76,12 @@ function Drawn({ anatomy, model }: { anatomy: Anatomy; model: string }) {
           <dl className="figures" data-testid="figures">
             <Figure name={t("parameters")} value={short(anatomy.numbers)} exact={count(anatomy.numbers)} />
             {anatomy.active !== anatomy.numbers && <Figure name={t("active")} value={short(anatomy.active)} exact={count(anatomy.active)} />}
-            <Figure name={t("weights")} value={bytes(anatomy.bytes)} exact={anatomy.family} />
-            <Figure name={t("width")} value={count(anatomy.dim)} exact="" />
-            <Figure name={t("vocabulary")} value={count(anatomy.vocab_size)} exact="" />
-            <Figure name={t("context")} value={count(anatomy.context)} exact="" />
-            <Figure name={t("work")} value={`${short(anatomy.flops_per_token)}FLOP`} exact="" />
+            <Figure name={t("weights")} value={bytes(anatomy.bytes)} />
+            <Figure name={t("family")} value={anatomy.family} />
+            <Figure name={t("width")} value={count(anatomy.dim)} />
+            <Figure name={t("vocabulary")} value={count(anatomy.vocab_size)} />
+            <Figure name={t("context")} value={count(anatomy.context)} />
+            <Figure name={t("work")} value={`${short(anatomy.flops_per_token)} FLOP`} />
           </dl>
         </div>
       </Card>
@@ -122,7 +124,7 @@ function outline(layer: Layer | null): string {
   return layer ? `${layer.attention.heads}×${layer.attention.head_dim} · ${count(layer.feed_forward.hidden)}` : "";
 }
 
-function Figure({ name, value, exact }: { name: string; value: string; exact: string }) {
+function Figure({ name, value, exact }: { name: string; value: string; exact?: string }) {
   return (
     <div>
       <dt>{name}</dt>
@@ -160,7 +162,7 @@ function Opened({ part, anatomy, model }: { part: Part; anatomy: Anatomy; model:
               {attends && (
                 <div className="heads">
                   {Array.from({ length: layer.attention.heads }, (_, head) => (
-                    <Link key={head} className="head-link" aria-label={t("look", { head, block: part.number! })} to={`/model/attention?${new URLSearchParams({ ...Object.fromEntries(new URLSearchParams(location.search)), model, layer: String(part.number), head: String(head) })}`} data-group={Math.floor((head * layer.attention.kv_heads) / layer.attention.heads) % 2}>
+                    <Link key={head} className="head-link" aria-label={t("look", { head, block: part.number! })} to={`/model/attention?${new URLSearchParams({ ...Object.fromEntries(new URLSearchParams(location.search)), model, layer: String(part.number), head: String(head) })}`} data-first={(head * layer.attention.kv_heads) % layer.attention.heads === 0 && layer.attention.kv_heads < layer.attention.heads}>
                       {head}
                     </Link>
                   ))}

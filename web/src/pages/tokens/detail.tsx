@@ -27,12 +27,15 @@ const WORDS = {
   others: ["{count} others", "其余 {count} 个"],
   here: ["in the text", "文中"],
   branch: ["Write on from {text}", "从 {text} 继续写"],
-  help: ["Click a token to go on from it.", "点击一个词元，从它继续写。"],
+  help: ["Click a token to go on from it, with these settings.", "点击一个词元，以这些设置从它继续写。"],
+  length: ["Tokens that a branch writes", "每个分支写多少词元"],
 } as const;
 
 export interface Settings {
   temperature: number;
   topP: number;
+  /** Tokens that a branch writes. */
+  length: number;
 }
 
 export function Detail({ lens, at, settings, onSettings, onBranch, busy }: { lens: Lens; at: number; settings: Settings; onSettings: (settings: Settings) => void; onBranch: (id: number) => void; busy: boolean }) {
@@ -81,10 +84,11 @@ export function Detail({ lens, at, settings, onSettings, onBranch, busy }: { len
         </div>
         {logits.error && <Failed error={logits.error} retry={logits.reload} />}
         {order && drawn ? <Bars lens={lens} order={order} drawn={drawn} tops={expected.top.map(([id]) => id)} own={token?.id} onBranch={onBranch} busy={busy} /> : !logits.error && <Loading />}
+        <Slider label={t("length")} value={settings.length} min={1} max={128} step={1} onChange={(length) => onSettings({ ...settings, length })} />
         <div className="row">
           {drawn && <span className="muted small number">{t("now", { kept: count(drawn.kept), bits: drawn.entropy.toFixed(2) })}</span>}
           {(settings.temperature !== 1 || settings.topP !== 1) && (
-            <Button small kind="quiet" onClick={() => onSettings({ temperature: 1, topP: 1 })}>
+            <Button small kind="quiet" onClick={() => onSettings({ ...settings, temperature: 1, topP: 1 })}>
               {t("reset")}
             </Button>
           )}

@@ -2,7 +2,7 @@
 import { newId, send } from "../../api";
 import { useWords } from "../../preferences";
 import { usePlace } from "../../router";
-import { Button, Card, Empty, Failed, Field, Loading } from "../../ui";
+import { Button, Card, Empty, Failed, Loading } from "../../ui";
 import { Decodes, go, Reader, useAnswer, useText } from "../../ui/reader";
 import { visible } from "../../ui/token";
 import { useAction, useKept, useQuery } from "../../use";
@@ -21,7 +21,6 @@ const WORDS = {
   shading: ["Colour", "着色"],
   surprise: ["Surprise", "惊讶度"],
   entropy: ["Entropy", "熵"],
-  length: ["Tokens a branch writes", "每个分支写多少词元"],
 } as const;
 
 export default function TokensPage() {
@@ -53,14 +52,13 @@ function Read({ lens, busy }: { lens: Lens; busy: boolean }) {
   const t = useWords(WORDS);
   const { query } = usePlace();
   const [by, setBy] = useQuery("by", "surprise");
-  const [settings, setSettings] = useKept<Settings>("tokens.settings", { temperature: 1, topP: 1 });
-  const [length, setLength] = useKept("tokens.length", 24);
+  const [settings, setSettings] = useKept<Settings>("tokens.settings", { temperature: 1, topP: 1, length: 24 });
   const [branches, setBranches] = useKept<Branch[]>("tokens.branches", []);
   const at = Math.min(Number(query.get("at") ?? 1) || 0, lens.ids.length);
   const from = Number(query.get("from") ?? Infinity);
   const branch = useAction(async (id: number) => {
     const ids = [...lens.ids.slice(0, at), id];
-    const asked = { model: lens.model, ids, max_tokens: length, temperature: settings.temperature, top_p: settings.topP, seed: Math.floor(Math.random() * 2 ** 48) };
+    const asked = { model: lens.model, ids, max_tokens: settings.length, temperature: settings.temperature, top_p: settings.topP, seed: Math.floor(Math.random() * 2 ** 48) };
     const made = await send<{ ids: number[] }>("POST", "/studio/lens/branch", asked);
     const of = { model: lens.model, text: query.get("text") ?? "", chat: query.get("chat") ?? "" };
     const kept = { ...of, id: newId(), at, token: visible(lens.spelled[id] ?? ""), ids: made.ids.join(".") };
@@ -93,11 +91,6 @@ function Read({ lens, busy }: { lens: Lens; busy: boolean }) {
       <div className="stack">
         {branch.error && <Failed error={branch.error} />}
         <Detail lens={lens} at={at} settings={settings} onSettings={setSettings} onBranch={(id) => void branch.run(id)} busy={branch.busy || busy} />
-        <Card>
-          <Field label={t("length")} value={length}>
-            {(id) => <input id={id} type="range" min={1} max={128} value={length} onChange={(event) => setLength(Number(event.target.value))} />}
-          </Field>
-        </Card>
       </div>
     </div>
   );
