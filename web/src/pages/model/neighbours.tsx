@@ -73,7 +73,7 @@ export function NeighboursView({ model }: { model: string }) {
                 <ol className="near">
                   {near.map(([one, cosine]) => (
                     <li key={one}>
-                      <button type="button" className="alternative" aria-label={t("go", { token: visible(spelled[one]!) })} onClick={() => go({ token: String(one) })}>
+                      <button type="button" className="alternative" title={t("go", { token: visible(spelled[one]!) })} onClick={() => go({ token: String(one) })}>
                         <span className="fill" style={{ width: `${100 * Math.max(0, cosine)}%` }} />
                         <span className="text">{visible(spelled[one]!)}</span>
                         <span className="number">{cosine.toFixed(3)}</span>

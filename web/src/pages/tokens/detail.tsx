@@ -112,7 +112,7 @@ export function Bars({ lens, order, drawn, tops, own, onBranch, busy }: { lens: 
       <ol className="bars" data-testid="bars">
         {shown.map((id) => (
           <li key={id}>
-            <button type="button" className="alternative" disabled={busy} aria-label={`${t("branch", { text: spell(id) })} (${percent(share(id))})`} data-id={id} data-share={share(id)} onClick={() => onBranch(id)}>
+            <button type="button" className="alternative" disabled={busy} title={t("branch", { text: spell(id) })} data-id={id} data-share={share(id)} onClick={() => onBranch(id)}>
               <span className="fill" style={{ width: `${100 * share(id)}%` }} />
               <span className="text">
                 {spell(id)}
