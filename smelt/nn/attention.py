@@ -123,11 +123,30 @@ def attend_reference(
     sinks: Tensor | None = None,
 ) -> Tensor:
     """Attend by the formula softmax(q k' / sqrt(C)) v; same arguments and result as `attend`."""
-    group = queries.shape[1] // keys.shape[1]
-    keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))  # (B, H, S, C)
+    weights = attention_weights(queries, keys, mask, causal=causal, scale=scale, softcap=softcap, sinks=sinks)
+    return weights @ values.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
+
+
+def attention_weights(
+    queries: Tensor,
+    keys: Tensor,
+    mask: Tensor | Rules | None = None,
+    *,
+    causal: bool = True,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Return how much of each key a query reads, softmax(q k' / sqrt(C)): (B, H, T, C), (B, K, S, C) -> (B, H, T, S).
+
+    Arguments are those of `attend`. A row sums to 1, or with sinks to what these leave.
+    """
+    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)  # (B, H, S, C)
     scores = queries @ keys.mT * (1 / math.sqrt(queries.shape[-1]) if scale is None else scale)  # (B, H, T, S)
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
+    if isinstance(mask, Rules):
+        mask = mask.mask(scores)
     if mask is None and causal and queries.shape[2] > 1:
         mask = causal_mask(queries.shape[2], keys.shape[2], like=scores)
     if mask is not None:
@@ -136,7 +155,7 @@ def attend_reference(
     total = exponentials.sum(dim=-1, keepdim=True)
     if sinks is not None:
         total = total + (sinks[:, None, None] - scores.amax(dim=-1, keepdim=True)).exp()
-    return exponentials / total @ values
+    return exponentials / total
 
 
 class Attention(nn.Module):
@@ -145,6 +164,8 @@ class Attention(nn.Module):
     The three projections stay separate matrices: at width 192 one fused matrix was slower (the slices are strided),
     and adapters, quantizers and Muon all want them apart.
     """
+
+    mix = staticmethod(attend)  # `nn.observe` puts one that takes notes in its place
 
     def __init__(self, spec: AttentionSpec, dim: int) -> None:
         super().__init__()
@@ -179,7 +200,7 @@ class Attention(nn.Module):
         queries, keys, values = queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
         if cache is not None:
             keys, values = cache.append(keys, values)
-        mixed = attend(
+        mixed = self.mix(
             queries, keys, values, mask, causal=spec.causal, scale=spec.scale, softcap=spec.softcap, sinks=self.sinks
         )  # (B, H, T, C)
         if self.addition is not None:

@@ -189,6 +189,9 @@ class EngineLoop:
                 work(engine)
             except SmeltError as error:
                 done.set_exception(error)
+            except Exception as error:  # a fault: who waits is told, and the engine is made anew
+                done.set_exception(error)
+                raise
             else:
                 done.set_result(None)
 

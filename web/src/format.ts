@@ -29,3 +29,11 @@ export function clock(seconds: number): string {
 export function date(seconds: number, language: string): string {
   return new Date(seconds * 1000).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
 }
+
+/** 0.4271 -> "42.7%", 0.00012 -> "0.012%" */
+export function percent(share: number): string {
+  const value = 100 * share;
+  if (value === 0) return "0%";
+  if (value < 0.001) return `${value.toExponential(1)}%`;
+  return `${value >= 10 ? value.toFixed(1) : value.toPrecision(2)}%`;
+}

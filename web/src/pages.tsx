@@ -14,4 +14,6 @@ export const PAGES: readonly Page[] = [
   { path: "", icon: "home", title: ["Home", "主页"], component: lazy(() => import("./pages/home/home")) },
   { path: "chat", icon: "chat", title: ["Chat", "对话"], component: lazy(() => import("./pages/chat/chat")) },
   { path: "arena", icon: "arena", title: ["Arena", "竞技场"], component: lazy(() => import("./pages/arena/arena")) },
+  { path: "tokens", icon: "tokens", title: ["Token lens", "词元透镜"], component: lazy(() => import("./pages/tokens/tokens")) },
+  { path: "model", icon: "lens", title: ["Model lens", "模型透镜"], component: lazy(() => import("./pages/model/model")) },
 ];
