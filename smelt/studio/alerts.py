@@ -7,6 +7,7 @@ twenty times the usual time of a step.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import statistics
@@ -100,12 +101,10 @@ def stalls(steps: Sequence[int], seconds: Sequence[float], silent_seconds: float
 def usual_seconds(seconds: Sequence[float]) -> float:
     """Return the usual time of a step, from the time until each of the last ones."""
     recent = seconds[-MEMORY_STEPS:]
-    return statistics.median(after - before for before, after in zip(recent, recent[1:], strict=False))
+    return statistics.median(after - before for before, after in itertools.pairwise(recent))
 
 
-def over_fits(
-    steps: Sequence[int], losses: Sequence[float], validations: Sequence[tuple[int, float]]
-) -> list[Alert]:
+def over_fits(steps: Sequence[int], losses: Sequence[float], validations: Sequence[tuple[int, float]]) -> list[Alert]:
     """Return where the held-out loss had risen several times in a row while the training loss fell."""
     found: list[Alert] = []
     rises = 0

@@ -19,13 +19,14 @@ import torch
 
 from smelt.core.config import validate
 from smelt.core.errors import DataError, SmeltError
-from smelt.core.storage import checkpoint_at, read_json
+from smelt.core.storage import checkpoint_at
 from smelt.data.formats import scan_rows, texts_of
 from smelt.data.readers import expand_paths, scan_file
 from smelt.data.shards import META, read_meta
 from smelt.models.build import blank, count_parameters
 from smelt.models.hub import load_its_tokenizer, load_spec
 from smelt.models.scaling_laws import LAWS
+from smelt.models.shards import read_json
 from smelt.models.sizes import forward_flops
 from smelt.nn.spec import ModelSpec
 from smelt.optim.build import OptimizerRecipe
@@ -156,11 +157,13 @@ def counted(path: str, tokenizer: Tokenizer) -> Amount:
         DataError: nothing can be read, or the first row is none.
     """
     if (Path(path) / META).is_file():
-        meta = read_meta(Path(path))
+        meta = read_meta(Path(path), verify=False)
         return Amount(meta.num_documents, meta.num_tokens, True)
     rows = letters = sample_letters = sample_tokens = 0
     until = time.monotonic() + READ_SECONDS
     for _, row in scan_rows(path):
+        if rows and time.monotonic() > until:
+            return Amount(rows, round(letters * sample_tokens / max(1, sample_letters)), False)
         if isinstance(row, DataError):
             if rows == 0:
                 raise row
@@ -171,8 +174,6 @@ def counted(path: str, tokenizer: Tokenizer) -> Amount:
             cut = [text[:100_000] for text in texts]
             sample_letters += sum(len(text) for text in cut)
             sample_tokens += sum(len(tokenizer.encode(text)) + 1 for text in cut)
-        if time.monotonic() > until:
-            return Amount(rows, round(letters * sample_tokens / max(1, sample_letters)), False)
     return Amount(rows, round(letters * sample_tokens / max(1, sample_letters)), True)
 
 

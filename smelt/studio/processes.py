@@ -25,7 +25,10 @@ from typing import Any, Literal
 import psutil
 
 from smelt.core.errors import UsageError
-from smelt.core.storage import read_json, write_json
+from smelt.core.storage import write_json
+from smelt.models.shards import read_json
+from smelt.serve.errors import ApiError
+from smelt.studio.workspace import Workspace
 from smelt.train.quickstart import NOTES
 
 NOTE, LOG = NOTES
@@ -121,6 +124,21 @@ def ask(folder: Path, wish: Asked) -> Started:
     with contextlib.suppress(ProcessLookupError):  # it ended by itself just now, which its log will tell
         os.kill(started.pid, signal.SIGINT)
     return asked
+
+
+def folders(runs: Path) -> list[Path]:
+    """Return the folders in which something was started, the newest first."""
+    notes = [(read_note(path), path) for path in runs.iterdir()] if runs.is_dir() else []
+    return [path for note, path in sorted(notes, key=lambda one: one[0].started if one[0] else 0, reverse=True) if note]
+
+
+def refuse_second(workspace: Workspace) -> None:
+    """Raise ApiError (409, code training_runs) where something trains: two share the cores."""
+    for folder in folders(workspace.runs):
+        note = read_note(folder)
+        if note is not None and is_alive(note):
+            name = workspace.name(folder)
+            raise ApiError(409, f"{name} is being trained; two share the cores", code="training_runs", param=name)
 
 
 def state_of(folder: Path, started: Started) -> State:

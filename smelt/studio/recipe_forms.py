@@ -73,17 +73,16 @@ def form(verb: str) -> dict[str, Any]:
 
 def fields_of(kind: type[Config], prefix: str = "") -> Iterator[dict[str, Any]]:
     """Yield a form's fields: key, type, range, default, choices and help, from the schema."""
-    for name, info in kind.model_fields.items():
-        key = prefix + name
+    for own, info in kind.model_fields.items():
+        key = prefix + own
         if key in NOT_ASKED:
             continue
         inner = config_inside(info.annotation)
         if inner is not None and issubclass(inner, Config):
             yield from fields_of(inner, f"{key}.")
             continue
-        bounds = {
-            word: getattr(bound, word) for bound in info.metadata for word in ("gt", "ge", "lt", "le") if hasattr(bound, word)
-        }
+        names = ("gt", "ge", "lt", "le")
+        bounds = {name: getattr(bound, name) for bound in info.metadata for name in names if hasattr(bound, name)}
         yield {
             "key": key,
             "group": key.rpartition(".")[0],
@@ -150,8 +149,8 @@ def check(workspace: Workspace, verb: str, given: Mapping[str, Any]) -> Checked:
             set_path(values, key, parsed(value) if kinds.get(key) == "yaml" else value)
         except ConfigError as error:
             problems[key] = error.what
-    for key, error in faults(kind, values, source=SOURCE).items():
-        problems.setdefault(key, str(error).removeprefix(f"{SOURCE}: "))
+    for key, fault in faults(kind, values, source=SOURCE).items():
+        problems.setdefault(key, str(fault).removeprefix(f"{SOURCE}: "))
     if "out" in values:
         problems["out"] = f"out={values['out']!r}: runs are made in {workspace.name(workspace.runs)}"
     if isinstance(name := values.get("name"), str):
