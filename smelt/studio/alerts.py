@@ -11,12 +11,13 @@ import itertools
 import math
 import re
 import statistics
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 WARM_UP_STEPS = 20  # before a mean says anything
-MEMORY_STEPS = 50  # over which the running mean forgets
+MEMORY_STEPS = 50  # of the running mean
 SPIKE_SIGMAS = 6.0
 LEAST_DEVIATION = 0.02  # of the mean: a run over the same rows again and again hardly varies
 STALL_FACTOR, STALL_SECONDS = 20.0, 60.0  # a validation or a save between two steps is no stall
@@ -72,21 +73,23 @@ def not_finite(steps: Sequence[int], losses: Sequence[float], log: str) -> list[
 def spikes(steps: Sequence[int], losses: Sequence[float]) -> list[Alert]:
     """Return where a loss leapt above the running mean; a leap does not move the mean that it is measured by."""
     found: list[Alert] = []
-    mean = variance = 0.0
-    seen, above = 0, False
+    recent: deque[float] = deque()
+    total = squares = 0.0
+    above = False
     for step, loss in zip(steps, losses, strict=True):
         if not finite(loss):
             continue
-        limit = mean + SPIKE_SIGMAS * max(math.sqrt(variance), LEAST_DEVIATION * abs(mean))
-        leaps = seen >= WARM_UP_STEPS and loss > limit
+        mean = total / len(recent) if recent else 0.0
+        deviation = math.sqrt(max(0.0, squares / len(recent) - mean**2)) if recent else 0.0
+        limit = mean + SPIKE_SIGMAS * max(deviation, LEAST_DEVIATION * abs(mean))
+        leaps = len(recent) >= WARM_UP_STEPS and loss > limit
         if leaps and not above:
             found.append(Alert("spike", step, loss, limit))
         above = leaps
         if not leaps:
-            seen += 1
-            share = 1 / min(seen, MEMORY_STEPS)
-            variance = (1 - share) * (variance + share * (loss - mean) ** 2)
-            mean += share * (loss - mean)
+            recent.append(loss)
+            old = recent.popleft() if len(recent) > MEMORY_STEPS else 0.0
+            total, squares = total + loss - old, squares + loss**2 - old**2
     return found
 
 
