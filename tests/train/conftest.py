@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ WORDS = ["the", "mill", "stands", "by", "a", "river", "and", "one", "miller", "s
 
 def sentence(number: int) -> str:
     return " ".join(WORDS[(number * step + step) % len(WORDS)] for step in range(1, 12)) + f" {number}."
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_plots() -> Iterator[None]:
+    """Leave the plots of reports out: they cost more than the tiny runs; test_report.py draws them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("smelt.train.report.draw", lambda *run: None)
+        yield
 
 
 @pytest.fixture

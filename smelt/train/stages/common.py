@@ -292,8 +292,10 @@ def measure_step(job: Job, dtype: torch.dtype, batch_rows: int, micro_rows: int)
     set_learning_rate(optimizers, 0.0)
     job.model.train()
     passes, updates = list[float](), list[float]()
-    # The first pass warms up (or compiles); then at least three, and more while they are short.
-    while len(passes) < 4 or (len(passes) < 40 and sum(passes[1:]) < 2.0):
+    # The first pass warms up (or compiles); then at least three, and more while they are short, but none too many for
+    # a run of a few steps.
+    enough = 40 if job.recipe.minutes else min(40, resolve_steps(job.recipe, None, job.rows.num_rows, 1.0))
+    while len(passes) < 4 or (len(passes) < enough and sum(passes[1:]) < 2.0):
         started = time.perf_counter()
         batch = probe.take(micro_rows)
         with runtime.autocast(dtype):
