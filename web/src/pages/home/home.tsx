@@ -4,6 +4,7 @@ import { usePreferences, useWords } from "../../preferences";
 import { Link } from "../../router";
 import { Await, Card, Empty, type IconName } from "../../ui";
 import { useGet } from "../../use";
+import { FirstModel, isShown, useFirst } from "./first";
 import "./home.css";
 
 const WORDS = {
@@ -23,6 +24,7 @@ const WORDS = {
   folder: ["Folder", "文件夹"],
   loaded: ["Loaded models", "已加载的模型"],
   all: ["All {count}", "全部 {count}"],
+  newTraining: ["New training", "新的训练"],
 } as const;
 
 interface Home {
@@ -38,6 +40,7 @@ export default function HomePage() {
   const t = useWords(WORDS);
   const { language } = usePreferences();
   const home = useGet<Home>("/studio/home", 10);
+  const first = useFirst();
   return (
     <div className="page">
       <div className="page-head">
@@ -45,9 +48,16 @@ export default function HomePage() {
           <h1>{t("title")}</h1>
           <p>{t("lead")}</p>
         </div>
+        {home.data && home.data.counts.models! > 0 && (
+          <Link to="/train/new" className="button">
+            {t("newTraining")}
+          </Link>
+        )}
       </div>
       <Await of={home}>
         {(found) => (
+          <>
+            {isShown(first.data?.first ?? null, found.counts) && <FirstModel first={first} />}
           <div className="grid home">
             <List title={t("models")} icon="models" to="/models" total={found.counts.models!} rows={found.models.map((one) => ({ key: one.name, to: `/chat?model=${encodeURIComponent(one.name)}`, text: one.name }))} />
             <List title={t("runs")} icon="runs" to="/runs" total={found.counts.runs!} rows={found.runs.map((one) => ({ key: one.name, to: `/runs/${encodeURIComponent(one.name)}`, text: one.name }))} />
@@ -72,6 +82,7 @@ export default function HomePage() {
               </dl>
             </Card>
           </div>
+          </>
         )}
       </Await>
     </div>
@@ -95,7 +106,9 @@ function List({ title, icon, to, total, rows }: { title: string; icon: IconName;
         <ul className="home-list">
           {rows.map((row) => (
             <li key={row.key}>
-              <Link to={row.to}>{row.text}</Link>
+              <Link to={row.to} title={row.text}>
+                {row.text}
+              </Link>
               {row.note && <span className="muted small number">{row.note}</span>}
             </li>
           ))}
