@@ -12,7 +12,7 @@ import "./train.css";
 
 const WORDS = {
   title: ["Train", "训练"],
-  lead: ["Each training is a process of its own: close this page or restart the studio, and it goes on.", "每个训练都是独立的进程：关闭页面或重启工作室，它都会继续。"],
+  lead: ["Each training is a process of its own: it goes on without this page.", "每个训练都是独立的进程：关闭页面或重启工作室，它都会继续。"],
   new: ["New training", "新的训练"],
   none: ["Nothing was trained from here yet", "还没有从这里训练过"],
   noneHelp: ["Fill in a form, see what it would cost, and start.", "填好表单，看看开销，然后开始。"],
