@@ -24,7 +24,7 @@ from smelt.studio.watching import Watcher, last_step, since
 from smelt.studio.workspace import Workspace
 from smelt.train.stages.pretrain import PretrainRecipe
 
-from .conftest import Live, eventually
+from .conftest import Live, Watched, eventually, serious_faults
 
 STEPS = 40
 TINY = {
@@ -337,3 +337,93 @@ def test_a_form_is_checked_and_what_is_wrong_is_not_started(open_space: Live) ->
     assert bad.status == 400 and bad.json["error"]["param"] == "name"
     assert open_space.post("/studio/train/pause", run="runs/done").status == 400
     assert open_space.post("/studio/train/start", verb="pretrain", values={}).json["error"]["param"] == "id"
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [375, 1440])
+def test_the_form_and_the_list_fit_and_are_accessible(
+    open_space: Live, open_page: Callable[..., Watched], axe: str, width: int
+) -> None:
+    theme = "dark" if width == 375 else "light"
+    for path, shown in (("/train", "[data-testid=trainings]"), ("/train/new", "[data-testid=start]")):
+        page: Any = open_page(open_space, path, width=width, theme=theme).page
+        page.wait_for_selector(shown)
+        page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert serious_faults(page, axe) == []
+
+
+@pytest.mark.browser
+def test_a_form_says_what_is_wrong_beside_its_field_and_survives_a_reload(
+    open_space: Live, open_page: Callable[..., Watched]
+) -> None:
+    page: Any = open_page(open_space, "/train/new?from=recipes%2Fcats.yaml").page
+    page.wait_for_selector("[data-testid=preview]:has-text('steps: 5')")
+    name = page.locator("[data-testid='field-name'] input")
+    name.fill("done")
+    page.wait_for_selector("[data-testid='field-name'] [role=alert]:has-text('there is a run done already')")
+    page.locator("[data-testid='field-steps'] input").fill("-3")
+    page.wait_for_selector("[data-testid='field-steps'] [role=alert]:has-text('greater than 0')")
+    page.reload()
+    page.wait_for_selector("[data-testid=preview]:has-text('steps: -3')")
+    assert page.locator("[data-testid='field-name'] input").input_value() == "done"
+    page.click("role=tab[name=Command]")
+    page.wait_for_selector("[data-testid=preview]:has-text('smelt pretrain name=done')")
+    page.click("[data-testid=start]")
+    page.wait_for_selector("text=Something in the form is not right")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [375, 1440])
+def test_a_run_that_fell_shows_its_curves_its_alert_and_the_end_of_its_log(
+    open_space: Live, open_page: Callable[..., Watched], axe: str, width: int
+) -> None:
+    page: Any = open_page(open_space, "/train/runs%2Ffell", width=width, theme="dark").page
+    page.wait_for_selector("[data-testid=state][data-state=died]")
+    page.wait_for_selector(".small-charts .uplot >> nth=3")
+    page.wait_for_selector("text=Step 41: the loss is no number.")
+    assert page.locator(".samples").inner_text().endswith("The<b>cat</b>")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert serious_faults(page, axe) == []
+
+
+def pretrain(space: Workspace, name: str, steps: int) -> str:
+    """Start a tiny training, as the page does."""
+    values = {**TINY, "name": name, "steps": steps, "validation_split": "tail", "validate_every": 0, "save_every": 0}
+    return Trainer(space).start(Wanted(verb="pretrain", values=values, id=name))
+
+
+def state(space: Workspace, run: str) -> str:
+    """Return how a training is doing, to a studio that has just been started."""
+    folder = Trainer(Workspace.at(space.root)).folder(run)
+    found = read_note(folder)
+    assert found is not None
+    return state_of(folder, found)
+
+
+def has_ended(space: Workspace, run: str) -> bool:
+    """Tell whether a training does nothing any more."""
+    return state(space, run) not in ("running", "pausing", "stopping")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_pause_and_resume_give_the_very_weights_of_no_pause(space: Workspace) -> None:
+    steps = 400
+    run = pretrain(space, "paused", steps)
+    folder = space.find(run)
+    assert eventually(lambda: last_step(folder / "metrics.jsonl").get("step", 0) > 5 or has_ended(space, run), 120)
+    assert state(space, run) == "running", tail(folder)
+    ask(folder, "pause")
+    assert eventually(lambda: has_ended(space, run), 60) and state(space, run) == "paused", tail(folder)
+    at = last_step(folder / "metrics.jsonl")["step"]
+    assert 5 < at < steps
+    Trainer(Workspace.at(space.root)).resume(run, alongside=False)
+    assert eventually(lambda: has_ended(space, run), 120) and state(space, run) == "finished", tail(folder)
+    other = space.find(pretrain(space, "whole", steps))
+    assert eventually(lambda: has_ended(space, "runs/whole"), 120), tail(other)
+    final = f"checkpoints/step-{steps:07}/model.safetensors"
+    assert (folder / final).read_bytes() == (other / final).read_bytes()
+    watched = Watcher().watch(folder)
+    assert watched["metrics"]["step"] == list(range(1, steps + 1))
+    assert "--resume" in watched["command"]
