@@ -2,8 +2,8 @@
 
 What was started is written into a folder as studio.json, with the process's number and the moment it began, so that
 another process that was given the same number later is not taken for it; its output goes to studio.log beside it. How
-it ended is read off the last line of that log: a command that was told --json prints its result there, so a studio that
-was started later knows as much as the one that started it.
+it ended is read off the end of that log: a command that was told --json prints its result there, so a studio that was
+started later knows as much as the one that started it.
 """
 
 from __future__ import annotations
@@ -153,13 +153,14 @@ def state_of(folder: Path, started: Started) -> State:
 
 
 def result_of(folder: Path) -> dict[str, Any] | None:
-    """Return the object that a command printed at its end, None where it did not get there."""
-    lines = tail(folder).rstrip().rsplit("\n", 1)
-    try:
-        found = json.loads(lines[-1])
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
+    """Return the object that the last command printed at its end, None where it did not get there."""
+    for line in reversed(tail(folder).splitlines()):
+        if line.startswith("$ "):
+            return None
+        if line.startswith("{"):
+            with contextlib.suppress(ValueError):
+                return dict(json.loads(line))
+    return None
 
 
 def tail(folder: Path, num_bytes: int = TAIL_BYTES) -> str:
