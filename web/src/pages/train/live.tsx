@@ -1,5 +1,5 @@
 // A training that runs, or that ran: its figures, curves, samples and log, and the buttons that steer it.
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { ApiError, send } from "../../api";
 import { count, date } from "../../format";
 import { usePreferences, useWords } from "../../preferences";
@@ -92,9 +92,7 @@ function Shown({ run, of: found, reload }: { run: string; of: Watched; reload: (
       )}
       {found.samples.length > 0 && <Samples of={found} />}
       <Card title={t("log")}>
-        <pre className="code log" data-testid="log" tabIndex={0}>
-          {found.log || "–"}
-        </pre>
+        <LogTail text={found.log} />
         {found.command && (
           <p className="row command">
             <code>{found.command}</code>
@@ -111,6 +109,19 @@ export function lastWords(log: string): string {
   const lines = log.trimEnd().split("\n");
   const start = lines.findLastIndex((line) => line.startsWith("error: "));
   return lines.slice(start === -1 ? -3 : start).join(" ");
+}
+
+/** The end of a log, which is what is looked at first. */
+function LogTail({ text }: { text: string }) {
+  const ref = useRef<HTMLPreElement>(null);
+  useEffect(() => {
+    ref.current!.scrollTop = ref.current!.scrollHeight;
+  }, [text]);
+  return (
+    <pre ref={ref} className="code log" data-testid="log" tabIndex={0}>
+      {text || "–"}
+    </pre>
+  );
 }
 
 function Samples({ of: found }: { of: Watched }) {
