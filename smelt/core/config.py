@@ -103,7 +103,17 @@ def validate(kind: type[ConfigType], values: Mapping[str, Any], *, source: str) 
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise explain(kind, error, source) from None
+        raise explain(kind, error.errors(include_url=False)[0], source) from None
+
+
+def faults(kind: type[Config], values: Mapping[str, Any], *, source: str) -> dict[str, ConfigError]:
+    """Return all that is wrong with values by its dotted path; "" is what several keys are wrong in together."""
+    try:
+        kind.model_validate(dict(values))
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        return {".".join(str(part) for part in fault["loc"]): explain(kind, fault, source) for fault in found}
+    return {}
 
 
 def to_yaml(recipe: Config) -> str:
@@ -162,9 +172,8 @@ def set_path(values: dict[str, Any], dotted: str, value: Any) -> None:
     values[last] = value
 
 
-def explain(kind: type[Config], error: ValidationError, source: str) -> ConfigError:
-    """Turn pydantic's first fault into one message with the dotted path."""
-    fault = error.errors(include_url=False)[0]
+def explain(kind: type[Config], fault: Mapping[str, Any], source: str) -> ConfigError:
+    """Turn one of pydantic's faults into a message with the dotted path."""
     location = [str(part) for part in fault["loc"]]
     dotted = ".".join(location)
     if fault["type"] == "extra_forbidden":

@@ -1,28 +1,58 @@
-"""Home: what there is on this machine, at a glance."""
+"""Home: what there is on this machine, at a glance, and a first model where there is none."""
 
 from __future__ import annotations
 
 import os
 import platform
+from threading import Lock
 from typing import Any
 
 import psutil
+from pydantic import Field
 
 from smelt import __version__
 from smelt.core import runtime
+from smelt.serve.protocol import Fields
 from smelt.serve.store.chats import list_chats
-from smelt.studio.context import Request, Response, Routes, Studio, owner, reply
+from smelt.studio.context import Request, Response, Routes, Studio, owner, query, read, reply
+from smelt.studio.first_model import start_first, stop_first, watch_first
+from smelt.studio.watching import Watcher
 
 MOST = 6  # of each kind
 
 
+class Wish(Fields):
+    """What somebody asked for once, however often the request arrives."""
+
+    id: str = Field(min_length=1, max_length=64)
+
+
 def routes(studio: Studio) -> Routes:
     """Return the routes of the page."""
+    watcher, starting = Watcher(), Lock()
 
     async def home(request: Request) -> Response:
         return reply(await studio.aside(lambda: overview(studio, owner(request))))
 
-    return {"GET /home": home}
+    async def first(request: Request) -> Response:
+        after, file = query(request, "after"), query(request, "file")
+        step = int(after) if after.isdecimal() else 0
+        return reply({"first": await studio.aside(lambda: watch_first(studio.workspace, watcher, step, file))})
+
+    def begin_once(wish: Wish) -> None:
+        with starting:
+            start_first(studio.workspace, wish.id)
+
+    async def begin(request: Request) -> Response:
+        wish = await read(request, Wish)
+        await studio.aside(lambda: begin_once(wish))
+        return reply({"ok": True})
+
+    async def stop(request: Request) -> Response:
+        await studio.aside(lambda: stop_first(studio.workspace))
+        return reply({"ok": True})
+
+    return {"GET /home": home, "GET /home/first": first, "POST /home/first": begin, "POST /home/first/stop": stop}
 
 
 def overview(studio: Studio, who: str) -> dict[str, Any]:

@@ -95,6 +95,8 @@ TOWN_PRACTICE = (
     *("arithmetic", "arithmetic", "arithmetic", "continue", "continue", "sort"),
 )
 TOWN_HELDOUT_DOCUMENTS, TOWN_HELDOUT_INSTRUCTIONS = 400, 840
+NOTES = ("studio.json", "studio.log")
+"""What whoever starts a process keeps in its directory; it is no content."""
 
 
 class QuickstartRecipe(Config):
@@ -249,7 +251,8 @@ def prepare_directory(out: Path, replace: bool) -> Path:
     Raises:
         UsageError: it holds something, and may not or cannot be cleared.
     """
-    if out.exists() and any(out.iterdir()):
+    content = [path for path in out.iterdir() if path.name not in NOTES] if out.exists() else []
+    if content:
         ours = (out / "data").is_dir() and ((out / "tokenizer").is_dir() or (out / "base").is_dir())
         if not (ours and replace):
             raise UsageError(
@@ -257,7 +260,8 @@ def prepare_directory(out: Path, replace: bool) -> Path:
                 accepted="a new or empty directory" + (", or --yes to replace the earlier quickstart" if ours else ""),
                 fix="--out ANOTHER_DIRECTORY",
             )
-        shutil.rmtree(out)
+        for path in content:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     out.mkdir(parents=True, exist_ok=True)
     return out
 

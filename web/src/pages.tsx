@@ -16,4 +16,5 @@ export const PAGES: readonly Page[] = [
   { path: "arena", icon: "arena", title: ["Arena", "竞技场"], component: lazy(() => import("./pages/arena/arena")) },
   { path: "tokens", icon: "tokens", title: ["Token lens", "词元透镜"], component: lazy(() => import("./pages/tokens/tokens")) },
   { path: "model", icon: "lens", title: ["Model lens", "模型透镜"], component: lazy(() => import("./pages/model/model")) },
+  { path: "train", icon: "train", title: ["Train", "训练"], component: lazy(() => import("./pages/train/train")) },
 ];

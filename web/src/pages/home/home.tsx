@@ -4,6 +4,7 @@ import { usePreferences, useWords } from "../../preferences";
 import { Link } from "../../router";
 import { Await, Card, Empty, type IconName } from "../../ui";
 import { useGet } from "../../use";
+import { FirstModel, isShown, useFirst } from "./first";
 import "./home.css";
 
 const WORDS = {
@@ -23,6 +24,7 @@ const WORDS = {
   folder: ["Folder", "文件夹"],
   loaded: ["Loaded models", "已加载的模型"],
   all: ["All {count}", "全部 {count}"],
+  newTraining: ["New training", "新的训练"],
 } as const;
 
 interface Home {
@@ -36,8 +38,8 @@ interface Home {
 
 export default function HomePage() {
   const t = useWords(WORDS);
-  const { language } = usePreferences();
   const home = useGet<Home>("/studio/home", 10);
+  const first = useFirst();
   return (
     <div className="page">
       <div className="page-head">
@@ -45,36 +47,61 @@ export default function HomePage() {
           <h1>{t("title")}</h1>
           <p>{t("lead")}</p>
         </div>
+        {home.data && home.data.counts.models! > 0 && (
+          <Link to="/train/new" className="button">
+            {t("newTraining")}
+          </Link>
+        )}
       </div>
       <Await of={home}>
         {(found) => (
-          <div className="grid home">
-            <List title={t("models")} icon="models" to="/models" total={found.counts.models!} rows={found.models.map((one) => ({ key: one.name, to: `/chat?model=${encodeURIComponent(one.name)}`, text: one.name }))} />
-            <List title={t("runs")} icon="runs" to="/runs" total={found.counts.runs!} rows={found.runs.map((one) => ({ key: one.name, to: `/runs/${encodeURIComponent(one.name)}`, text: one.name }))} />
-            <List title={t("chats")} icon="chat" to="/chat" total={found.counts.chats!} rows={found.chats.map((one) => ({ key: one.id, to: `/chat/${one.id}`, text: one.title, note: date(one.created, language) }))} />
-            <List title={t("data")} icon="data" to="/data" total={found.counts.data!} rows={found.data.map((one) => ({ key: one.name, to: `/data/${encodeURIComponent(one.name)}`, text: one.name, note: bytes(one.bytes) }))} />
-            <Card title={t("machine")}>
-              <dl className="facts">
-                <dt>{t("cores")}</dt>
-                <dd>{count(found.machine.cores)}</dd>
-                <dt>{t("memory")}</dt>
-                <dd>{t("free", { free: bytes(found.machine.free_bytes), all: bytes(found.machine.memory_bytes) })}</dd>
-                <dt>{t("device")}</dt>
-                <dd>{found.machine.device}</dd>
-                <dt>{t("system")}</dt>
-                <dd>
-                  {found.machine.system} · smelt {found.machine.version}
-                </dd>
-                <dt>{t("folder")}</dt>
-                <dd>{found.machine.folder}</dd>
-                <dt>{t("loaded")}</dt>
-                <dd>{found.machine.loaded.join(", ") || "–"}</dd>
-              </dl>
-            </Card>
-          </div>
+          <>
+            {isShown(first.data?.first ?? null, found.counts) && <FirstModel first={first} />}
+            <div className="grid home">
+              {Object.values(found.counts).some((number) => number > 0) && <Lists of={found} />}
+              <Machine of={found.machine} />
+            </div>
+          </>
         )}
       </Await>
     </div>
+  );
+}
+
+function Lists({ of: found }: { of: Home }) {
+  const t = useWords(WORDS);
+  const { language } = usePreferences();
+  return (
+    <>
+      <List title={t("models")} icon="models" to="/models" total={found.counts.models!} rows={found.models.map((one) => ({ key: one.name, to: `/chat?model=${encodeURIComponent(one.name)}`, text: one.name }))} />
+      <List title={t("runs")} icon="runs" to="/runs" total={found.counts.runs!} rows={found.runs.map((one) => ({ key: one.name, to: `/runs/${encodeURIComponent(one.name)}`, text: one.name }))} />
+      <List title={t("chats")} icon="chat" to="/chat" total={found.counts.chats!} rows={found.chats.map((one) => ({ key: one.id, to: `/chat/${one.id}`, text: one.title, note: date(one.created, language) }))} />
+      <List title={t("data")} icon="data" to="/data" total={found.counts.data!} rows={found.data.map((one) => ({ key: one.name, to: `/data/${encodeURIComponent(one.name)}`, text: one.name, note: bytes(one.bytes) }))} />
+    </>
+  );
+}
+
+function Machine({ of: machine }: { of: Home["machine"] }) {
+  const t = useWords(WORDS);
+  return (
+    <Card title={t("machine")}>
+      <dl className="facts">
+        <dt>{t("cores")}</dt>
+        <dd>{count(machine.cores)}</dd>
+        <dt>{t("memory")}</dt>
+        <dd>{t("free", { free: bytes(machine.free_bytes), all: bytes(machine.memory_bytes) })}</dd>
+        <dt>{t("device")}</dt>
+        <dd>{machine.device}</dd>
+        <dt>{t("system")}</dt>
+        <dd>
+          {machine.system} · smelt {machine.version}
+        </dd>
+        <dt>{t("folder")}</dt>
+        <dd>{machine.folder}</dd>
+        <dt>{t("loaded")}</dt>
+        <dd>{machine.loaded.join(", ") || "–"}</dd>
+      </dl>
+    </Card>
   );
 }
 
@@ -95,7 +122,9 @@ function List({ title, icon, to, total, rows }: { title: string; icon: IconName;
         <ul className="home-list">
           {rows.map((row) => (
             <li key={row.key}>
-              <Link to={row.to}>{row.text}</Link>
+              <Link to={row.to} title={row.text}>
+                {row.text}
+              </Link>
               {row.note && <span className="muted small number">{row.note}</span>}
             </li>
           ))}
