@@ -62,7 +62,9 @@ def read_numbers(data: bytes, first_row: int = 1) -> Lines:
             usual[row] = True
         values[row] = np.nan  # what the kernel had read before it gave up
         for name, value in found.items():
-            columns.setdefault(name, np.full(num_lines, np.nan))[row] = value
+            if name not in columns:
+                columns[name] = np.full(num_lines, np.nan)
+            columns[name][row] = value
     if broken:
         columns = {name: column[usual] for name, column in columns.items()}
     return Lines(columns, num_lines, tuple(broken))

@@ -8,6 +8,7 @@ once, so nothing whole is read for it but the events: of metrics.jsonl the end, 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import time
@@ -122,12 +123,18 @@ def validations(events: list[dict[str, Any]]) -> list[tuple[int, float]]:
 
 
 def as_object(line: bytes) -> dict[str, Any] | None:
-    """Return the object that a line is, None for anything else."""
+    """Return the object that a line is, None for anything else; in it None stands for a number without an end."""
     try:
-        values = json.loads(line)
+        values = json.loads(line, parse_constant=lambda _: None, parse_float=finite)
     except (ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def finite(text: str) -> float | None:
+    """Return a number, None for one beyond what a float holds."""
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
