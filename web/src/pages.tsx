@@ -12,4 +12,5 @@ export interface Page {
 
 export const PAGES: readonly Page[] = [
   { path: "", icon: "home", title: ["Home", "主页"], component: lazy(() => import("./pages/home/home")) },
+  { path: "runs", icon: "runs", title: ["Runs", "训练记录"], component: lazy(() => import("./pages/runs/runs")) },
 ];
