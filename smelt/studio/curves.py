@@ -147,7 +147,9 @@ def plain(values: Doubles) -> list[float]:
     return whole.tolist() if whole is not None and (whole == values).all() else values.tolist()
 
 
-def held_out(lines: Lines, losses: list[tuple[int, float]], asked: Asked, flops_a_token: float | None) -> dict[str, Any]:
+def held_out(
+    lines: Lines, losses: list[tuple[int, float]], asked: Asked, flops_a_token: float | None
+) -> dict[str, Any]:
     """Return where on x each validation was, by the line of its step, and its loss."""
     x = positions(lines, asked.x, flops_a_token)
     place = {} if x is None else dict(zip(lines.columns["step"].tolist(), x.tolist(), strict=True))

@@ -174,9 +174,7 @@ def _after_spaces(data: Bytes, place: int) -> int:
 
 
 @inline
-def _line(
-    data: Bytes, place: int, names: Bytes, bounds: NDArray[np.int64], powers: Doubles, values: Doubles
-) -> bool:
+def _line(data: Bytes, place: int, names: Bytes, bounds: NDArray[np.int64], powers: Doubles, values: Doubles) -> bool:
     """Read a flat object of numbers that ends its line; tell whether it was one."""
     if data[place] != _OPEN:
         return False

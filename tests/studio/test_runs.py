@@ -15,75 +15,19 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from smelt.core.config import load_recipe, to_yaml
 from smelt.studio.curves import Asked, Curves, curve
 from smelt.studio.lines import decimated, read_numbers, smoothed
 from smelt.train.reading import facts, last_line, setting
-from smelt.train.stages.pretrain import PretrainRecipe
 
-from .conftest import Live, Watched, serious_faults
-
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489"
-    "0000000d49444154789c6360606060000000050001a5f645400000000049454e44ae426082"
-)
-REPORT = """# Run one
-
-| | |
-|---|---|
-| stage | pretrain |
-
-![loss](loss.png)
-
-<script>window.broken = 1</script><img src=x onerror="window.broken = 1">
-"""
-
-
-def make_run(run: Path, steps: int, *, rate: float = 0.003, lines: list[str] | None = None) -> list[dict[str, Any]]:
-    """Write the files of a run that lost something each step, and return its metrics."""
-    random.seed(run.name)
-    run.mkdir(parents=True)
-    words = (f"name={run.name}", "data=book.txt", "tokenizer=tok", f"steps={steps}", f"optimizer.learning_rate={rate}")
-    (run / "recipe.yaml").write_text(to_yaml(load_recipe(PretrainRecipe, None, words)))
-    rows = [
-        {
-            "step": step,
-            "tokens": step * 4096,
-            "loss": 3 + 4 * math.exp(-step / 40) + random.gauss(0, 0.1),
-            "gradient_norm": random.random(),
-            "learning_rate": rate * (1 - step / steps),
-            "seconds": round(step * 0.9137, 4),
-            "tokens_per_second": round(4483.0 + random.random(), 1),
-            "memory_bytes": 1202724864,
-        }
-        for step in range(1, steps + 1)
-    ]
-    text = lines or [json.dumps(row) for row in rows]
-    (run / "metrics.jsonl").write_text("".join(f"{line}\n" for line in text))
-    events: list[dict[str, Any]] = [
-        {"event": "validation", "time": 1795407053.2, "step": steps // 2, "loss": 3.5, "best_step": steps // 2},
-        {"event": "sample", "time": 1795407054.2, "step": steps, "prompt": "Once", "text": " <b>upon</b> a time"},
-        {"event": "validation", "time": 1795407055.2, "step": steps, "loss": 3.25, "best_step": steps},
-    ]
-    (run / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    return rows
+from .conftest import Live
+from .run_files import PIXEL, REPORT, make_run, make_runs
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[dict[str, Any]]]]:
-    """Return a folder with three runs, one of them long and one with a broken line, and their metrics."""
+    """Return a folder with runs, and their metrics."""
     root = tmp_path_factory.mktemp("runs")
-    rows = {
-        "runs/one": make_run(root / "runs" / "one", 100),
-        "runs/long": make_run(root / "runs" / "long", 5000, rate=0.001),
-    }
-    (root / "runs" / "one" / "report.md").write_text(REPORT)
-    (root / "runs" / "one" / "loss.png").write_bytes(PIXEL)
-    lines = ['{"step": 1, "loss": 5.0}', '{"step": 2, "lo{"step": 3, "loss": 4.0}', '{"step": 4, "loss": NaN}']
-    make_run(root / "runs" / "a, b", 9, lines=lines)
-    with open(root / "runs" / "a, b" / "metrics.jsonl", "a") as handle:
-        handle.write('{"step": 5, "lo')  # as a kill leaves it
-    return root, rows
+    return root, make_runs(root)
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +49,9 @@ def test_numbers_are_what_json_reads_to_the_last_bit() -> None:
     narrow = [float(np.float32(random.random() * 10 ** random.uniform(-9, 9))) for _ in range(20_000)]
     plain = [round(random.random() * 1e6, random.randrange(7)) for _ in range(10_000)]
     whole = [random.randrange(-(10**17), 10**17) for _ in range(10_000)]
-    values = [value for value in (*bits, *narrow, *plain, *whole, 0, -0.0, 5e-324, 1e22, 123456789012345678) if value == value]
+    values = [
+        value for value in (*bits, *narrow, *plain, *whole, 0, -0.0, 5e-324, 1e22, 123456789012345678) if value == value
+    ]
     data = "".join(json.dumps({"step": step, "value": value}) + "\n" for step, value in enumerate(values)).encode()
     found = read_numbers(data)
     assert found.broken == () and found.num_lines == len(values)
@@ -185,7 +131,11 @@ def test_facts_are_read_from_the_ends_of_files(tmp_path: Path) -> None:
         handle.write('broken\n{"step": 31, "lo')
     assert last_line(tmp_path / "run" / "metrics.jsonl")["step"] == 30 and last_line(tmp_path / "none") == {}
     assert setting("a: 1\nsteps: null\nb:\n  c: 2\n", "steps") is None
-    assert setting("a: 'x: y'\n", "a") == "x: y" and setting("a:\n  c: 2\n", "a") is None and setting("a: [\n", "a") is None
+    assert (
+        setting("a: 'x: y'\n", "a") == "x: y"
+        and setting("a:\n  c: 2\n", "a") is None
+        and setting("a: [\n", "a") is None
+    )
 
 
 def test_the_list_has_every_run_with_its_stage(studio: Live) -> None:
@@ -206,7 +156,11 @@ def test_points_are_those_of_the_file(studio: Live, made: tuple[Path, dict[str, 
     assert one["validations"] == {"x": [50, 100], "y": [3.5, 3.25]}
     losses = {row["step"]: row["loss"] for row in made[1]["runs/long"]}
     loss = long["curves"][0]
-    assert len(loss["x"]) <= 400 and loss["rows"] == 5000 and all(losses[x] == y for x, y in zip(loss["x"], loss["y"]))
+    assert (
+        len(loss["x"]) <= 400
+        and loss["rows"] == 5000
+        and all(losses[x] == y for x, y in zip(loss["x"], loss["y"], strict=True))
+    )
     assert {min(losses.values()), max(losses.values())} <= set(loss["y"]) and {1, 5000} <= set(loss["x"])
 
 
@@ -236,8 +190,9 @@ def test_a_run_is_shown_whole(studio: Live) -> None:
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("run?name=runs/on", "Did you mean 'one'"), ("run?name=runs", "is not a run"), ("run?name=../..", "outside of the studio"),
-     ("picture?name=runs/one&file=recipe.yaml", "is no picture"), ("picture?name=runs/one&file=../one/loss.png", "is no picture"),
+    [("run?name=runs/on", "Did you mean 'one'"), ("run?name=runs", "is not a run"), ("run?name=../..", "outside of the"),
+     ("picture?name=runs/one&file=recipe.yaml", "no picture"),
+     ("picture?name=runs/one&file=../one/loss.png", "no picture"),
      ("curves?runs=", "1 to 500"), ("curves?runs=runs/one&x=fame", "step, tokens, seconds, flops"),
      ("curves?runs=runs/one&smooth=1", "0 to below 1"), ("curves?runs=runs/one&points=nan", "4 to 20000"),
      ("curves?runs=../../etc", "outside of the studio"), ("export?runs=runs/one&form=exe", "none of csv, json and md")],
@@ -267,7 +222,10 @@ def test_exports_hold_every_step(studio: Live, made: tuple[Path, dict[str, list[
     rows = list(csv.DictReader(io.StringIO(table.body.decode())))
     expected = [(name, row) for name, values in made[1].items() for row in values]
     assert "attachment" in table.headers["content-disposition"] and len(rows) == 5100
-    assert all(row["run"] == name and float(row["loss"]) == one["loss"] for row, (name, one) in zip(rows, expected))
+    assert all(
+        row["run"] == name and float(row["loss"]) == one["loss"]
+        for row, (name, one) in zip(rows, expected, strict=True)
+    )
     whole = studio.get("/studio/runs/export?runs=runs/long,runs/a%252C b&form=json".replace(" ", "%20")).json["runs"]
     assert whole[0]["metrics"]["loss"] == [row["loss"] for row in made[1]["runs/long"]]
     assert whole[1]["metrics"]["loss"] == [5, None] and whole[0]["validations"] == [[2500, 3.5], [5000, 3.25]]
