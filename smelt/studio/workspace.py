@@ -14,6 +14,7 @@ from pathlib import Path
 
 from smelt.core.errors import UsageError, nearest
 from smelt.core.storage import read_pointer
+from smelt.train.reading import last_change
 
 CHECKPOINT_FILES = ("config.json", "adapter_config.json")
 DEPTH = 4  # folders below a root in which runs and checkpoints are looked for
@@ -104,8 +105,3 @@ def is_part_of_model(path: Path) -> bool:
     """Tell whether a file belongs to a checkpoint, a tokenizer or a set of token shards."""
     parts = (*CHECKPOINT_FILES, "tokenizer.json", "tokenizer_config.json", "meta.json", "recipe.yaml")
     return any((path.parent / part).is_file() for part in parts)
-
-
-def last_change(run: Path) -> float:
-    """Return when a run last wrote a step, in seconds since 1970."""
-    return max(path.stat().st_mtime for name in ("metrics.jsonl", "recipe.yaml") if (path := run / name).is_file())

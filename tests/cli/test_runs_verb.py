@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from smelt.cli.runs import differences, flatten, spread
+from smelt.cli.runs import spread
+from smelt.train.reading import differences, flatten
 
 from .conftest import Smelt
 

@@ -17,4 +17,5 @@ export const PAGES: readonly Page[] = [
   { path: "tokens", icon: "tokens", title: ["Token lens", "词元透镜"], component: lazy(() => import("./pages/tokens/tokens")) },
   { path: "model", icon: "lens", title: ["Model lens", "模型透镜"], component: lazy(() => import("./pages/model/model")) },
   { path: "train", icon: "train", title: ["Train", "训练"], component: lazy(() => import("./pages/train/train")) },
+  { path: "runs", icon: "runs", title: ["Runs", "训练记录"], component: lazy(() => import("./pages/runs/runs")) },
 ];
