@@ -98,7 +98,7 @@ class PagedFile:
         Raises:
             DataError: the file as a whole cannot be read.
         """
-        with self.lock, broken_is_an_error(self.name):
+        with self.lock, faults_of(self.path, self.name):
             return self._page(start, count)
 
     def head(self, count: int) -> Iterator[Numbered]:
@@ -114,7 +114,7 @@ class PagedFile:
 
     def spread(self, count: int) -> Iterator[Numbered]:
         """Yield about `count` rows in runs of 16, spread evenly over as much of the file as one request may scan."""
-        with self.lock, broken_is_an_error(self.name):
+        with self.lock, faults_of(self.path, self.name):
             self._reach(sys.maxsize)
         if self.known <= count:
             yield from self.head(count)
@@ -131,10 +131,14 @@ class PagedFile:
 
 
 @contextmanager
-def broken_is_an_error(name: Path) -> Iterator[None]:
-    """Turn what a damaged file causes into a DataError."""
+def faults_of(path: Path, name: Path) -> Iterator[None]:
+    """Turn what a damaged file causes into a DataError, which calls the file by its name."""
     try:
         yield
+    except DataError as error:
+        raise DataError(
+            error.what.replace(str(path), str(name)), accepted=error.accepted, fix=error.fix
+        ) from error.__cause__
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{name}: broken gzip data ({error})", fix="copy or download the file again") from None
     except OSError as error:
@@ -266,7 +270,9 @@ class PagedTable(PagedFile):
                     self.known = max(self.known, number)
                     if number == EVERY * len(self.marks):
                         self.marks.append((lines.offset, at))
-                    yield Numbered(number, where, self._value(fields, where))
+                    value = self._value(fields, where)
+                    raw = " | ".join(fields)[:RAW_BYTES] if isinstance(value, DataError) else ""
+                    yield Numbered(number, where, value, raw=raw)
                     if lines.offset - begin > PAGE_BYTES:
                         return
             except (csv.Error, DataError) as error:
@@ -390,10 +396,11 @@ class PagedWhole(PagedFile):
         return [(str(self.path), text.replace("\r\n", "\n").replace("\r", "\n"))]
 
     def _row(self, number: int, value: Value | DataError) -> Numbered:
-        if isinstance(value, DataError):
-            what = value.what.replace(str(self.path), str(self.name))
-            value = DataError(what, accepted=value.accepted, fix=value.fix)
-        return Numbered(number, f"{self.name}:{number}", value, cut=self.cut)
+        where = f"{self.name}:{number}"
+        if not isinstance(value, DataError):
+            return Numbered(number, where, value, cut=self.cut)
+        what = value.what.replace(str(self.path), str(self.name))
+        return Numbered(number, where, DataError(what, accepted=value.accepted, fix=value.fix))
 
 
 KINDS: dict[str, type[PagedFile]] = {

@@ -248,10 +248,12 @@ def stamp(path: Path) -> str:
 
 def page_of(file: PagedFile, start: int, count: int) -> dict[str, Any]:
     """Return a page of rows, each with its beginning and what is wrong with it."""
+    first = file.page(1, 1).rows
+    expected = parse_row(first[0].value, first[0].where)[0] if first else ""
     page = file.page(start, count)
     shown = []
     for row in page.rows:
-        _, typed = parse_row(row.value, row.where)
+        _, typed = parse_row(row.value, row.where, expected)
         if isinstance(typed, DataError):
             state, fault = "bad", safe(typed.what)
             text = row.raw if isinstance(row.value, DataError) else raw_text(row.value)

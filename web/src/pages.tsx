@@ -12,4 +12,5 @@ export interface Page {
 
 export const PAGES: readonly Page[] = [
   { path: "", icon: "home", title: ["Home", "主页"], component: lazy(() => import("./pages/home/home")) },
+  { path: "data", icon: "data", title: ["Data", "数据"], component: lazy(() => import("./pages/data/data")) },
 ];
