@@ -207,7 +207,7 @@ class PagedLines(PagedFile):
             f"{where}: a line of more than {LINE_BYTES:,} bytes", fix="one JSON object on each line"
         )
         try:
-            value = value if raw is None else parse_json_row(decode(raw, Path(where), offset), where)
+            value = value if raw is None else parse_json_row(decode(raw, self.name, offset), where)
         except DataError as error:
             value = error
         broken = (raw or b"")[:RAW_BYTES].decode("utf-8", "backslashreplace") if isinstance(value, DataError) else ""
@@ -341,7 +341,7 @@ class PagedParquet(PagedFile):
         rows: list[Numbered] = []
         try:
             with open(self.path, "rb") as handle:
-                table = parquet.ParquetFile(handle, buffer_size=BLOCK_BYTES)
+                table = parquet.ParquetFile(handle, buffer_size=BLOCK_BYTES, pre_buffer=False)  # else all of a row group
                 self.total = self.known = table.metadata.num_rows
                 for number, value in self._values(table, start):
                     if len(rows) == count:

@@ -94,7 +94,7 @@ def make_version(
         digest = sha256_file(source)
         with atomic_file(target) as handle:
             counts = write_rows(handle, source, name, edits, filters)
-            rows_after = counts.pop("after")
+            rows_after = counts.pop("after", 0)
             version = Version(
                 id=id,
                 source=name,
@@ -187,16 +187,17 @@ def raw_rows(source: Path, name: str) -> Iterator[tuple[int, bytes | None, Value
     with open_checked(source) as handle:
         for number, raw in enumerate(handle, start=1):
             if raw.strip():
-                yield number, raw if raw.endswith(b"\n") else raw + b"\n", line_value(raw, f"{name}:{number}", offset)
+                yield number, raw if raw.endswith(b"\n") else raw + b"\n", line_value(raw, name, number, offset)
             offset += len(raw)
 
 
-def line_value(raw: bytes, where: str, offset: int) -> Value | DataError:
+def line_value(raw: bytes, name: str, number: int, offset: int) -> Value | DataError:
     """Return what a line holds, or why it holds nothing."""
+    where = f"{name}:{number}"
     if len(raw) > LINE_BYTES:
         return DataError(f"{where}: a line of {len(raw):,} bytes", accepted=f"lines of at most {LINE_BYTES:,} bytes")
     try:
-        return parse_json_row(decode(raw, Path(where), offset), where)
+        return parse_json_row(decode(raw, Path(name), offset), where)
     except DataError as error:
         return error
 

@@ -258,7 +258,7 @@ export function Content({ name }: { name: string }) {
           <Extent of={seen} t={t} />
           <Card title={t("scripts")}>
             <p className="muted small">{t("scriptsHelp")}</p>
-            <Lines bars={counted(seen.scripts)} all={seen.seen} />
+            <Lines bars={counted(seen.scripts)} all={Object.values(seen.scripts).reduce((sum, value) => sum + value, 0)} />
           </Card>
           <Card title={t("traces")} actions={counted(seen.kinds).map((one) => <Badge key={one.name} kind="warn">{`${one.name} ${count(one.value)}`}</Badge>)}>
             <p className="muted small">{seen.hits.length ? t("tracesHelp") : t("noTraces")}</p>

@@ -23,7 +23,7 @@ const WORDS = {
   empty: ["empty", "空"],
   edited: ["edited", "已改"],
   removed: ["removed", "已删"],
-  keys: ["j and k, or the arrows, go through the rows.", "用 j 和 k 或方向键逐行浏览。"],
+  keys: ["j and k go through the rows; in the list, the arrows do too.", "用 j 和 k 逐行浏览；在列表中也可用方向键。"],
 } as const;
 const PAGE = 25;
 
@@ -110,7 +110,10 @@ function Turn({ turn, first, last }: { turn: (by: number) => Promise<void>; firs
 function Choice({ on, choose, children }: { on: boolean; choose: () => void; children: React.ReactNode }) {
   const ref = useRef<HTMLButtonElement>(null);
   useEffect(() => {
-    if (on) ref.current?.scrollIntoView?.({ block: "nearest" });
+    const button = ref.current;
+    if (!on || !button) return;
+    button.scrollIntoView?.({ block: "nearest" });
+    if (document.activeElement?.closest(".data-index li")) button.focus(); // who goes by arrows stays with the row
   }, [on]);
   return (
     <button ref={ref} type="button" aria-current={on || undefined} onClick={choose}>
@@ -143,7 +146,8 @@ function useKeys(move: (by: number) => void): void {
     const pressed = (event: KeyboardEvent) => {
       const target = event.target as HTMLElement;
       if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, [role=tablist], dialog")) return;
-      const by = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[event.key];
+      const arrows = target.closest(".data-index") ? { ArrowDown: 1, ArrowUp: -1 } : {}; // elsewhere they scroll
+      const by = ({ j: 1, k: -1, ...arrows } as Record<string, number>)[event.key];
       if (by === undefined) return;
       event.preventDefault();
       latest.current(by);
