@@ -80,7 +80,9 @@ def main() -> None:
                 for name, start in (("first", 1), ("middle", rows // 2), ("last", rows - PAGE)):
                     seconds, requests, read = measure(path, start)
                     size = path.stat().st_size >> 20
-                    print(f"{suffix:<9} {size:<7} {rows:<10,} {name:<8} {seconds:<8.3f} {requests:<9} {read}", flush=True)
+                    print(
+                        f"{suffix:<9} {size:<7} {rows:<10,} {name:<8} {seconds:<8.3f} {requests:<9} {read}", flush=True
+                    )
                 path.unlink()
 
 

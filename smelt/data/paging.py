@@ -341,7 +341,9 @@ class PagedParquet(PagedFile):
         rows: list[Numbered] = []
         try:
             with open(self.path, "rb") as handle:
-                table = parquet.ParquetFile(handle, buffer_size=BLOCK_BYTES, pre_buffer=False)  # else all of a row group
+                table = parquet.ParquetFile(
+                    handle, buffer_size=BLOCK_BYTES, pre_buffer=False
+                )  # else all of a row group
                 self.total = self.known = table.metadata.num_rows
                 for number, value in self._values(table, start):
                     if len(rows) == count:

@@ -42,7 +42,9 @@ def test_the_same_change_again_is_the_same_file_and_a_version_has_versions(tmp_p
     source.write_text('{"text": "a"}\n{"text": "b"}\n')
     for _ in range(2):
         assert make_version(source, tmp_path, id="x1", name="a", edits=[Edit(row=1)]).name == "a.v2.jsonl"
-    third = make_version(tmp_path / "a.v2.jsonl", tmp_path, id="x2", name="a.v2.jsonl", edits=[Edit(row=1, path=("text",), text="c")])
+    third = make_version(
+        tmp_path / "a.v2.jsonl", tmp_path, id="x2", name="a.v2.jsonl", edits=[Edit(row=1, path=("text",), text="c")]
+    )
     assert third.name == "a.v3.jsonl" and lines(third) == [{"text": "c"}]
     assert lines(tmp_path / "a.v2.jsonl") == [{"text": "b"}]
 
@@ -50,7 +52,9 @@ def test_the_same_change_again_is_the_same_file_and_a_version_has_versions(tmp_p
 def test_other_formats_become_lines_of_json(tmp_path):
     table = arrow.table({"text": ["a", "b"], "day": arrow.array([0, 1], arrow.date32())})
     parquet.write_table(table, tmp_path / "a.parquet")
-    made = make_version(tmp_path / "a.parquet", tmp_path, id="1", name="a", edits=[Edit(row=2, path=("text",), text="B")])
+    made = make_version(
+        tmp_path / "a.parquet", tmp_path, id="1", name="a", edits=[Edit(row=2, path=("text",), text="B")]
+    )
     assert lines(made) == [{"text": "a", "day": "1970-01-01"}, {"text": "B", "day": "1970-01-02"}]
     (tmp_path / "b.txt").write_text("a book")
     made = make_version(tmp_path / "b.txt", tmp_path / "new", id="2", name="b", edits=[Edit(row=1, text="a tale")])
@@ -76,7 +80,10 @@ def test_filters_are_counted_by_reason_and_recorded(tmp_path):
         ([Edit(row=9, text="x")], "there is no row 9"),
         ([Edit(row=1, path=("messages", 7, "content"), text="x")], "there is nothing at '7'"),
         ([Edit(row=1, path=("messages",), text="x")], "there is no text at messages"),
-        ([Edit(row=1, path=("messages", 0, "role"), text="bot")], "as it was edited, a:1, message 1: role 'bot' unknown"),
+        (
+            [Edit(row=1, path=("messages", 0, "role"), text="bot")],
+            "as it was edited, a:1, message 1: role 'bot' unknown",
+        ),
         ([Edit(row=1, path=("messages", 0, "content"), text="\ud83d")], "half a character"),
         ([Edit(row=1), Edit(row=2)], "no row would be left of 2"),
         ([Edit(row=2, path=("text",), text="x")], "cannot be read cannot be edited"),
