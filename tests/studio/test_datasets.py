@@ -163,9 +163,9 @@ def test_a_source_outside_of_the_folder_gets_its_version_in_data(start: Callable
 
 
 def test_filters_are_counted_before_they_are_applied(studio: Live) -> None:
-    tried = studio.post("/studio/datasets/filter", name=CHATS, filters={"duplicates": True, "min_characters": 8})
-    assert tried.json["before"] == 63 and tried.json["left_out"] == {"bad": 1, "duplicates": 2, "min_characters": 10}
-    assert tried.json["after"] == 50 and tried.json["all"]
+    tried = studio.post("/studio/datasets/filter", name=CHATS, filters={"duplicates": True, "max_characters": 9})
+    assert tried.json["before"] == 63 and tried.json["left_out"] == {"bad": 1, "duplicates": 2, "max_characters": 50}
+    assert tried.json["after"] == 10 and tried.json["all"]
     wrong = studio.post("/studio/datasets/filter", name=CHATS, filters={"min_characters": -1})
     assert wrong.status == 400 and wrong.json["error"]["message"].startswith("filters.min_characters:")
 
