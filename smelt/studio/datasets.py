@@ -190,8 +190,9 @@ def list_files(space: Workspace) -> dict[str, Any]:
     for path in space.data_files():
         try:
             about, name = path.stat(), space.name(path)
-            name.encode("utf-8")
-        except (OSError, UnicodeEncodeError):  # it went away, or has a name that no address can hold
+        except OSError:  # it went away
+            continue
+        if not can_be_sent(name) or "\n" in name:  # no address can hold it
             continue
         folder = os.path.dirname(name)
         found.append({"name": name, "folder": folder, "bytes": about.st_size, "modified": about.st_mtime})
@@ -202,7 +203,7 @@ def list_files(space: Workspace) -> dict[str, Any]:
 def formats_in(space: Workspace, books: Books, folder: str, stop: Callable[[], bool]) -> dict[str, str]:
     """Return the format of each file of a folder by its first row, "" for one that is none of the known."""
     told = {}
-    mine = [name for path in space.data_files() if os.path.dirname(name := space.name(path)) == folder]
+    mine = [file["name"] for file in list_files(space)["files"] if file["folder"] == folder]
     for name in mine[:FOLDER_FILES]:
         if stop():
             break

@@ -17,7 +17,7 @@ from smelt.tokenizers.formats import load_tokenizer
 
 from .conftest import Live, Watched, serious_faults
 
-HOSTILE = "<img src=x onerror=alert(1)>\n&amp;#.jsonl"
+HOSTILE = "<img src=x onerror=alert(1)>&amp;#%2e?.jsonl"
 CHATS = "chats.jsonl"
 
 
@@ -37,6 +37,8 @@ def folder(workspace: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [json.dumps({"text": text}).encode() for text in texts]
     (root / HOSTILE).write_bytes(b"\n".join([*lines, b'{"text": "caf\xe9"}', b'{"text": "\\ud83d"}', b"{broken"]))
     (root / "sub").mkdir()
+    (root / "sub" / "line\nend.txt").write_text("no address can hold this name, so it is not listed")
+    (root / "sub" / "bad\udcff.txt").write_text("nor this one")
     (root / "sub" / "book.txt").write_text("One day. " * 400)
     (root / "sub" / "empty.csv").write_text("")
     return root
@@ -55,6 +57,7 @@ def ask(live: Live, what: str, name: str, **more: Any) -> Any:
 def test_files_are_listed_by_folder_and_their_formats_told(studio: Live) -> None:
     found = studio.get("/studio/datasets").json
     assert {(file["folder"], file["name"]) for file in found["files"]} >= {("", CHATS), ("sub", "sub/book.txt")}
+    assert len(found["files"]) == 4
     assert found["models"] == ["runs/tiny", "bytes"]
     assert studio.get("/studio/datasets/formats?folder=").json == {CHATS: "messages", HOSTILE: "text"}
     assert studio.get("/studio/datasets/formats?folder=sub").json == {"sub/book.txt": "text", "sub/empty.csv": ""}
