@@ -141,6 +141,22 @@ def routes(studio: Studio) -> Routes:
 
         return reply(await until_gone(studio, request, work))
 
+    return {
+        "GET /datasets": files,
+        "GET /datasets/formats": formats,
+        "GET /datasets/about": about,
+        "GET /datasets/rows": rows,
+        "GET /datasets/row": row,
+        "GET /datasets/tokens": tokens,
+        "GET /datasets/report": report,
+        **changes(studio, books),
+    }
+
+
+def changes(studio: Studio, books: Books) -> Routes:
+    """Return the routes that try and make new versions."""
+    space = studio.workspace
+
     async def tried(request: Request) -> Response:
         given = await read(request, FiltersGiven)
         recipe = recipe_of(given.filters)
@@ -154,17 +170,7 @@ def routes(studio: Studio) -> Routes:
         given = await read(request, VersionGiven)
         return reply(await studio.aside(lambda: new_version(space, given)), 201)
 
-    return {
-        "GET /datasets": files,
-        "GET /datasets/formats": formats,
-        "GET /datasets/about": about,
-        "GET /datasets/rows": rows,
-        "GET /datasets/row": row,
-        "GET /datasets/tokens": tokens,
-        "GET /datasets/report": report,
-        "POST /datasets/filter": tried,
-        "POST /datasets/versions": change,
-    }
+    return {"POST /datasets/filter": tried, "POST /datasets/versions": change}
 
 
 async def until_gone(studio: Studio, request: Request, work: Callable[[Callable[[], bool]], Result]) -> Result:
