@@ -7,7 +7,6 @@ formats through the same functions as training, so what it shows is what a run g
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby, islice
 from pathlib import Path
@@ -18,11 +17,10 @@ from rich.text import Text
 
 from smelt.cli.common import Json, console, make_app, open_tokenizer, plural, print_json
 from smelt.cli.data_synth import SynthCommand, synth
-from smelt.core.errors import DataError, TokenizerError, UsageError
+from smelt.core.errors import TokenizerError, UsageError
 from smelt.core.log import printable, say
-from smelt.data.formats import Summary, Typed, scan_rows, summarize, texts_of
-from smelt.data.records import ChatRow, Message, PreferenceRow, TextRow
-from smelt.data.rendering import render
+from smelt.data.formats import Summary, scan_rows, summarize
+from smelt.data.looking import good_rows, learned_part, percentiles, row_length
 from smelt.data.shards import META, TokenShards, source_fingerprints, write_shards
 from smelt.tokenizers.base import END_OF_TEXT
 from smelt.tokenizers.bpe_train import byte_tokenizer
@@ -30,7 +28,6 @@ from smelt.tokenizers.chat import ChatTemplate, named_template
 
 NUM_EXAMPLES = 3
 SHOWN_CHARACTERS = 500  # of one part of an example
-PERCENTILES = (10, 50, 90, 99, 100)
 FLOOR_DOCUMENTS = 2000
 
 app = make_app(help="Inspect rows, pack text into token shards, generate the town, have a teacher write rows.")
@@ -54,7 +51,8 @@ def inspect(
     found = open_tokenizer(tokenizer) if tokenizer is not None else None
     summary = summarize(source)
     jinja = None if template is None else named_template(template)
-    lengths = percentiles(list(row_lengths(source, None if found is None else ChatTemplate(found, jinja))))
+    measured = None if found is None else ChatTemplate(found, jinja)
+    lengths = percentiles([row_length(row, measured) for row in good_rows(scan_rows(source))])
     unit = "bytes" if found is None else "tokens"
     if json:
         print_json({**asdict(summary), "lengths": lengths, "length_unit": unit})
@@ -74,47 +72,6 @@ def inspect_shards(source: str, as_json: bool) -> None:
     print(f"{source}: token shards, every byte as its manifest says")
     print(f"tokens   {meta.num_tokens:,} in {meta.num_documents:,} documents, {meta.num_text_bytes:,} bytes of text")
     print(f"made by  a tokenizer of {meta.vocab_size:,} tokens, {meta.tokenizer_fingerprint[:12]}")
-
-
-def good_rows(source: str) -> Iterator[Typed]:
-    """Yield the rows that training would read."""
-    for _, row in scan_rows(source):
-        if not isinstance(row, DataError) and not (isinstance(row, TextRow) and not row.text):
-            yield row
-
-
-def row_lengths(source: str, template: ChatTemplate | None) -> Iterator[int]:
-    """Yield the length of each good row: its rendered tokens, or without a template the bytes of its texts."""
-    for row in good_rows(source):
-        if template is None:
-            yield sum(len(text.encode()) for text in texts_of(row))
-        elif isinstance(row, ChatRow):
-            yield len(render(row, template)[0])
-        else:
-            yield sum(len(template.tokenizer.encode(text)) + 1 for text in texts_of(row))
-
-
-def learned_part(row: Typed, template: ChatTemplate) -> tuple[list[int], list[int]]:
-    """Return ids and loss mask of a row; of a text all is learned, of a pair the target, of two replies the chosen."""
-    if isinstance(row, PreferenceRow):
-        row = ChatRow((*row.messages, Message("assistant", row.chosen)), row.where)
-    if isinstance(row, ChatRow):
-        return render(row, template)
-    parts = [template.tokenizer.encode(text) for text in texts_of(row)]
-    ends = [*[0] * (len(parts) - 1), 1]
-    ids = [number for part in parts for number in part]
-    return ids, [learned for part, learned in zip(parts, ends, strict=True) for _ in part]
-
-
-def percentiles(lengths: Sequence[int]) -> dict[str, int]:
-    """Return the lengths below which 10, 50, 90, 99 and 100 % of the rows lie; empty without rows."""
-    ordered = sorted(lengths)
-    names = {50: "median", 100: "longest"}
-    return {
-        names.get(share, f"{share} %"): ordered[max(0, -(-share * len(ordered) // 100) - 1)]
-        for share in PERCENTILES
-        if ordered
-    }
 
 
 def show_summary(source: str, summary: Summary) -> None:
@@ -138,7 +95,7 @@ def show_summary(source: str, summary: Summary) -> None:
 def show_examples(source: str, template: ChatTemplate) -> None:
     """Print the first rows as the model sees them; what it learns to say is green, or in [[ ]] without colours."""
     screen, tokenizer = console(), template.tokenizer
-    for row in islice(good_rows(source), NUM_EXAMPLES):
+    for row in islice(good_rows(scan_rows(source)), NUM_EXAMPLES):
         ids, mask = learned_part(row, template)
         text = Text()
         for learned, part in groupby(zip(ids, mask, strict=True), key=lambda pair: pair[1]):

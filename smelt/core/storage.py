@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 
@@ -63,12 +64,23 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     Raises:
         ResourceError: the disk is full; the old content is intact.
     """
+    with atomic_file(path, len(data)) as handle:
+        handle.write(data)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path | str, num_bytes: int | None = None) -> Iterator[BinaryIO]:
+    """Yield a file to write that becomes `path` in one step, and only when the block ends without an error.
+
+    Raises:
+        ResourceError: the disk is full; the old content is intact.
+    """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
-    with disk_full_is_an_error(path, len(data)):
+    with disk_full_is_an_error(path, num_bytes):
         try:
             with open(temporary, "wb") as handle:
-                handle.write(data)
+                yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(temporary, path)

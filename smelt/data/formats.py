@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -173,19 +173,24 @@ def scan_rows(spec: str | Path) -> Iterator[tuple[str, Typed | DataError]]:
     for path in expand_paths(spec):
         expected = ""
         for where, value in scan_file(path):
-            if isinstance(value, DataError):
-                yield expected, value
-                continue
-            try:
-                name = detect_format(value, where)
-                expected = expected or name
-                if name != expected:
-                    raise DataError(
-                        f"{where}: a row of format '{name}' in a file of '{expected}'", fix="split the file"
-                    )
-                yield name, TextRow(value, where) if isinstance(value, str) else FORMATS[name].parse(value, where)
-            except DataError as error:
-                yield expected, error
+            name, row = parse_row(value, where, expected)
+            expected = expected or name
+            yield name, row
+
+
+def parse_row(value: Value | DataError, where: str, expected: str = "") -> tuple[str, Typed | DataError]:
+    """Return format and typed row of what a reader found, or its error; `expected` is the format of the rows before."""
+    if isinstance(value, DataError):
+        return expected, value
+    name = expected
+    try:
+        found = detect_format(value, where)
+        name = expected or found
+        if found != name:
+            raise DataError(f"{where}: a row of format '{found}' in a file of '{name}'", fix="split the file")
+        return name, TextRow(value, where) if isinstance(value, str) else FORMATS[name].parse(value, where)
+    except DataError as error:
+        return name, error
 
 
 def parse_text(row: Row, where: str) -> TextRow:
@@ -418,9 +423,14 @@ def summarize(spec: str | Path, *, max_bad: int = 5) -> Summary:
     Raises:
         DataError: there is no file to look at.
     """
+    return summary_of(scan_rows(spec), num_files=len(expand_paths(spec)), max_bad=max_bad)
+
+
+def summary_of(rows: Iterable[tuple[str, Typed | DataError]], *, num_files: int = 1, max_bad: int = 5) -> Summary:
+    """Count the good and bad ones of some rows."""
     counts, formats, roles, kinds = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     bad: list[str] = []
-    for name, row in scan_rows(spec):
+    for name, row in rows:
         if isinstance(row, DataError):
             counts["bad"] += 1
             bad += [str(row)] if len(bad) < max_bad else []
@@ -433,7 +443,7 @@ def summarize(spec: str | Path, *, max_bad: int = 5) -> Summary:
                 roles.update(message.role for message in row.messages)
                 kinds.update([row.kind] if row.kind else [])
     return Summary(
-        num_files=len(expand_paths(spec)),
+        num_files=num_files,
         num_ok=formats.total(),
         num_bad=counts["bad"],
         num_empty=counts["empty"],

@@ -18,4 +18,5 @@ export const PAGES: readonly Page[] = [
   { path: "model", icon: "lens", title: ["Model lens", "模型透镜"], component: lazy(() => import("./pages/model/model")) },
   { path: "train", icon: "train", title: ["Train", "训练"], component: lazy(() => import("./pages/train/train")) },
   { path: "runs", icon: "runs", title: ["Runs", "训练记录"], component: lazy(() => import("./pages/runs/runs")) },
+  { path: "data", icon: "data", title: ["Data", "数据"], component: lazy(() => import("./pages/data/data")) },
 ];
