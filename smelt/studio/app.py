@@ -20,11 +20,11 @@ from smelt.serve.app import on_api_error, on_fault, on_other, on_smelt_error
 from smelt.serve.errors import ApiError
 from smelt.serve.guard import Guard
 from smelt.serve.protocol import Fields
-from smelt.studio import home
+from smelt.studio import api, home, models
 from smelt.studio.context import COOKIE, Request, Response, Routes, Studio, owner, read, reply
 from smelt.studio.forward import Forward
 
-PAGES = (home.routes,)
+PAGES = (home.routes, models.routes, api.routes)
 """What makes the routes of each page."""
 YEAR_SECONDS = 31_536_000
 NO_PAGE = b"<!doctype html><title>smelt</title><p>The pages are not built: npm ci and npm run build in web/."
