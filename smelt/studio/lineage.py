@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from smelt.core.errors import SmeltError
-from smelt.core.storage import MANIFEST, read_manifest, sha256_bytes
+from smelt.core.errors import SmeltError, UsageError
+from smelt.core.storage import MANIFEST, read_manifest, sha256_bytes, sha256_file
 from smelt.studio.checkpoints import Card, card_of, hashes_in
 from smelt.studio.workspace import Workspace
 from smelt.train.checkpoint import saved_steps
@@ -36,6 +36,44 @@ class Parent:
     path: str
     hashes: tuple[str, ...]
     role: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a model was trained on: a path as it was written down, and the SHA-256 of each file, which is its version.
+
+    A checkpoint that was made in another folder names a path from there, so a file is looked for by its name and that
+    of its folder too; whether it is the same then, its hash says.
+    """
+
+    id: str
+    path: str
+    files: Mapping[str, str]
+
+    def find(self, workspace: Workspace, *, hashed: bool) -> list[dict[str, Any]]:
+        """Return each file with its name in the workspace, None where it is not there, and whether it is the same.
+
+        That is None where it was not looked at: `hashed` reads every file.
+        """
+        known = {path.parts[-2:]: path for path in workspace.data_files()}
+        found = []
+        for file, digest in self.files.items():
+            path = self._at(workspace, known, file)
+            same = sha256_file(path) == digest if path and hashed else None
+            name = workspace.name(path) if path else None
+            found.append({"file": file, "sha256": digest, "name": name, "same": same})
+        return found
+
+    def _at(self, workspace: Workspace, known: Mapping[tuple[str, ...], Path], file: str) -> Path | None:
+        for path in (self.path, f"{self.path}/{file}"):
+            try:
+                place = workspace.find(path)
+            except SmeltError:
+                continue
+            if place.is_file():
+                return place
+        whole = Path(self.path) if Path(self.path).name == Path(file).name else Path(self.path) / file
+        return known.get(whole.parts[-2:])
 
 
 class Lineage:
@@ -85,6 +123,13 @@ class Lineage:
         """Return the models that were made of one, adapters on it among them."""
         return [other for other in self.cards if any(found == name for found, _, _ in self.parents(other))]
 
+    def data(self, name: str) -> tuple[Data, list[str]]:
+        """Return data by its id and the models that were trained on it; raises UsageError where there is none."""
+        found = [(one, model) for model, card in self.cards.items() for one in data_of(card) if one.id == name]
+        if not found:
+            raise UsageError(f"{name[:200]}: no model of the studio was trained on such data")
+        return found[0][0], [model for _, model in found]
+
     def graph(self, served: Sequence[str]) -> dict[str, Any]:
         """Return nodes and edges; `served` are models whose weights are others in memory: "runs/chat@int8"."""
         nodes, edges = dict[str, dict[str, Any]](), list[dict[str, Any]]()
@@ -98,9 +143,14 @@ class Lineage:
                 else:
                     tokenizers.add(self.cards[other].lineage.get("tokenizer_sha256"))
                 edges.append({"from": source, "to": name, "exact": exact, "role": parent.role})
-            for node in data_nodes(self.workspace, card):
-                edges.append({"from": node["id"], "to": name, "exact": True, "role": "data"})
-                nodes[node["id"]] = node
+            for data in data_of(card):
+                edges.append({"from": data.id, "to": name, "exact": True, "role": "data"})
+                nodes[data.id] = {
+                    "id": data.id,
+                    "kind": "data",
+                    "label": Path(data.path).name or data.path,
+                    "files": len(data.files),
+                }
             tokenizer = tokenizer_node(card)
             if tokenizer is not None and tokenizer["sha256"] not in tokenizers:  # one that a parent has is inherited
                 nodes.setdefault(tokenizer["id"], tokenizer)
@@ -145,7 +195,7 @@ def _hashes_at(directory: Path, _: int) -> tuple[str, ...]:
         return ()  # the model's card tells its fault
 
 
-def data_nodes(workspace: Workspace, card: Card) -> Iterator[dict[str, Any]]:
+def data_of(card: Card) -> Iterator[Data]:
     """Yield the data that a model was trained on, each source by its files and their hashes, that is: its version."""
     data, recipe = card.lineage.get("data") or {}, card.lineage.get("recipe") or {}
     files, given = dict(data.get("sources") or {}), recipe.get("data")
@@ -155,14 +205,7 @@ def data_nodes(workspace: Workspace, card: Card) -> Iterator[dict[str, Any]]:
         start = f"{name}/" if len(sources) > 1 else ""
         own = {file.removeprefix(start): digest for file, digest in files.items() if file.startswith(start)}
         version = sha256_bytes(json.dumps(own or path, sort_keys=True).encode())[:ID_CHARACTERS]
-        yield {
-            "id": f"data:{version}",
-            "kind": "data",
-            "label": Path(path).name or path,
-            "path": path,
-            "name": name_of(workspace, path),
-            "files": own,
-        }
+        yield Data(f"data:{version}", path, own)
 
 
 def tokenizer_node(card: Card) -> dict[str, Any] | None:
@@ -176,14 +219,6 @@ def tokenizer_node(card: Card) -> dict[str, Any] | None:
     return {"id": f"tokenizer:{digest[:ID_CHARACTERS]}", "kind": "tokenizer", "label": label, "sha256": digest} | (
         {"vocabulary": size} if isinstance(size, int) else {}
     )
-
-
-def name_of(workspace: Workspace, path: str) -> str | None:
-    """Return the name of data in the workspace, None where it is not there any more, or was never."""
-    try:
-        return workspace.name(workspace.find(path))
-    except SmeltError:
-        return None
 
 
 def stage_words(card: Card) -> str:

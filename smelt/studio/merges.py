@@ -62,7 +62,7 @@ class Merges:
 
     @staticmethod
     async def _run(merge: Merge, directory: Path, out: Path) -> None:
-        command = (sys.executable, "-m", "smelt", "merge", str(directory), "--out", str(out), "--json")
+        command = (sys.executable, "-P", "-m", "smelt.cli.main", "merge", str(directory), "--out", str(out), "--json")
         try:
             process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
             written, told = await process.communicate()

@@ -70,6 +70,8 @@ def routes(studio: Studio) -> Routes:
         "GET /models": page.show_all,
         "DELETE /models": page.delete,
         "GET /models/one": page.show_one,
+        "GET /models/data": page.show_data,
+        "POST /models/data": page.check_data,
         "GET /models/export": page.export,
         "POST /models/serve": page.serve,
         "POST /models/unserve": page.unserve,
@@ -125,6 +127,16 @@ class Models:
         found = await self.studio.aside(work)
         found["needed_by"] += self._users(self.studio.workspace.find(found["name"]))
         return reply({**found, "may_change": await self.studio.is_admin(request)})
+
+    async def show_data(self, request: Request) -> Response:
+        """Return the files that models were trained on, by the id of that version of them."""
+        name = query(request, "id")
+        return reply(await self.studio.aside(lambda: self._data(name, hashed=False)))
+
+    async def check_data(self, request: Request) -> Response:
+        """Read the files that models were trained on and say which are still the same."""
+        asked = await read(request, Named)
+        return reply(await self.studio.aside(lambda: self._data(asked.name, hashed=True)))
 
     async def serve(self, request: Request) -> Response:
         """Load a model, to stay until it is let go."""
@@ -233,6 +245,11 @@ class Models:
         aside = put_away(path)  # here, where no model can be loaded between the last look and this
         await self.studio.aside(lambda: delete(aside))
         return reply({"deleted": name})
+
+    def _data(self, name: str, *, hashed: bool) -> dict[str, Any]:
+        workspace = self.studio.workspace
+        data, models = Lineage.of(workspace).data(name)
+        return {"id": name, "path": data.path, "files": data.find(workspace, hashed=hashed), "models": models}
 
     def _look(self, asked: str) -> tuple[Lineage, str]:
         """Return all models and the name of one; raises UsageError for a name that is none of them."""

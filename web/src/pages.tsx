@@ -12,4 +12,6 @@ export interface Page {
 
 export const PAGES: readonly Page[] = [
   { path: "", icon: "home", title: ["Home", "主页"], component: lazy(() => import("./pages/home/home")) },
+  { path: "models", icon: "models", title: ["Models", "模型"], component: lazy(() => import("./pages/models/models")) },
+  { path: "api", icon: "api", title: ["API", "接口"], component: lazy(() => import("./pages/api/api")) },
 ];
