@@ -120,7 +120,7 @@ class Models:
                 "merge": card.lineage.get("merge"),
                 "data": card.lineage.get("data"),
                 "tokens": card.lineage.get("tokens"),
-                "base": card.base,
+                "base": card.base and (lineage.at(card.base) or card.base),
                 "needed_by": dependents(lineage, name),
             }
 

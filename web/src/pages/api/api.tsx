@@ -99,13 +99,13 @@ function Snippets({ about, url }: { about: About; url: string }) {
             </select>
           )}
         </Field>
-        <Tabs label={t("tool")} tabs={TOOLS} value={chosen} onChange={setTool} />
-        <div className="snippet">
-          <pre className="code" tabIndex={0} data-testid="snippet">
-            {text}
-          </pre>
+        <div className="tools">
+          <Tabs label={t("tool")} tabs={TOOLS} value={chosen} onChange={setTool} />
           <CopyButton text={text} label={t("copy")} />
         </div>
+        <pre className="code" tabIndex={0} data-testid="snippet">
+          {text}
+        </pre>
         {!about.open && <p className="muted small">{t("setKey")}</p>}
         {!model.loaded && <p className="muted small">{t("firstLoads")}</p>}
       </div>

@@ -105,7 +105,7 @@ function MakeDialog({ scopes, first, onClose, made }: { scopes: string[]; first:
     return (
       <Dialog title={t("newKey")} onClose={onClose}>
         <Notice kind="warn">{t("made", { name })}</Notice>
-        <div className="snippet">
+        <div className="tools">
           <pre className="code" tabIndex={0} data-testid="new-key">
             {key}
           </pre>

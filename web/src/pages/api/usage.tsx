@@ -129,7 +129,7 @@ function Engines({ engines }: { engines: Engine[] }) {
             <tr key={one.name}>
               <td>{one.name}</td>
               <td>
-                <Badge kind={one.state === "ready" ? "good" : one.state === "failed" ? "bad" : "info"}>{one.state}</Badge>
+                <Badge kind={one.state === "ready" ? "good" : one.state === "failed" ? "bad" : "info"}>{t(`s_${one.state}` as keyof typeof WORDS)}</Badge>
               </td>
               <td className="number">{count(one.running)}</td>
               <td className="number">{count(one.waiting)}</td>

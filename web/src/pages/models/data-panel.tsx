@@ -97,7 +97,7 @@ export function GonePanel({ node, users, close }: { node: Node; users: string[];
               <dd>{t("tokens", { count: count(node.vocabulary) })}</dd>
             </>
           )}
-          <dt>{t("derived")}</dt>
+          <dt>{t("madeOfIt")}</dt>
           <dd>
             <ModelLinks names={users} />
           </dd>

@@ -6,6 +6,7 @@ import { usePreferences, useWords } from "../../preferences";
 import { Link } from "../../router";
 import { Await, Badge, Button, Card, CopyButton, Failed, Icon, Notice } from "../../ui";
 import { useAction, useGet, type Loaded as Got } from "../../use";
+import { ModelLinks } from "./data-panel";
 import { DeleteDialog } from "./delete";
 import { GraphView } from "./graph";
 import { around } from "./layout";
@@ -74,8 +75,7 @@ function One({ model, listing, reload }: { model: Detail; listing: Listing | nul
         </Card>
       )}
       <div className="grid">
-        <Facts model={model} />
-        <Metrics metrics={model.metrics} />
+        <Facts model={model} here={listing?.models.some((one) => one.name === model.base) ?? false} />
         {model.may_change && !model.fault && <Serving model={model} reload={reload} />}
         {model.may_change && model.adapter && !model.fault && <MergeForm name={model.name} />}
       </div>
@@ -96,7 +96,7 @@ function One({ model, listing, reload }: { model: Detail; listing: Listing | nul
   );
 }
 
-function Facts({ model }: { model: Detail }) {
+function Facts({ model, here }: { model: Detail; here: boolean }) {
   const t = useWords(WORDS);
   const { language } = usePreferences();
   return (
@@ -138,14 +138,13 @@ function Facts({ model }: { model: Detail }) {
         {model.base && (
           <>
             <dt>{t("onBase")}</dt>
-            <dd>
-              <code>{model.base}</code>
-            </dd>
+            <dd>{here ? <ModelLinks names={[model.base]} /> : <code>{model.base}</code>}</dd>
           </>
         )}
         <dt>{t("when")}</dt>
         <dd>{date(model.created, language)}</dd>
       </dl>
+      <Metrics metrics={model.metrics} />
     </Card>
   );
 }
@@ -154,7 +153,8 @@ function Metrics({ metrics }: { metrics: Record<string, number> }) {
   const t = useWords(WORDS);
   const rows = Object.entries(metrics);
   return (
-    <Card title={t("metrics")}>
+    <>
+      <h3 className="measured">{t("metrics")}</h3>
       {rows.length === 0 ? (
         <p className="muted">{t("noMetrics")}</p>
       ) : (
@@ -167,7 +167,7 @@ function Metrics({ metrics }: { metrics: Record<string, number> }) {
           ))}
         </dl>
       )}
-    </Card>
+    </>
   );
 }
 

@@ -1,5 +1,5 @@
 // The graph of where models come from, drawn by hand: each node is a link, so the keyboard and a new tab work as ever.
-import { useMemo } from "react";
+import { useEffect, useMemo, useRef } from "react";
 import { count, short } from "../../format";
 import { useWords } from "../../preferences";
 import { Link } from "../../router";
@@ -8,7 +8,8 @@ import type { Graph, Model, Node } from "./types";
 import { WORDS } from "./words";
 
 const HEAD = 28;
-const LETTERS = 22;
+const LETTERS = 20;
+const LEAST_SHARE = 0.8; // of its full size, before it scrolls
 
 export function addressOf(node: Node): string {
   if (node.kind === "model" || node.kind === "served") return `/models/${encodeURIComponent(node.of ?? node.id)}`;
@@ -19,11 +20,14 @@ export function GraphView({ graph, models, at }: { graph: Graph; models: Model[]
   const t = useWords(WORDS);
   const drawn = useMemo(() => layout(graph), [graph]);
   const byName = useMemo(() => new Map(models.map((model) => [model.name, model])), [models]);
+  const width = drawn.width + 2;
+  const scroll = useRef<HTMLDivElement>(null);
+  useEffect(() => scroll.current?.querySelector("[aria-current]")?.scrollIntoView?.({ block: "nearest", inline: "center" }), [at]);
   const heads = [t("data"), t("tokenizer"), t("base")];
   const note = (node: Node) => noteOf(node, byName.get(node.id), t);
   return (
-    <div className="lineage-scroll">
-      <svg className="lineage" role="group" aria-label={t("graph")} width={drawn.width + 2} height={drawn.height + HEAD + 2} viewBox={`-1 ${-HEAD - 1} ${drawn.width + 2} ${drawn.height + HEAD + 2}`}>
+    <div className="lineage-scroll" ref={scroll}>
+      <svg className="lineage" role="group" aria-label={t("graph")} viewBox={`-1 ${-HEAD - 1} ${width} ${drawn.height + HEAD + 2}`} style={{ maxWidth: width, minWidth: LEAST_SHARE * width }}>
         {drawn.columns.map((column, place) =>
           column.depth > 3 && (drawn.columns[place - 1]?.depth ?? 0) >= 3 ? null : (
             <text key={column.x} className="lineage-head" x={column.x} y={-12}>

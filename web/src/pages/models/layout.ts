@@ -5,9 +5,9 @@
 // Ref: Sugiyama, Tagawa, Toda, "Methods for visual understanding of hierarchical system structures", 1981.
 import type { Edge, Graph, Node } from "./types";
 
-export const WIDTH = 184;
+export const WIDTH = 168;
 export const HEIGHT = 54;
-const GAP_X = 64;
+const GAP_X = 48;
 const GAP_Y = 18;
 const LANE = 6;
 const SWEEPS = 6;

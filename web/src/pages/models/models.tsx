@@ -8,7 +8,7 @@ import { DataPanel, GonePanel } from "./data-panel";
 import { DetailPage } from "./detail";
 import { GraphView } from "./graph";
 import { MergeList } from "./merging";
-import { firstMetric, States } from "./states";
+import { Metric, States } from "./states";
 import type { Listing, Model } from "./types";
 import { WORDS } from "./words";
 import "./models.css";
@@ -87,29 +87,27 @@ function List({ models }: { models: Model[] }) {
               <th>{t("metric")}</th>
               <th>{t("hash")}</th>
               <th>{t("when")}</th>
-              <th>{t("state")}</th>
             </tr>
           </thead>
           <tbody>
             {models.map((model) => (
               <tr key={model.name}>
                 <td>
-                  <Link to={`/models/${encodeURIComponent(model.name)}`}>{model.name}</Link>
+                  <Link to={`/models/${encodeURIComponent(model.name)}`}>{model.name}</Link> <States model={model} />
                 </td>
-                <td>
+                <td className="nowrap">
                   {model.stage || "–"} <span className="muted small">{model.family}</span>
                 </td>
                 <td className="number">{model.parameters === null ? "–" : short(model.parameters)}</td>
-                <td className="number">{bytes(model.bytes)}</td>
+                <td className="number nowrap">{bytes(model.bytes)}</td>
                 <td>{model.dtype ?? "–"}</td>
-                <td>{firstMetric(model.metrics)}</td>
+                <td>
+                  <Metric metrics={model.metrics} />
+                </td>
                 <td>
                   <code>{model.sha256?.slice(0, 8) ?? "–"}</code>
                 </td>
                 <td className="nowrap">{date(model.created, language)}</td>
-                <td>
-                  <States model={model} />
-                </td>
               </tr>
             ))}
           </tbody>

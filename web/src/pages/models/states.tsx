@@ -5,10 +5,19 @@ import { Badge } from "../../ui";
 import type { Loaded, Model } from "./types";
 import { WORDS } from "./words";
 
-/** {validation_loss: 1.84} -> "validation_loss 1.844" */
-export function firstMetric(metrics: Record<string, number>): string {
-  const [name] = "validation_loss" in metrics ? ["validation_loss"] : Object.keys(metrics);
-  return name === undefined ? "–" : `${name} ${number(metrics[name]!)}`;
+/** The one number that says most: the loss on held-out data, or whatever was measured first. */
+export function firstMetric(metrics: Record<string, number>): string | undefined {
+  return "validation_loss" in metrics ? "validation_loss" : Object.keys(metrics)[0];
+}
+
+export function Metric({ metrics }: { metrics: Record<string, number> }) {
+  const name = firstMetric(metrics);
+  if (name === undefined) return "–";
+  return (
+    <>
+      {number(metrics[name]!)} <span className="muted small">{name.replaceAll("_", " ")}</span>
+    </>
+  );
 }
 
 export function number(value: number): string {
