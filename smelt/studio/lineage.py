@@ -21,6 +21,7 @@ from smelt.studio.workspace import Workspace
 from smelt.train.checkpoint import saved_steps
 
 ID_CHARACTERS = 16
+UNNAMED = "tokenizer"  # of one whose model does not say where it came from
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ class Lineage:
                 }
             tokenizer = tokenizer_node(card)
             if tokenizer is not None and tokenizer["sha256"] not in tokenizers:  # one that a parent has is inherited
-                nodes.setdefault(tokenizer["id"], tokenizer)
+                if nodes.get(tokenizer["id"], {}).get("label") in (None, UNNAMED):
+                    nodes[tokenizer["id"]] = tokenizer
                 edges.append({"from": tokenizer["id"], "to": name, "exact": True, "role": "tokenizer"})
         for member in served:
             path, _, weights = member.partition("@")
@@ -214,7 +216,7 @@ def tokenizer_node(card: Card) -> dict[str, Any] | None:
     if not isinstance(digest, str):
         return None
     named = (card.lineage.get("recipe") or {}).get("tokenizer")
-    label = Path(named).name if isinstance(named, str) and named else "tokenizer"
+    label = Path(named).name if isinstance(named, str) and named else UNNAMED
     size = card.config.get("vocab_size")
     return {"id": f"tokenizer:{digest[:ID_CHARACTERS]}", "kind": "tokenizer", "label": label, "sha256": digest} | (
         {"vocabulary": size} if isinstance(size, int) else {}
