@@ -1,15 +1,16 @@
 """Adapters merged into their bases, each in a process of its own: `smelt merge`, whose memory is free again at its end.
 
-What is under way is told while it runs; the result is a checkpoint in the workspace, which appears whole or not at all.
+What is under way is told while it runs; the result is a checkpoint in the workspace, which appears whole or not at all,
+whatever becomes of the studio meanwhile.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import subprocess
 import sys
+import threading
 import time
-from asyncio.subprocess import DEVNULL, PIPE
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ class Merges:
 
     def __init__(self) -> None:
         self.known: dict[str, Merge] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, adapter: str, directory: Path, out: Path, shown: str) -> Merge:
         """Begin a merge; one that has begun under this id is returned as it is, so asking twice is asking once."""
@@ -51,27 +51,26 @@ class Merges:
         while len(self.known) >= MOST:
             del self.known[next(iter(self.known))]
         merge = self.known[name] = Merge(name, adapter, shown)
-        task = asyncio.create_task(self._run(merge, directory, out))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        threading.Thread(target=run, args=(merge, directory, out), name="merge", daemon=True).start()
         return merge
 
     def running(self) -> list[Merge]:
         """Return those under way."""
         return [merge for merge in self.known.values() if merge.state == "running"]
 
-    @staticmethod
-    async def _run(merge: Merge, directory: Path, out: Path) -> None:
-        command = (sys.executable, "-P", "-m", "smelt.cli.main", "merge", str(directory), "--out", str(out), "--json")
-        try:
-            process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=PIPE)
-            written, told = await process.communicate()
-            if process.returncode == 0:
-                merge.result, merge.state = json.loads(written.splitlines()[-1]), "done"
-            else:
-                lines = told.decode(errors="replace").strip().splitlines()
-                merge.error, merge.state = " ".join(lines[-LAST_LINES:]), "failed"
-        except OSError as error:
-            merge.error, merge.state = f"no process could be started: {error.strerror}", "failed"
-        finally:
-            merge.seconds = time.time() - merge.started
+
+def run(merge: Merge, directory: Path, out: Path) -> None:
+    """Merge, wait for the end, and note how it was; the state is noted last."""
+    # -P: a file of the folder that the studio was started in is no module of ours.
+    command = (sys.executable, "-P", "-m", "smelt.cli.main", "merge", str(directory), "--out", str(out), "--json")
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    except OSError as error:
+        merge.error, state = f"no process could be started: {error.strerror}", "failed"
+    else:
+        if done.returncode == 0:
+            merge.result, state = json.loads(done.stdout.splitlines()[-1]), "done"
+        else:
+            merge.error, state = " ".join(done.stderr.strip().splitlines()[-LAST_LINES:]), "failed"
+    merge.seconds = time.time() - merge.started
+    merge.state = state

@@ -27,7 +27,7 @@ from smelt.studio.lineage import Lineage
 from smelt.studio.workspace import Workspace
 from smelt.tokenizers.bpe_train import train_bpe
 
-from .conftest import Live, Watched, eventually, serious_faults, tiny_model
+from .conftest import COMPILING_SECONDS, Live, Watched, eventually, serious_faults, tiny_model
 
 STEP = "checkpoints/step-0000002"
 PARAMETERS = sum(parameter.numel() for parameter in tiny_model(1).parameters())
@@ -230,7 +230,7 @@ def test_an_export_is_a_whole_sealed_checkpoint_without_the_state_of_the_trainin
 def test_a_model_is_served_until_it_is_let_go(start: Callable[..., Live], grown: Path, tmp_path: Path) -> None:
     live = start(grown, store=tmp_path / "serve.db")
     assert live.post("/studio/models/serve", name="runs/alone").json["name"] == "runs/alone"
-    assert eventually(lambda: live.studio.pool.members["runs/alone"].engine.state == "ready", 100)
+    assert eventually(lambda: live.studio.pool.members["runs/alone"].engine.state == "ready", COMPILING_SECONDS)
     assert live.studio.pool.members["runs/alone"].kept
     [loaded] = live.get("/studio/models/one?name=runs/alone").json["loaded"]
     assert (loaded["as"], loaded["state"], loaded["kept"]) == ("runs/alone", "ready", True)
@@ -294,9 +294,10 @@ def test_an_adapter_is_merged_into_its_base_by_a_process_of_its_own(start: Calla
     assert needs(live, "runs/polite") == [("merge", "runs/whole")]
 
     def merges() -> list[dict[str, Any]]:
+        time.sleep(0.2)
         return live.get("/studio/models/merges").json["merges"]  # type: ignore[no-any-return]
 
-    assert eventually(lambda: merges()[0]["state"] != "running", 100)
+    assert eventually(lambda: merges()[0]["state"] != "running", COMPILING_SECONDS)
     [merge] = merges()
     assert merge["state"] == "done", merge["error"]
     assert merge["out"] == "runs/whole" and merge["result"]["largest_logit_difference"] < 1e-3
