@@ -27,6 +27,7 @@ from smelt.train.checkpoint import STEP_NAME, saved_steps
 TRAINING_STATE = "train/"
 """Where a checkpoint of a run keeps what only going on with it needs."""
 CHAT_TEMPLATE = "chat_template.jinja"
+MOST_METRICS, METRICS_DEPTH = 200, 4
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Card:
     @property
     def base_hashes(self) -> list[str]:
         """Return the hashes of the weights that an adapter was trained on, where it says so."""
-        return [str(one) for one in self.lineage.get(HASHES) or ()]
+        return [str(one) for one in rows(self.lineage.get(HASHES))]
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -103,9 +104,20 @@ class Card:
         return str(self.lineage.get("stage", ""))
 
     @property
+    def tokenizer(self) -> str | None:
+        """Return the SHA-256 of the tokenizer, where it is written down."""
+        found = self.lineage.get("tokenizer_sha256")
+        return found if isinstance(found, str) else None
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Return the recipe that it was trained by, empty where there is none."""
+        return table(self.lineage.get("recipe"))
+
+    @property
     def metrics(self) -> dict[str, float]:
         """Return the numbers that were measured of it, those inside of others by "outer.inner"."""
-        return dict(flat(self.lineage.get("metrics", {})))
+        return dict(flat(self.lineage.get("metrics"))[:MOST_METRICS])
 
     @property
     def chats(self) -> bool:
@@ -224,13 +236,24 @@ def steps_of(card: Card) -> list[dict[str, Any]]:
     ]
 
 
-def flat(values: object, name: str = "") -> list[tuple[str, float]]:
+def table(value: object) -> dict[str, Any]:
+    """Return what should be an object of JSON; anybody may have written the files, so another thing is an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows(value: object) -> list[Any]:
+    """Return what should be a list of JSON; another thing is an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def flat(values: object, name: str = "", depth: int = METRICS_DEPTH) -> list[tuple[str, float]]:
     """Return the numbers in a tree of dictionaries with their paths.
 
     {"loss": 1, "by": {"a": 2}} -> [("loss", 1), ("by.a", 2)]
     """
     if isinstance(values, dict):
-        return [pair for key, value in values.items() for pair in flat(value, f"{name}.{key}" if name else str(key))]
+        named = [(f"{name}.{key}" if name else str(key), value) for key, value in values.items() if depth]
+        return [pair for inner, value in named for pair in flat(value, inner, depth - 1)]
     if isinstance(values, bool) or not isinstance(values, int | float) or not math.isfinite(values):
         return []
     return [(name, values)]

@@ -16,7 +16,7 @@ from typing import Any
 
 from smelt.core.errors import SmeltError, UsageError
 from smelt.core.storage import MANIFEST, read_manifest, sha256_bytes, sha256_file
-from smelt.studio.checkpoints import Card, card_of, hashes_in
+from smelt.studio.checkpoints import Card, card_of, hashes_in, rows, table
 from smelt.studio.workspace import Workspace
 from smelt.train.checkpoint import saved_steps
 
@@ -117,6 +117,8 @@ class Lineage:
 
     def at(self, path: str) -> str | None:
         """Return the model that a path means: of a step of a run, the run."""
+        if "\0" in path:
+            return None
         place = (self.workspace.root / path).resolve()
         return next((name for name, card in self.cards.items() if is_below(place, card.path)), None)
 
@@ -142,7 +144,7 @@ class Lineage:
                 if other is None:
                     nodes[source] = {"id": source, "kind": "gone", "label": Path(parent.path).name, "path": parent.path}
                 else:
-                    tokenizers.add(self.cards[other].lineage.get("tokenizer_sha256"))
+                    tokenizers.add(self.cards[other].tokenizer)
                 edges.append({"from": source, "to": name, "exact": exact, "role": parent.role})
             for data in data_of(card):
                 edges.append({"from": data.id, "to": name, "exact": True, "role": "data"})
@@ -168,7 +170,7 @@ class Lineage:
 def parents_in(card: Card) -> list[Parent]:
     """Return what a checkpoint says that it was made of; the files of one parent's weights are told apart there."""
     found: dict[tuple[str, str], list[str]] = {}
-    for entry in card.lineage.get("parents") or ():
+    for entry in rows(card.lineage.get("parents")):
         if isinstance(entry, dict) and isinstance(entry.get("path"), str):
             key = entry["path"], str(entry.get("role", ""))
             found.setdefault(key, []).append(str(entry.get("weights_sha256", "")))
@@ -199,9 +201,8 @@ def _hashes_at(directory: Path, _: int) -> tuple[str, ...]:
 
 def data_of(card: Card) -> Iterator[Data]:
     """Yield the data that a model was trained on, each source by its files and their hashes, that is: its version."""
-    data, recipe = card.lineage.get("data") or {}, card.lineage.get("recipe") or {}
-    files, given = dict(data.get("sources") or {}), recipe.get("data")
-    sources = [given] if isinstance(given, str) else [one for one in given or () if isinstance(one, dict)]
+    files, given = table(table(card.lineage.get("data")).get("sources")), card.recipe.get("data")
+    sources = [given] if isinstance(given, str) else [one for one in rows(given) if isinstance(one, dict)]
     for source in sources:
         path, name = (source, "") if isinstance(source, str) else (str(source.get("path", "")), source.get("name"))
         start = f"{name}/" if len(sources) > 1 else ""
@@ -212,10 +213,9 @@ def data_of(card: Card) -> Iterator[Data]:
 
 def tokenizer_node(card: Card) -> dict[str, Any] | None:
     """Return a model's tokenizer, None where it is not written down."""
-    digest = card.lineage.get("tokenizer_sha256")
-    if not isinstance(digest, str):
+    digest, named = card.tokenizer, card.recipe.get("tokenizer")
+    if digest is None:
         return None
-    named = (card.lineage.get("recipe") or {}).get("tokenizer")
     label = Path(named).name if isinstance(named, str) and named else UNNAMED
     size = card.config.get("vocab_size")
     return {"id": f"tokenizer:{digest[:ID_CHARACTERS]}", "kind": "tokenizer", "label": label, "sha256": digest} | (

@@ -21,7 +21,7 @@ from smelt.core.storage import verify_directory
 from smelt.peft.load import base_of
 from smelt.serve.errors import ApiError, from_smelt
 from smelt.serve.protocol import Fields
-from smelt.studio.checkpoints import card_of, file_table, files_of, steps_of
+from smelt.studio.checkpoints import card_of, file_table, files_of, steps_of, table
 from smelt.studio.context import Request, Response, Routes, Studio, query, read, reply
 from smelt.studio.deleting import check_deletable, delete, dependents, put_away
 from smelt.studio.exporting import Export
@@ -116,9 +116,8 @@ class Models:
                 "files": file_table(card),
                 "steps": steps_of(card) if card.is_run else [],
                 "all_bytes": sum(path.stat().st_size for path in files_of(card.path)),
-                "recipe": card.lineage.get("recipe"),
-                "merge": card.lineage.get("merge"),
-                "data": card.lineage.get("data"),
+                "recipe": card.recipe or None,
+                "merge": table(card.lineage.get("merge")) or None,
                 "tokens": card.lineage.get("tokens"),
                 "base": card.base and (lineage.at(card.base) or card.base),
                 "needed_by": dependents(lineage, name),

@@ -134,7 +134,7 @@ def test_the_snippets_work_as_they_are_copied(live: Live, open_page: Callable[..
         page.click("button[aria-label=Copy]")
         return str(page.evaluate("navigator.clipboard.readText()"))
 
-    words = {"capture_output": True, "text": True, "timeout": COMPILING_SECONDS, "cwd": tmp_path}
+    words: Any = {"capture_output": True, "text": True, "timeout": COMPILING_SECONDS, "cwd": tmp_path}
     done = subprocess.run(["bash", "-c", copied()], **words)
     found = json.loads(done.stdout)
     assert found["model"] == "runs/tiny" and "choices" in found, done

@@ -164,6 +164,26 @@ def test_a_list_says_what_the_files_say_and_a_damaged_model_hides_no_other(copie
     assert shown["runs/base"]["parameters"] is None and not shown["runs/tuned"]["fault"]
 
 
+@pytest.mark.parametrize(
+    "lineage",
+    [
+        {"parents": 5, "data": [], "recipe": "x", "metrics": [1], "tokenizer_sha256": [], "base_weights_sha256": 1},
+        {"parents": [1, {"path": 2}, {"path": "a\0b"}], "data": {"sources": [1]}, "recipe": {"data": [1, {"path": 3}]}},
+        {"stage": {}, "step": {}, "metrics": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "merge": 1, "tokens": []},
+    ],
+)
+def test_a_lineage_that_anybody_wrote_takes_nothing_down(
+    start: Callable[..., Live], copied: Path, lineage: dict[str, Any]
+) -> None:
+    folder = copied / "bare"
+    shutil.copytree(copied / "runs" / "alone", folder, ignore=shutil.ignore_patterns("manifest*"))
+    (folder / "smelt.json").write_text(json.dumps(lineage))
+    live = start(copied)
+    for path in ("models", "models/one?name=bare", "api"):
+        found = live.get(f"/studio/{path}")
+        assert found.status == 200, found.body
+
+
 def test_data_is_linked_to_and_told_from_what_it_was(start: Callable[..., Live], copied: Path) -> None:
     live = start(copied)
     nodes = live.get("/studio/models").json["graph"]["nodes"]

@@ -85,7 +85,6 @@ export interface Detail extends Model {
   all_bytes: number;
   recipe: Record<string, unknown> | null;
   merge: Record<string, unknown> | null;
-  data: Record<string, unknown> | null;
   tokens: number | null;
   base: string | null;
   needed_by: Needed[];
