@@ -41,7 +41,7 @@ def write_run(root: Path, name: str, seed: int, parent: str | None, data: str) -
     if parent is not None:
         directory = root / "runs" / parent / STEP
         parents = [{"path": f"runs/{parent}/{STEP}", "weights_sha256": weights_hashes(directory)[0]}]
-    lineage = {
+    lineage: dict[str, Any] = {
         "stage": "sft" if parent else "pretrain",
         "step": 2,
         "tokens": 64,

@@ -44,8 +44,7 @@ export function GraphView({ graph, models, at }: { graph: Graph; models: Model[]
           const model = byName.get(node.id);
           const loaded = model?.loaded.some((one) => one.state === "ready") || node.kind === "served";
           return (
-            <Link key={node.id} to={addressOf(node)} className={`lineage-node ${model?.adapter ? "adapter" : node.kind}`} aria-current={node.id === at || undefined} aria-label={`${node.label}, ${note(node)}`} data-testid={`node-${node.id}`}>
-              <title>{model?.name ?? node.path ?? node.label}</title>
+            <Link key={node.id} to={addressOf(node)} className={`lineage-node ${model?.adapter ? "adapter" : node.kind}`} aria-current={node.id === at || undefined} data-testid={`node-${node.id}`}>
               <rect x={x} y={y} width={WIDTH} height={HEIGHT} rx={8} />
               <rect className="mark" x={x} y={y + 10} width={4} height={HEIGHT - 20} rx={2} />
               <text className="label" x={x + 16} y={y + 23}>
