@@ -16,7 +16,7 @@ import torch
 
 import smelt
 from smelt.core.errors import UsageError
-from smelt.core.storage import atomic_directory, sha256_file, verify_directory, write_pointer
+from smelt.core.storage import atomic_directory, seal, sha256_file, verify_directory, write_pointer
 from smelt.peft.load import Base, publish_adapter, weights_hashes
 from smelt.peft.methods import METHODS
 from smelt.serve.keys import Keys, hash_of
@@ -94,6 +94,7 @@ def copied(grown: Path, tmp_path: Path) -> Path:
     shutil.copytree(grown, root)
     config = root / "runs" / "polite" / "adapter_config.json"
     config.write_text(config.read_text().replace(str(grown), str(root)))
+    seal(config.parent)
     for run in ("base", "tuned"):
         os.utime(root / "runs" / run / "report.md")
     return root

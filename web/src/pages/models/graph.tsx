@@ -22,7 +22,9 @@ export function GraphView({ graph, models, at }: { graph: Graph; models: Model[]
   const byName = useMemo(() => new Map(models.map((model) => [model.name, model])), [models]);
   const width = drawn.width + 2;
   const scroll = useRef<HTMLDivElement>(null);
-  useEffect(() => scroll.current?.querySelector("[aria-current]")?.scrollIntoView?.({ block: "nearest", inline: "center" }), [at]);
+  useEffect(() => {
+    scroll.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }, [at]);
   const heads = [t("data"), t("tokenizer"), t("base")];
   const note = (node: Node) => noteOf(node, byName.get(node.id), t);
   return (
