@@ -24,7 +24,8 @@ def create(
     name: Name,
     store: Place,
     scope: Annotated[
-        list[str] | None, typer.Option(help="What it opens: models or metrics; repeat for both, which is the default.")
+        list[str] | None,
+        typer.Option(help="What it opens: models, metrics, admin (of a studio); repeat [models and metrics]"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -32,12 +33,12 @@ def create(
 
     Example: smelt keys create ann --store smelt.db
     """
-    from smelt.serve.keys import SCOPES
+    from smelt.serve.keys import USUAL_SCOPES
     from smelt.serve.store.database import Store
     from smelt.serve.store.keys import create_key
 
     with closing(Store.open(store)) as opened:
-        key = create_key(opened, name, scope or SCOPES)  # type: ignore[arg-type]  # checked there
+        key = create_key(opened, name, scope or USUAL_SCOPES)  # type: ignore[arg-type]  # checked there
     if json:
         print_json({"name": name, "key": key})
     else:

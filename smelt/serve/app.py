@@ -138,7 +138,7 @@ class Api:
         async def work() -> Response:
             asked, texts = await self._aside(begin)
             vectors = await job.embed(texts, adapter_of(served, asked.model))
-            self.metrics.embedded.inc(sum(map(len, texts)))
+            self.metrics.on_embedded(sum(map(len, texts)))
             return await self._aside(lambda: answer(embeddings(served, asked, texts, vectors), warning(asked)))
 
         try:

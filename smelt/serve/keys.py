@@ -21,8 +21,10 @@ from smelt.core.errors import DataError, SmeltError
 from smelt.serve.errors import ApiError, without_store
 
 HASH = re.compile(r"[0-9a-f]{64}")
-Scope = Literal["models", "metrics"]
+Scope = Literal["models", "metrics", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+USUAL_SCOPES: tuple[Scope, ...] = ("models", "metrics")
+"""What a key opens that is made without a word; the rest, to change what everybody shares, is given by name."""
 
 
 @dataclass(frozen=True)

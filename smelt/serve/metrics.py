@@ -8,11 +8,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from smelt.core.extras import need
 from smelt.serve.loop import EngineLoop, Job, Step
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+@dataclass
+class Tally:
+    """The tokens of one request."""
+
+    prompt: int = 0
+    generated: int = 0
+
+
+TALLY: ContextVar[Tally | None] = ContextVar("tally", default=None)
+"""Where the tokens of the request that is answered here are noted too, for whoever asked for it by setting this."""
 
 
 class Metrics:
@@ -52,16 +66,25 @@ class Metrics:
         """Return what counts the steps of a job, of which `num_each` answers share a prompt."""
         started = time.perf_counter()
         last: dict[int, float] = {}
+        tally = TALLY.get() or Tally()
 
         def note(steps: Sequence[Step]) -> None:
             now = time.perf_counter()
             for place, update in steps:
                 if place not in last:
-                    self.prompt.inc(len(job.wanted[place].prompt) if place % num_each == 0 else 0)
+                    read = len(job.wanted[place].prompt) if place % num_each == 0 else 0
+                    self.prompt.inc(read)
+                    tally.prompt += read
                     self.first.observe(now - started)
                 else:
                     self.between.observe(now - last[place])
                 last[place] = now
                 self.generated.inc(len(update.ids))
+                tally.generated += len(update.ids)
 
         return note
+
+    def on_embedded(self, tokens: int) -> None:
+        """Count the tokens of texts that became vectors."""
+        self.embedded.inc(tokens)
+        (TALLY.get() or Tally()).prompt += tokens

@@ -21,6 +21,7 @@ from smelt.serve.protocol import Fields, parse
 from smelt.serve.store.database import Conflict, NotFound, Store
 from smelt.serve.streaming import to_json
 from smelt.studio.pool import Pool
+from smelt.studio.usage import Usage
 from smelt.studio.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class Studio:
         pool: the models that answer.
         store: keeps chats, votes and keys.
         keys: those that open the studio; None: nobody needs one.
+        usage: what was asked of /v1, and by whom.
     """
 
     workspace: Workspace
     pool: Pool
     store: Store
     keys: Keys | None
+    usage: Usage = field(default_factory=Usage)
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(THREADS, "studio"))
 
     async def authorize(self, request: Request) -> None:
@@ -59,9 +62,22 @@ class Studio:
         """
         request.state.owner = OWNER
         if self.keys is not None:
-            given = request.headers.getlist("authorization")
-            cookie = request.cookies.get(COOKIE)
-            request.state.owner = await self.keys.check(given or ([f"Bearer {cookie}"] if cookie else []), "models")
+            request.state.owner = await self.keys.check(keys_in(request), "models")
+
+    async def administer(self, request: Request) -> None:
+        """Raise ApiError (403) for a key that may not change what everybody shares: keys, and models on the disk."""
+        if self.keys is not None:
+            await self.keys.check(keys_in(request), "admin")
+
+    async def is_admin(self, request: Request) -> bool:
+        """Tell whether `administer` lets a request pass."""
+        try:
+            await self.administer(request)
+        except ApiError as error:
+            if error.status != 403:
+                raise
+            return False
+        return True
 
     async def aside(self, work: Callable[[], Result]) -> Result:
         """Do work in a thread; what it refuses becomes an error of the API."""
@@ -73,6 +89,12 @@ class Studio:
             raise ApiError(409, str(error), code="conflict") from error
         except SmeltError as error:
             raise from_smelt(error) from error
+
+
+def keys_in(request: Request) -> list[str]:
+    """Return what a request says of its key, as Authorization headers."""
+    cookie = request.cookies.get(COOKIE)
+    return request.headers.getlist("authorization") or ([f"Bearer {cookie}"] if cookie else [])
 
 
 async def read(request: Request, kind: type[Kind]) -> Kind:

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from smelt.core.extras import need
 from smelt.serve.app import card, read_body
 from smelt.serve.errors import ApiError, invalid
-from smelt.studio.context import Studio, reply
+from smelt.serve.metrics import TALLY
+from smelt.serve.streaming import Gone
+from smelt.studio.context import Studio, owner, reply
+from smelt.studio.usage import Entry
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -27,27 +30,49 @@ class Forward:
         self.studio = studio
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request; raises ApiError where no model can."""
-        request = Request(scope, receive)
+        """Answer a request and note it; raises ApiError where no model can."""
+        path = f"/v1{scope['path'].removeprefix(scope.get('root_path', ''))}"
+        entry = self.studio.usage.begin(scope["method"], path)
+        before = TALLY.set(entry.tally)
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                entry.status = message["status"]
+            await send(message)
+
+        try:
+            await self._answer(Request(scope, receive), path, entry, noting)
+        except ApiError as error:
+            entry.status = error.status
+            raise
+        except Exception as error:
+            entry.status = 499 if isinstance(error, Gone) else 500
+            raise
+        finally:
+            TALLY.reset(before)
+            self.studio.usage.end(entry)
+
+    async def _answer(self, request: Request, path: str, entry: Entry, send: Send) -> None:
         await self.studio.authorize(request)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if request.method == "GET" and path.rstrip("/") == "/models":
-            await reply(self.models())(scope, receive, send)
+        entry.owner = owner(request)
+        if request.method == "GET" and path.rstrip("/") == "/v1/models":
+            await reply(self.models())(request.scope, request.receive, send)
             return
         body = await read_body(request)
         member = self.studio.pool.open(name_in(body))
+        entry.model = member.name
         await self.studio.pool.get(member.name)
         sent = False
 
         async def again() -> Message:
             nonlocal sent
             if sent:
-                return await receive()
+                return await request.receive()
             sent = True
             return {"type": "http.request", "body": body, "more_body": False}
 
         # The application of a model has the whole path: it is no part of this one.
-        inner = {**scope, "path": f"/v1{path}", "raw_path": f"/v1{path}".encode(), "root_path": ""}
+        inner = {**request.scope, "path": path, "raw_path": path.encode(), "root_path": ""}
         await member.app(inner, again, send)
 
     def models(self) -> dict[str, Any]:

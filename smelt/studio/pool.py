@@ -26,6 +26,7 @@ from smelt.serve.store.database import Store
 from smelt.studio.workspace import Workspace
 
 CACHE_TOKENS = 16_384  # of each model: several share the memory
+MAX_RUNNING, MAX_WAITING = 16, 64  # answers of each model
 LOADING_SECONDS = 0.02  # between two looks at a model that loads
 
 
@@ -125,7 +126,10 @@ class Pool:
         except SmeltError as error:
             raise from_smelt(error) from error
         settings = EngineSettings(
-            max_running=16, max_waiting=64, cache_tokens=CACHE_TOKENS, weights=cast("Weights", weights) or None
+            max_running=MAX_RUNNING,
+            max_waiting=MAX_WAITING,
+            cache_tokens=CACHE_TOKENS,
+            weights=cast("Weights", weights) or None,
         )
         return lambda: served(directory, name, {}, None), settings
 

@@ -19,4 +19,6 @@ export const PAGES: readonly Page[] = [
   { path: "train", icon: "train", title: ["Train", "训练"], component: lazy(() => import("./pages/train/train")) },
   { path: "runs", icon: "runs", title: ["Runs", "训练记录"], component: lazy(() => import("./pages/runs/runs")) },
   { path: "data", icon: "data", title: ["Data", "数据"], component: lazy(() => import("./pages/data/data")) },
+  { path: "models", icon: "models", title: ["Models", "模型"], component: lazy(() => import("./pages/models/models")) },
+  { path: "api", icon: "api", title: ["API", "接口"], component: lazy(() => import("./pages/api/api")) },
 ];

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from smelt.core.errors import UsageError, nearest
 from smelt.core.extras import need
-from smelt.serve.keys import SCOPES, Key, Scope, hash_of
+from smelt.serve.keys import SCOPES, USUAL_SCOPES, Key, Scope, hash_of
 from smelt.serve.store import tables
 from smelt.serve.store.database import Conflict, NotFound, Store, insert_once
 
@@ -37,7 +37,7 @@ class Listed:
     revoked: float | None
 
 
-def create_key(store: Store, name: str, scopes: Sequence[Scope] = SCOPES) -> str:
+def create_key(store: Store, name: str, scopes: Sequence[Scope] = USUAL_SCOPES) -> str:
     """Make a key and return it; nobody can read it again.
 
     Raises UsageError for a name or a scope that cannot be, Conflict for a name that is taken.
