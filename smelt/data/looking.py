@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from smelt.core.errors import DataError
 from smelt.data.formats import Typed, texts_of
-from smelt.data.records import ChatRow, TextRow
+from smelt.data.records import ChatRow, Message, PreferenceRow, TextRow
 from smelt.data.rendering import render
 from smelt.tokenizers.chat import ChatTemplate
 
@@ -34,7 +34,9 @@ def row_length(row: Typed, template: ChatTemplate | None) -> int:
 
 
 def learned_part(row: Typed, template: ChatTemplate) -> tuple[list[int], list[int]]:
-    """Return ids and loss mask of a row; every token of a text is learned, and of a pair the target."""
+    """Return ids and loss mask of a row; of a text all is learned, of a pair the target, of two replies the chosen."""
+    if isinstance(row, PreferenceRow):
+        row = ChatRow((*row.messages, Message("assistant", row.chosen)), row.where)
     if isinstance(row, ChatRow):
         return render(row, template)
     parts = [template.tokenizer.encode(text) for text in texts_of(row)]

@@ -20,11 +20,35 @@ from smelt.serve.app import on_api_error, on_fault, on_other, on_smelt_error
 from smelt.serve.errors import ApiError
 from smelt.serve.guard import Guard
 from smelt.serve.protocol import Fields
-from smelt.studio import chats, choices, home
+from smelt.studio import (
+    api,
+    arena,
+    chats,
+    choices,
+    datasets,
+    home,
+    model_lens,
+    models,
+    runs,
+    tokens,
+    training,
+)
 from smelt.studio.context import COOKIE, Request, Response, Routes, Studio, owner, read, reply
 from smelt.studio.forward import Forward
 
-PAGES = (choices.routes, home.routes, chats.routes)
+PAGES = (
+    home.routes,
+    choices.routes,
+    chats.routes,
+    arena.routes,
+    tokens.routes,
+    model_lens.routes,
+    training.routes,
+    runs.routes,
+    datasets.routes,
+    models.routes,
+    api.routes,
+)
 """What makes the routes of each page."""
 YEAR_SECONDS = 31_536_000
 NO_PAGE = b"<!doctype html><title>smelt</title><p>The pages are not built: npm ci and npm run build in web/."
