@@ -100,7 +100,8 @@ def look(browser: Any, url: str, runs: int, *, through: str = "") -> dict[str, f
             "dispatchEvent(new Event('smelt-navigated')); return now }",
             ADDRESS,
         )
-    page.wait_for_function("seen.all", timeout=120_000)
+    while not page.evaluate("seen.all"):  # the pages' policy forbids wait_for_function, which evaluates a text
+        page.wait_for_timeout(50)
     seen = page.evaluate("seen")
     page.context.close()
     return {name: round(when - began) for name, when in seen.items()}

@@ -1,4 +1,4 @@
-"""The page of runs: what it reads, that its points are those of the file, overlays, differences, exports, and its looks."""
+"""The routes of runs: what they read, that points are those of the file, overlays, differences, exports, refusals."""
 
 import csv
 import io
@@ -61,7 +61,8 @@ def test_numbers_are_what_json_reads_to_the_last_bit() -> None:
 @pytest.mark.parametrize(
     "line",
     ['{"step": 2, "loss": 1.5, "other": 3}', '{"loss":1.5,"step":2}', '{"step": 2, "loss": 1.5, "kind": "a\\"}"}',
-     '{"step": 2, "loss": 1.5, "by_source": {"a": 1}}', ' {"step" : 2 , "loss" : 1.5}', '{"st\\u0065p": 2, "loss": 15e-1}'],
+     '{"step": 2, "loss": 1.5, "by_source": {"a": 1}}', ' {"step" : 2 , "loss" : 1.5}',
+     '{"st\\u0065p": 2, "loss": 15e-1}'],
 )  # fmt: skip
 def test_any_line_of_json_with_a_step_is_read(line: str) -> None:
     usual = '{"step": 1, "loss": 2.5}\n{"step": 9, "loss": 0.5}\n'
@@ -73,7 +74,8 @@ def test_any_line_of_json_with_a_step_is_read(line: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "{", "{}", "[1]", "3", '{"step": 2, "lo{"step": 3, "loss": 1}', '{"step": 1.}',
-                                  '{"step": 2,}', '{"step": 2} {"step": 3}', '{"loss": 3}', "\x00\xff", '{"step": --2}'])  # fmt: skip
+                                  '{"step": 2,}', '{"step": 2} {"step": 3}', '{"loss": 3}', "\x00\xff",
+                                  '{"step": --2}'])  # fmt: skip
 def test_a_broken_line_is_named_by_its_row_and_costs_no_other(line: str) -> None:
     found = read_numbers(f'{{"step": 1, "loss": 2}}\n{line}\n{{"step": 3, "loss": 1}}\n'.encode())
     assert found.columns["step"].tolist() == [1, 3] and found.columns["loss"].tolist() == [2, 1]
@@ -190,7 +192,7 @@ def test_a_run_is_shown_whole(studio: Live) -> None:
 
 @pytest.mark.parametrize(
     ("path", "said"),
-    [("run?name=runs/on", "Did you mean 'one'"), ("run?name=runs", "is not a run"), ("run?name=../..", "outside of the"),
+    [("run?name=runs/on", "Did you mean 'one'"), ("run?name=runs", "is not a run"), ("run?name=../..", "outside"),
      ("picture?name=runs/one&file=recipe.yaml", "no picture"),
      ("picture?name=runs/one&file=../one/loss.png", "no picture"),
      ("curves?runs=", "1 to 500"), ("curves?runs=runs/one&x=fame", "step, tokens, seconds, flops"),

@@ -1,4 +1,4 @@
-"""The page of runs in a browser: chart, choice, comparison and one run whole; it fits, is accessible and runs nothing."""
+"""The page of runs in a browser: chart, choice, comparison and one run whole; it fits and is accessible."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .conftest import Live, Watched, serious_faults
+from .conftest import Live, Watched, eventually, serious_faults
 from .run_files import make_runs
 
 pytestmark = pytest.mark.browser
@@ -26,9 +26,14 @@ def drawn(page: Any) -> tuple[int, int]:
     return int(data[0]), int(data[1])
 
 
+def until(page: Any, condition: str) -> None:
+    """Wait until something holds in a page; its policy forbids Playwright's own way, which evaluates a text."""
+    assert eventually(lambda: bool(page.evaluate(condition)), seconds=30), condition
+
+
 def settled(page: Any, lines: int) -> None:
     """Wait until the first chart has so many lines."""
-    page.wait_for_function(f"document.querySelector('[data-testid=plot]')?.dataset.lines === '{lines}'")
+    until(page, f"document.querySelector('[data-testid=plot]')?.dataset.lines === '{lines}'")
 
 
 @pytest.mark.parametrize(("width", "theme"), [(375, "dark"), (1440, "light")])
@@ -49,7 +54,7 @@ def test_runs_are_chosen_sorted_and_smoothed_and_a_reload_keeps_it(
 ) -> None:
     page = open_page(studio, "/runs").page
     settled(page, 5)  # three curves, and the validations of the two whose steps are in sight
-    assert drawn(page)[1] == 1 + 100 + 2 + 2000 + 2
+    assert 1 + 100 + 2 + 1990 < drawn(page)[1] <= 1 + 100 + 2 + 2000 + 2  # the long one is cut to 2,000
     assert "line 2 of metrics.jsonl cannot be read" in page.inner_text("main")
     page.click("text=None")
     page.wait_for_selector("text=Choose runs in the list below")
@@ -61,9 +66,9 @@ def test_runs_are_chosen_sorted_and_smoothed_and_a_reload_keeps_it(
     page.click("th button:has-text('Step')")
     assert page.inner_text("[data-testid=run] >> nth=0").split()[0] == "runs/long"
     page.fill("input[type=search]", "one")
-    page.wait_for_function("document.querySelectorAll('[data-testid=run]').length === 1")
+    until(page, "document.querySelectorAll('[data-testid=run]').length === 1")
     page.select_option("select >> nth=1", "tokens")
-    page.wait_for_function("location.search.includes('x=tokens')")
+    until(page, "location.search.includes('x=tokens')")
     page.reload()
     settled(page, 3)
     assert page.input_value("input[type=range]") == "0.9" and page.input_value("input[type=search]") == "one"
@@ -80,7 +85,7 @@ def test_a_drag_over_the_chart_shows_a_part_with_all_its_points(
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + 60, steps=4)
     page.mouse.up()
-    page.wait_for_function("location.search.includes('from=')")
+    until(page, "location.search.includes('from=')")
     settled(page, 1)  # no validation is in this part
     assert 495 <= drawn(page)[1] <= 510  # every step of a tenth of 5,000, and one on each side
     page.click("text=Show all of it")
@@ -90,16 +95,16 @@ def test_a_drag_over_the_chart_shows_a_part_with_all_its_points(
 def test_one_run_is_shown_whole_and_its_texts_run_nothing(studio: Live, open_page: Callable[..., Watched]) -> None:
     page = open_page(studio, "/runs").page
     page.click("table >> text=runs/one")
-    page.wait_for_function("document.querySelectorAll('[data-testid=plot][data-lines]').length === 5")
+    until(page, "document.querySelectorAll('[data-testid=plot][data-lines]').length === 5")
     page.click("[role=tab]:has-text('Report')")
-    page.wait_for_function("document.querySelector('[data-testid=report] img')?.naturalWidth === 1")
+    until(page, "document.querySelector('[data-testid=report] img')?.naturalWidth === 1")
     assert page.evaluate("window.broken") is None and page.query_selector("[data-testid=report] script") is None
     page.click("[role=tab]:has-text('Samples')")
-    assert page.inner_text("[data-testid=sample] p >> nth=1") == "<b>upon</b> a time"
+    assert page.inner_text("[data-testid=sample] p >> nth=1") == " <b>upon</b> a time"
     page.keyboard.press("Shift+Tab")
     page.click("[role=tab]:has-text('Recipe')")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("location.search.includes('tab=samples')")
+    until(page, "location.search.includes('tab=samples')")
     with page.expect_download() as saved:
         page.click("[data-testid=export-csv]")
     assert saved.value.path().read_text().count("\n") == 101
