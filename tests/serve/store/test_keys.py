@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from smelt.core.errors import UsageError
-from smelt.serve.keys import SCOPES
+from smelt.serve.keys import USUAL_SCOPES
 from smelt.serve.store.database import Conflict, NotFound, Store
 from smelt.serve.store.keys import create_key, list_keys, revoke_key, valid_keys
 
@@ -15,7 +15,7 @@ def test_what_is_kept_is_a_hash(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "a.db")
     key = create_key(store, "ann")
     (kept,) = valid_keys(store)
-    assert kept.hash == hashlib.sha256(key.encode()).hexdigest() and kept.owner == "ann" and kept.scopes == SCOPES
+    assert kept.hash == hashlib.sha256(key.encode()).hexdigest() and kept.owner == "ann" and kept.scopes == USUAL_SCOPES
     assert key.startswith("sk-") and len(key) > 40
     store.close()
     assert key.encode() not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
