@@ -17,7 +17,9 @@ from typing import Any
 from smelt.core.config import read_yaml
 from smelt.core.errors import SmeltError, UsageError
 from smelt.studio.lineage import Lineage, is_below
-from smelt.studio.workspace import Workspace, last_change
+from smelt.studio.processes import is_alive, read_note
+from smelt.studio.workspace import Workspace
+from smelt.train.reading import last_change
 
 TRAINING_SECONDS = 600.0
 """How long after its last step a run without a report is taken to be still training."""
@@ -43,7 +45,9 @@ def trainings(workspace: Workspace, path: Path) -> Iterator[str]:
 
 
 def is_training(run: Path) -> bool:
-    """Tell whether a run goes on, as far as its files say: it has no report yet, and wrote not long ago."""
+    """Tell whether a run goes on: its process lives, or it has no report yet and wrote not long ago."""
+    if (note := read_note(run)) is not None and is_alive(note):
+        return True
     report = run / "report.md"
     last = last_change(run)
     return time.time() - last < TRAINING_SECONDS and not (report.is_file() and report.stat().st_mtime >= last)

@@ -14,8 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any, cast, get_args
 
 from smelt.core.errors import SmeltError, UsageError
+from smelt.core.storage import checkpoint_at
 from smelt.infer import EngineSettings
 from smelt.infer.packing import Weights
+from smelt.models.shards import read_json
+from smelt.peft.files import CONFIG as ADAPTER_CONFIG
+from smelt.peft.load import base_of, is_adapter
 from smelt.serve.app import make_app
 from smelt.serve.errors import ApiError, from_smelt, log, overloaded, unavailable
 from smelt.serve.keys import Keys
@@ -123,6 +127,8 @@ class Pool:
             if weights and weights not in get_args(Weights):
                 raise UsageError(f"{name}: weights of {weights!r}", accepted=", ".join(get_args(Weights)))
             directory = self.workspace.find(path)
+            if (own := self.workspace.name(directory)) != path:
+                raise UsageError(f"{name}: this model goes by another name", accepted=own)  # else it were two models
         except SmeltError as error:
             raise from_smelt(error) from error
         settings = EngineSettings(
@@ -131,13 +137,24 @@ class Pool:
             cache_tokens=CACHE_TOKENS,
             weights=cast("Weights", weights) or None,
         )
-        return lambda: served(directory, name, {}, None), settings
+
+        def load() -> Served:
+            checkpoint = checkpoint_at(directory)
+            if is_adapter(checkpoint):  # its file says where its base is, which could be anywhere
+                self.workspace.find(str(base_of(checkpoint, read_json(checkpoint / ADAPTER_CONFIG))))
+            return served(directory, name, {}, None)
+
+        return load, settings
 
     def _make_room(self) -> None:
         """Let the model go that was asked longest ago, where there are as many as there may be."""
         if len(self.members) < self.limit:
             return
-        idle = [member for member in self.members.values() if not (member.engine.jobs or member.kept)]
+        idle = [
+            member
+            for member in self.members.values()
+            if not (member.engine.jobs or member.kept or member.engine.state == "loading")  # somebody waits for that
+        ]
         if not idle:
             raise overloaded(f"{self.limit} models are loaded and busy or served, which is the most")
         self.close(min(idle, key=lambda member: member.asked).name)

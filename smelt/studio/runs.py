@@ -36,7 +36,7 @@ def routes(studio: Studio) -> Routes:
     runs = Runs(studio)
     studio.threads.submit(warm)
     return {
-        "GET /runs": runs.list,
+        "GET /runs": runs.listed,
         "GET /runs/run": runs.one,
         "GET /runs/curves": runs.curves,
         "GET /runs/differences": runs.differences,
@@ -60,7 +60,7 @@ class Runs:
         self.summaries = Summaries(studio.workspace)
         self.numbers = Curves()
 
-    async def list(self, request: Request) -> Response:
+    async def listed(self, request: Request) -> Response:
         """Return every run, the newest first."""
         return reply({"runs": await self.studio.aside(self.summaries.all)})
 
@@ -163,7 +163,9 @@ class Runs:
         """Return a picture of a run's report."""
         name, wanted = query(request, "name"), query(request, "file")
         path = await self.studio.aside(lambda: picture(find_run(self.studio.workspace, name), wanted))
-        return need("fastapi.responses", extra="serve").FileResponse(path, headers={"cache-control": "no-cache"})
+        responses = need("fastapi.responses", extra="serve")
+        sent: Response = responses.FileResponse(path, headers={"cache-control": "no-cache"})
+        return sent
 
 
 def names_in(request: Request) -> list[str]:

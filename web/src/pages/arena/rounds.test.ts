@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { another, complete, contestants, heard, nameOf, percent, scale, stored, type Overview, type Round, type Standing } from "./rounds";
+import { another, complete, contestants, heard, named, nameOf, percent, scale, stored, type Overview, type Round, type Standing } from "./rounds";
 
 const round: Round = {
   id: "r",
@@ -35,6 +35,11 @@ describe("contestants", () => {
     expect(contestants([], overview).map(nameOf)).toEqual(["x", "y"]);
     expect(contestants([], { ...overview, models: ["x"] }).map(nameOf)).toEqual(["x", "x@int4"]);
     expect(contestants([], { ...overview, models: [] })).toEqual([]);
+  });
+
+  it("are named by a link", () => {
+    expect(named("runs/a@int8")).toEqual({ model: "runs/a", weights: "int8" });
+    expect(nameOf(named("runs/a"))).toBe("runs/a");
   });
 
   it("are those of the last time where they still exist", () => {

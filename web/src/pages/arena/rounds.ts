@@ -84,6 +84,12 @@ export function nameOf(one: Contestant): string {
   return one.weights ? `${one.model}@${one.weights}` : one.model;
 }
 
+/** "runs/a@int8" -> the model runs/a with weights of int8. */
+export function named(name: string): Contestant {
+  const [model = "", weights = ""] = name.split("@");
+  return { model, weights };
+}
+
 /** Contestants that may be begun with: those kept that still exist, filled up to two with what else there is. */
 export function contestants(kept: Contestant[], overview: Overview): Contestant[] {
   const found = kept.filter((one) => overview.models.includes(one.model) && (!one.weights || overview.weights.includes(one.weights))).slice(0, overview.most);

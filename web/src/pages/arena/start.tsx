@@ -1,12 +1,12 @@
 // Begin a round: the prompt, who answers it, and how; beside it the rounds of before.
-import { useRef, useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import { newId, send } from "../../api";
 import { date } from "../../format";
 import { usePreferences, useWords } from "../../preferences";
 import { Link, navigate } from "../../router";
 import { Await, Badge, Button, Card, Empty, Failed, Field, Notice, Slider } from "../../ui";
-import { useAction, useGet, useKept } from "../../use";
-import { another, contestants, nameOf, type Contestant, type Overview } from "./rounds";
+import { useAction, useGet, useKept, useQuery } from "../../use";
+import { another, contestants, nameOf, named, type Contestant, type Overview } from "./rounds";
 
 const WORDS = {
   prompt: ["Prompt", "提示"],
@@ -61,6 +61,12 @@ function Form({ overview }: { overview: Overview }) {
   const [prompt, setPrompt] = useKept("arena.prompt", "");
   const [kept, setKept] = useKept<Contestant[]>("arena.models", []);
   const [sampling, setSampling] = useKept("arena.sampling", SAMPLING);
+  const [asked, setAsked] = useQuery("models"); // whom a link asks for
+  useEffect(() => {
+    if (!asked) return;
+    setKept(asked.split(",").map(named));
+    setAsked("");
+  }, [asked, setAsked, setKept]);
   const id = useRef(newId()); // kept for another try, so that it is the same round
   const chosen = contestants(kept, overview);
   const same = new Set(chosen.map(nameOf)).size < chosen.length;
