@@ -144,7 +144,7 @@ def points(x: Doubles, y: Doubles, most: int) -> dict[str, list[float]]:
 def plain(values: Doubles) -> list[float]:
     """Return numbers as JSON writes them shortest: whole ones without a point."""
     whole = values.astype(np.int64) if len(values) and np.abs(values).max() < 2**53 else None
-    found: list[float] = whole.tolist() if whole is not None and (whole == values).all() else values.tolist()
+    found: list[float] = (whole if whole is not None and (whole == values).all() else values).tolist()
     return found
 
 

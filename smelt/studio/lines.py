@@ -11,8 +11,7 @@ Ref: How to Read Floating Point Numbers Accurately, Clinger 1990; Dekker 1971 fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,7 +121,7 @@ def _number(data: Bytes, place: int, powers: Doubles) -> tuple[int, float]:
 
 
 @inline
-def _scaled(whole: int, power: int, powers: Doubles) -> float:
+def _scaled(whole: int, power: int, powers: Any) -> Any:
     """Return whole * 10**power, rounded once."""
     high = float(whole)
     low = float(whole - np.int64(high))
@@ -254,10 +253,10 @@ def decimated(values: Doubles, most: int) -> NDArray[np.int64]:
     if len(sound) <= most:
         return sound
     edges = np.linspace(0, len(sound), max(1, (most - 2) // 2) + 1).astype(np.int64)
-    return np.unique([sound[0], sound[-1], *extremes(values[sound], edges, sound)])
+    return np.unique(np.concatenate([sound[[0, -1]], extremes(values[sound], edges, sound)]))
 
 
-def extremes(values: Doubles, edges: NDArray[np.int64], places: NDArray[np.int64]) -> Sequence[int]:
+def extremes(values: Doubles, edges: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the places of the least and the largest value between each two edges."""
     width = int(np.diff(edges).max())
     index = edges[:-1, None] + np.arange(width)
@@ -265,4 +264,4 @@ def extremes(values: Doubles, edges: NDArray[np.int64], places: NDArray[np.int64
     table = values[np.minimum(index, len(values) - 1)]
     low = edges[:-1] + np.where(inside, table, np.inf).argmin(axis=1)
     high = edges[:-1] + np.where(inside, table, -np.inf).argmax(axis=1)
-    return places[np.concatenate([low, high])].tolist()
+    return places[np.concatenate([low, high])]

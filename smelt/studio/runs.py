@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from smelt.core.config import read_yaml
@@ -163,9 +163,8 @@ class Runs:
         """Return a picture of a run's report."""
         name, wanted = query(request, "name"), query(request, "file")
         path = await self.studio.aside(lambda: picture(find_run(self.studio.workspace, name), wanted))
-        responses = need("fastapi.responses", extra="serve")
-        sent: Response = responses.FileResponse(path, headers={"cache-control": "no-cache"})
-        return sent
+        sent = need("fastapi.responses", extra="serve").FileResponse(path, headers={"cache-control": "no-cache"})
+        return cast("Response", sent)
 
 
 def names_in(request: Request) -> list[str]:
@@ -209,4 +208,4 @@ def file(content: Any, name: str, media_type: str) -> Response:
     if isinstance(content, bytes):
         return Response(content, headers=headers, media_type=media_type)
     streaming = need("fastapi.responses", extra="serve").StreamingResponse
-    return streaming(content, headers=headers, media_type=media_type)  # type: ignore[no-any-return]
+    return cast("Response", streaming(content, headers=headers, media_type=media_type))

@@ -40,7 +40,7 @@ def asked(studio: Live, runs: str, **words: Any) -> list[dict[str, Any]]:
     more = "".join(f"&{name.strip('_')}={quote(str(value))}" for name, value in words.items())
     reply = studio.get(f"/studio/runs/curves?runs={quote(runs)}{more}")
     assert reply.status == 200, reply.body
-    return reply.json["runs"]
+    return list(reply.json["runs"])
 
 
 def test_numbers_are_what_json_reads_to_the_last_bit() -> None:
