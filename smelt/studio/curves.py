@@ -44,6 +44,7 @@ class Curves:
 
     def __init__(self) -> None:
         self.kept: OrderedDict[Path, Read] = OrderedDict()
+        self.num_bytes = 0
         self.lock = threading.Lock()
 
     def of(self, run: Path) -> Lines:
@@ -53,10 +54,11 @@ class Curves:
             before = self.kept.get(path)
         found = read_file(path, before)
         with self.lock:
+            old = self.kept.pop(path, None)
             self.kept[path] = found
-            self.kept.move_to_end(path)
-            while len(self.kept) > 1 and sum(one.num_bytes for one in self.kept.values()) > KEPT_BYTES:
-                self.kept.popitem(last=False)
+            self.num_bytes += found.num_bytes - (0 if old is None else old.num_bytes)
+            while len(self.kept) > 1 and self.num_bytes > KEPT_BYTES:
+                self.num_bytes -= self.kept.popitem(last=False)[1].num_bytes
         return found.lines
 
 
@@ -152,10 +154,12 @@ def held_out(
     lines: Lines, losses: list[tuple[int, float]], asked: Asked, flops_a_token: float | None
 ) -> dict[str, Any]:
     """Return where on x each validation was, by the line of its step, and its loss."""
-    x = positions(lines, asked.x, flops_a_token)
-    place = {} if x is None else dict(zip(lines.columns["step"].tolist(), x.tolist(), strict=True))
-    found = [(place[step], loss) for step, loss in losses if step in place and np.isfinite(loss)]
-    return {"x": [at for at, _ in found], "y": [loss for _, loss in found]}
+    x, steps = positions(lines, asked.x, flops_a_token), lines.columns["step"]
+    if x is None or not len(steps):
+        return {"x": [], "y": []}
+    places = [(int(np.searchsorted(steps[:-1], step)), step, loss) for step, loss in losses]
+    found = [(x[place], loss) for place, step, loss in places if steps[place] == step and loss is not None]
+    return {"x": plain(np.array([at for at, _ in found])), "y": [loss for _, loss in found]}
 
 
 def as_values(broken: tuple[Broken, ...] | list[Broken]) -> list[dict[str, Any]]:

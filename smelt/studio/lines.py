@@ -253,10 +253,11 @@ def decimated(values: Doubles, most: int) -> NDArray[np.int64]:
     if len(sound) <= most:
         return sound
     edges = np.linspace(0, len(sound), max(1, (most - 2) // 2) + 1).astype(np.int64)
-    return np.unique(np.concatenate([sound[[0, -1]], extremes(values[sound], edges, sound)]))
+    places: NDArray[np.int64] = np.unique(np.concatenate([[0, len(sound) - 1], extremes(values[sound], edges)]))
+    return sound[places]
 
 
-def extremes(values: Doubles, edges: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+def extremes(values: Doubles, edges: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the places of the least and the largest value between each two edges."""
     width = int(np.diff(edges).max())
     index = edges[:-1, None] + np.arange(width)
@@ -264,4 +265,4 @@ def extremes(values: Doubles, edges: NDArray[np.int64], places: NDArray[np.int64
     table = values[np.minimum(index, len(values) - 1)]
     low = edges[:-1] + np.where(inside, table, np.inf).argmin(axis=1)
     high = edges[:-1] + np.where(inside, table, -np.inf).argmax(axis=1)
-    return places[np.concatenate([low, high])]
+    return np.concatenate([low, high])

@@ -24,7 +24,7 @@ def text_files(root: Path) -> Iterator[tuple[Path, str]]:
     ignored = [".git/", *(root / ".gitignore").read_text().split()] if (root / ".gitignore").exists() else [".git/"]
 
     def kept(path: Path) -> bool:
-        patterns = [word.rstrip("/") for word in ignored if path.is_dir() or not word.endswith("/")]
+        patterns = [word.strip("/") for word in ignored if path.is_dir() or not word.endswith("/")]
         return not any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns)
 
     def walk(folder: Path) -> Iterator[Path]:

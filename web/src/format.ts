@@ -25,9 +25,12 @@ export function clock(seconds: number): string {
   return shown.map((part, place) => (place ? String(part).padStart(2, "0") : String(part))).join(":");
 }
 
+const FORMATS = new Map<string, Intl.DateTimeFormat>(); // to make one takes a millisecond, which a long list would feel
+
 /** Seconds since 1970 -> a date and time in the reader's own form. */
 export function date(seconds: number, language: string): string {
-  return new Date(seconds * 1000).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+  if (!FORMATS.has(language)) FORMATS.set(language, new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }));
+  return FORMATS.get(language)!.format(seconds * 1000);
 }
 
 /** 0.4271 -> "42.7%", 0.00012 -> "0.012%" */

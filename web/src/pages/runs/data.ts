@@ -58,8 +58,9 @@ export type Column = (typeof COLUMNS)[number];
 export const NEWEST = 8;
 /** Points of all curves of a chart together: more cannot be told apart on a screen. */
 const MOST_POINTS = 60_000;
-/** Runs of one request: the first curves are there while the others are still read. */
-export const BATCH = 25;
+/** Runs of the first two requests, which are to be there at once, and of each further one. */
+const FIRST = 5;
+const FURTHER = 25;
 
 /** Runs in an address, joined by commas; what would be mistaken for a comma is written as in any address. */
 export function joinNames(names: readonly string[]): string {
@@ -78,7 +79,11 @@ export function pointsFor(runs: number): number {
 export function curveAddresses(names: readonly string[], words: Record<string, string | number>): string[] {
   const query = new URLSearchParams(Object.entries<string | number>({ points: pointsFor(names.length), ...words }).filter(([, value]) => value !== "").map(([key, value]) => [key, String(value)]));
   const found: string[] = [];
-  for (let from = 0; from < names.length; from += BATCH) found.push(`/studio/runs/curves?runs=${encodeURIComponent(joinNames(names.slice(from, from + BATCH)))}&${query}`);
+  for (let from = 0; from < names.length; ) {
+    const part = names.slice(from, from + (found.length < 2 ? FIRST : FURTHER));
+    found.push(`/studio/runs/curves?runs=${encodeURIComponent(joinNames(part))}&${query}`);
+    from += part.length;
+  }
   return found;
 }
 

@@ -1,8 +1,8 @@
 // Runs: all of them with their curves over each other, or one of them whole.
-import { useMemo } from "react";
+import { useDeferredValue, useMemo } from "react";
 import { useWords } from "../../preferences";
 import { Link, usePlace } from "../../router";
-import { Await, Card, Empty, Failed, Notice, Tabs } from "../../ui";
+import { Await, Card, Empty, Failed, Loading, Notice, Tabs } from "../../ui";
 import { useGet, useQuery } from "../../use";
 import { Differences, ScalingLaw } from "./beside";
 import { Controls, linesOf, setQuery, useCurves, useView, zoomTo } from "./controls";
@@ -60,6 +60,7 @@ function Overlay({ runs }: { runs: Run[] }) {
   const given = query.get("runs");
   const [text, stage, order] = [query.get("q") ?? "", query.get("stage") ?? "", query.get("sort") ?? "-changed"];
   const shown = useMemo(() => listed(runs, text, stage, order), [runs, text, stage, order]);
+  const rows = useDeferredValue(shown, null); // a long table waits until the curves have been asked for
   const names = useMemo(() => chosenOf(given, runs, shown), [given, runs, shown]);
   const colors = useMemo(() => new Map(names.map((name, place) => [name, (place % COLORS) + 1])), [names]);
   const tabs = { list: t("title"), differences: t("differences"), law: t("law") };
@@ -77,7 +78,7 @@ function Overlay({ runs }: { runs: Run[] }) {
             <Tabs tabs={tabs} value={tab in tabs ? (tab as keyof typeof tabs) : "list"} onChange={setTab} label={t("view")} />
             <Exports names={names} />
           </div>
-          {tab === "differences" ? <Differences names={names} /> : tab === "law" ? <ScalingLaw names={names} /> : <RunTable runs={runs} shown={shown} colors={colors} setChosen={choose} />}
+          {tab === "differences" ? <Differences names={names} /> : tab === "law" ? <ScalingLaw names={names} /> : rows === null ? <Loading /> : <RunTable runs={runs} shown={rows} colors={colors} setChosen={choose} />}
           {view.x === "flops" && <p className="muted small">{t("no_flops")}</p>}
         </div>
       </Card>
