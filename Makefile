@@ -25,10 +25,11 @@ test: $(VENV)/test.stamp
 clients: $(VENV)/test.stamp
 	$(VENV)/bin/python tests/clients/run.py $(ARGS)
 
-# The pages that `smelt studio` serves are built files in smelt/studio/static, so that its users need no Node.
+# The pages that `smelt studio` serves are built files in smelt/studio/static, so that its users need no Node. Versions
+# are those of package-lock.json; `npm ci` would ask for other systems' builds of tools, too, which no mirror need have.
 web: export PATH := $(PATH):$(abspath $(VENV))/bin
 web: $(VENV)/node.stamp
-	cd web && npm ci --loglevel=error && npm run --silent check && npm test --silent && npm run --silent build
+	cd web && npm install --no-save --loglevel=error && npm run --silent check && npm test --silent && npm run --silent build
 
 lint: $(VENV)/test.stamp
 	$(RUN) ruff check .

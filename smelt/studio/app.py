@@ -51,7 +51,7 @@ PAGES = (
 )
 """What makes the routes of each page."""
 YEAR_SECONDS = 31_536_000
-NO_PAGE = b"<!doctype html><title>smelt</title><p>The pages are not built: npm ci and npm run build in web/."
+NO_PAGE = b"<!doctype html><title>smelt</title><p>The pages are not built: npm install and npm run build in web/."
 
 
 class KeyGiven(Fields):

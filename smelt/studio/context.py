@@ -65,7 +65,7 @@ class Studio:
             request.state.owner = await self.keys.check(keys_in(request), "models")
 
     async def administer(self, request: Request) -> None:
-        """Raise ApiError (403) for a key that may not change what everybody shares: keys, and models on the disk."""
+        """Raise ApiError (403) for a key that may not change what everybody shares: keys, trainings, and files."""
         if self.keys is not None:
             await self.keys.check(keys_in(request), "admin")
 

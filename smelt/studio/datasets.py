@@ -167,6 +167,7 @@ def changes(studio: Studio, books: Books) -> Routes:
         return reply(await until_gone(studio, request, work))
 
     async def change(request: Request) -> Response:
+        await studio.administer(request)
         given = await read(request, VersionGiven)
         return reply(await studio.aside(lambda: new_version(space, given)), 201)
 

@@ -44,11 +44,13 @@ def routes(studio: Studio) -> Routes:
             start_first(studio.workspace, wish.id)
 
     async def begin(request: Request) -> Response:
+        await studio.administer(request)
         wish = await read(request, Wish)
         await studio.aside(lambda: begin_once(wish))
         return reply({"ok": True})
 
     async def stop(request: Request) -> Response:
+        await studio.administer(request)
         await studio.aside(lambda: stop_first(studio.workspace))
         return reply({"ok": True})
 

@@ -219,16 +219,19 @@ def routes(studio: Studio) -> Routes:
         return reply({"presets": await measuring.aside(lambda: hardware_presets(workspace, asked))})
 
     async def begin_training(request: Request) -> Response:
+        await studio.administer(request)
         wanted = await read(request, Wanted)
         return reply({"run": await studio.aside(lambda: trainer.start(wanted))})
 
     async def resume(request: Request) -> Response:
+        await studio.administer(request)
         named = await read(request, Named)
         await studio.aside(lambda: trainer.resume(named.run, alongside=named.alongside))
         return reply({"ok": True})
 
     def asking(wish: Asked) -> Callable[[Request], Any]:
         async def route(request: Request) -> Response:
+            await studio.administer(request)
             named = await read(request, Named)
             await studio.aside(lambda: ask(trainer.folder(named.run), wish))
             return reply({"ok": True})

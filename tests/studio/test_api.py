@@ -114,6 +114,19 @@ def test_whoever_does_not_administer_sees_their_own_usage_and_no_key(locked: Liv
     assert locked.get("/studio/api", **headers["ann"]).json["admin"] is False
 
 
+CHANGES = (
+    *("train/start", "train/resume", "train/pause", "train/stop"),
+    *("home/first", "home/first/stop", "datasets/versions"),
+)
+
+
+@pytest.mark.parametrize("path", CHANGES)
+def test_a_key_that_may_only_ask_changes_nothing_for_others(locked: Live, path: str) -> None:
+    given = {"Authorization": f"Bearer {create_key(locked.studio.store, path.replace('/', '-'))}"}
+    refused = locked.call("POST", f"/studio/{path}", {}, **given)
+    assert refused.status == 403 and refused.json["error"]["code"] == "missing_scope"
+
+
 def test_the_first_key_locks_nobody_out_of_the_page_that_made_it(
     start: Callable[..., Live], workspace: Path, tmp_path: Path
 ) -> None:
