@@ -208,5 +208,5 @@ def axe() -> str:
     """Return the script of axe-core, or skip where web/ has not been installed."""
     path = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
     if not path.is_file():
-        pytest.skip("axe-core is not installed: npm ci in web/")
+        pytest.skip("axe-core is not installed: make web")
     return path.read_text(encoding="utf-8")
