@@ -133,10 +133,11 @@ def test_ids_of_our_file_on_real_text(name: str, trained: Pipeline, shared_data:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trained", ["gpt4", "o200k", "deepseek"], indirect=True)
-def test_ids_of_our_file_on_all_shared_text(trained: Pipeline, shared_data: Path) -> None:
-    """In pieces, which take theirs half as long as whole files."""
+def test_ids_of_our_file_on_shared_text(trained: Pipeline, shared_data: Path) -> None:
+    """In pieces, which take theirs half as long as whole files; a third of the files for each, so all for one."""
     theirs = hugging_face(trained)
-    for path in sorted(path for path in (shared_data / "text").rglob("*") if path.is_file()):
+    third = ("gpt4", "o200k", "deepseek").index(trained.pattern)
+    for path in sorted(path for path in (shared_data / "text").rglob("*") if path.is_file())[third::3]:
         text = path.read_bytes().decode("utf-8")
         pieces = [text[start : start + 8192] for start in range(0, len(text), 8192)]
         assert trained.encode_batch(pieces) == [found.ids for found in theirs.encode_batch(pieces)], path.name

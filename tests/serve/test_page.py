@@ -1,6 +1,5 @@
 """The chat page: its files, and a real browser that asks, stops, and asks no other origin for anything."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import pytest
 
 from .conftest import Live, Watched, eventually
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/", "html"), ("/chat.css", "css"), ("/chat.js", "javascript")])
@@ -23,19 +20,14 @@ def test_its_files_are_three_and_ask_nothing_of_others(live: Live, path: str, ki
 
 
 @pytest.fixture
-def page(live: Live) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 375, "height": 700})
-        opened.asked = []
-        opened.on("request", lambda request: opened.asked.append(request.url))
-        opened.goto(live.url)
-        opened.wait_for_selector("#model:not(:empty)")
-        yield opened
-        browser.close()
+def page(live: Live, browser: Any) -> Iterator[Any]:
+    opened = browser.new_page(viewport={"width": 375, "height": 700})
+    opened.asked = []
+    opened.on("request", lambda request: opened.asked.append(request.url))
+    opened.goto(live.url)
+    opened.wait_for_selector("#model:not(:empty)")
+    yield opened
+    opened.close()
 
 
 @pytest.mark.browser

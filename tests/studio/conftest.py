@@ -3,7 +3,6 @@
 import asyncio
 import http.client
 import json
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,6 @@ from smelt.tokenizers.bpe_train import train_bpe
 
 CONTEXT = 256
 COMPILING_SECONDS = 200  # of an engine's first step on a machine that has never made one
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 STATIC = Path(smelt.__file__).parent / "studio" / "static"
 
 
@@ -153,18 +151,6 @@ def start() -> Iterator[Callable[..., Live]]:
 def live(start: Callable[..., Live], workspace: Path) -> Live:
     """A studio that many tests share."""
     return start(workspace)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A browser, or skip where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture
