@@ -54,7 +54,7 @@ def routes(studio: Studio) -> Routes:
         await studio.aside(lambda: stop_first(studio.workspace))
         return reply({"ok": True})
 
-    return {"GET /home": home, "GET /home/first": first, "POST /home/first": begin, "POST /home/first/stop": stop}
+    return {"GET /home": home, "GET /first": first, "POST /first": begin, "POST /first/stop": stop}
 
 
 def overview(studio: Studio, who: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic_core import PydanticUndefined
+from pydantic.fields import PydanticUndefined
 
 from smelt.core.config import Config, config_inside, faults, parse_yaml, read_yaml, set_path
 from smelt.core.errors import ConfigError, SmeltError, UsageError, nearest

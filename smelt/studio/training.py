@@ -218,6 +218,27 @@ def routes(studio: Studio) -> Routes:
         asked = await read(request, Hardware)
         return reply({"presets": await measuring.aside(lambda: hardware_presets(workspace, asked))})
 
+    async def watch(request: Request) -> Response:
+        run, after, file = (query(request, name) for name in ("run", "after", "file"))
+        step = int(after) if after.isdecimal() else 0
+        return reply(await studio.aside(lambda: watcher.watch(workspace.find(run), after=step, file=file)))
+
+    return {
+        "GET /train": listed,
+        "GET /train/form": form,
+        "GET /train/points": points,
+        "GET /train/begin": begin,
+        "POST /train/check": check,
+        "POST /train/cost": cost,
+        "POST /train/presets": presets,
+        "GET /train/watch": watch,
+        **changes(studio, trainer),
+    }
+
+
+def changes(studio: Studio, trainer: Trainer) -> Routes:
+    """Return the routes that start, resume, pause and stop trainings."""
+
     async def begin_training(request: Request) -> Response:
         await studio.administer(request)
         wanted = await read(request, Wanted)
@@ -238,22 +259,9 @@ def routes(studio: Studio) -> Routes:
 
         return route
 
-    async def watch(request: Request) -> Response:
-        run, after, file = (query(request, name) for name in ("run", "after", "file"))
-        step = int(after) if after.isdecimal() else 0
-        return reply(await studio.aside(lambda: watcher.watch(workspace.find(run), after=step, file=file)))
-
     return {
-        "GET /train": listed,
-        "GET /train/form": form,
-        "GET /train/points": points,
-        "GET /train/begin": begin,
-        "POST /train/check": check,
-        "POST /train/cost": cost,
-        "POST /train/presets": presets,
         "POST /train/start": begin_training,
         "POST /train/resume": resume,
         "POST /train/pause": asking("pause"),
         "POST /train/stop": asking("stop"),
-        "GET /train/watch": watch,
     }

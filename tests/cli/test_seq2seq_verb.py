@@ -26,4 +26,4 @@ def test_from_pairs_to_an_answer(smelt: Smelt, tmp_path: Path) -> None:
 
 
 def test_help_lists_the_families_that_can(smelt: Smelt) -> None:
-    assert "t5, mt5 or transformer2017" in " ".join(smelt("seq2seq", "--help").out.split())
+    assert "t5, mt5, transformer2017, or an encoder's" in " ".join(smelt("seq2seq", "--help").out.split())

@@ -116,7 +116,7 @@ def test_whoever_does_not_administer_sees_their_own_usage_and_no_key(locked: Liv
 
 CHANGES = (
     *("train/start", "train/resume", "train/pause", "train/stop"),
-    *("home/first", "home/first/stop", "datasets/versions"),
+    *("first", "first/stop", "datasets/versions"),
 )
 
 

@@ -51,7 +51,8 @@ def space(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """Return a process that does nothing, in place of a training."""
-    child = subprocess.Popen(["sleep", "60"])
+    # Where the tests run in the background, their children ignore Ctrl-C unless told otherwise; a training listens.
+    child = subprocess.Popen(["env", "--default-signal=INT", "sleep", "60"])
     yield child
     child.kill()
     child.wait()

@@ -10,6 +10,8 @@ Ref: SQLite, "Write-Ahead Logging", and PRAGMA synchronous.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ else:
     ScriptDirectory = need("alembic.script", extra="serve").ScriptDirectory
 
 BUSY_SECONDS = 30
+BUSY_WAIT_SECONDS = 0.01
 MIGRATION_LOCK = 0x736D656C74  # any number that nobody else locks in a database of PostgreSQL
 PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 
@@ -117,7 +120,7 @@ def open_file(path: Path) -> tuple[sql.Engine, str]:
     @sql.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         for pragma in PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
+            set_pragma(connection, pragma)
 
     @sql.event.listens_for(engine, "begin")
     def begin(connection: sql.Connection) -> None:
@@ -125,6 +128,19 @@ def open_file(path: Path) -> tuple[sql.Engine, str]:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine, str(path)
+
+
+def set_pragma(connection: Any, pragma: str) -> None:
+    """Set how a connection works; SQLite itself does not wait while another one changes the journal's mode."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute(f"PRAGMA {pragma}")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(BUSY_WAIT_SECONDS)
 
 
 def connect(place: str) -> tuple[sql.Engine, str]:

@@ -68,7 +68,7 @@ function join(last: Told | null, now: Told): Told {
 }
 
 export function useFirst(): Loaded<Told> {
-  const path = (last: Told | null) => `/studio/home/first?after=${lastStep(last?.first?.training ?? null)}&file=${last?.first?.training?.file ?? ""}`;
+  const path = (last: Told | null) => `/studio/first?after=${lastStep(last?.first?.training ?? null)}&file=${last?.first?.training?.file ?? ""}`;
   return useFollow<Told>("first", path, join, (now) => (now.first === null || ["running", "stopping"].includes(now.first.state) ? 1.5 : 15));
 }
 
@@ -82,12 +82,12 @@ export function isShown(first: First | null, counts: Record<string, number>): bo
 export function FirstModel({ first }: { first: Loaded<Told> }) {
   const id = useRef(newId());
   const start = useAction(async () => {
-    await send("POST", "/studio/home/first", { id: id.current });
+    await send("POST", "/studio/first", { id: id.current });
     id.current = newId();
     first.reload();
   });
   const stop = useAction(async () => {
-    await send("POST", "/studio/home/first/stop");
+    await send("POST", "/studio/first/stop");
     first.reload();
   });
   const found = first.data?.first ?? null;
