@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic.fields import PydanticUndefined
+from pydantic.fields import FieldInfo
 
 from smelt.core.config import Config, config_inside, faults, parse_yaml, read_yaml, set_path
 from smelt.core.errors import ConfigError, SmeltError, UsageError, nearest
@@ -89,7 +89,7 @@ def fields_of(kind: type[Config], prefix: str = "") -> Iterator[dict[str, Any]]:
             "basic": key in BASICS,
             "help": " ".join((info.description or "").split()),
             "required": info.is_required(),
-            "default": plain_default(info.default),
+            "default": plain_default(info),
             **typed(key, info.annotation),
             **bounds,
         }
@@ -104,11 +104,11 @@ def groups_of(kind: type[Config], prefix: str = "") -> Iterator[tuple[str, str]]
             yield from groups_of(inner, f"{prefix}{name}.")
 
 
-def plain_default(value: object) -> Any:
-    """Return a default as JSON has it; None where there is none."""
-    if value is PydanticUndefined or isinstance(value, Config):
+def plain_default(info: FieldInfo) -> Any:
+    """Return a field's default as JSON has it; None where there is none."""
+    if info.is_required() or isinstance(info.default, Config):
         return None
-    return list(value) if isinstance(value, tuple) else value
+    return list(info.default) if isinstance(info.default, tuple) else info.default
 
 
 def typed(key: str, annotation: Any) -> dict[str, Any]:
