@@ -106,7 +106,7 @@ def groups_of(kind: type[Config], prefix: str = "") -> Iterator[tuple[str, str]]
 
 def plain_default(info: FieldInfo) -> Any:
     """Return a field's default as JSON has it; None where there is none."""
-    if info.is_required() or isinstance(info.default, Config):
+    if info.is_required() or info.default_factory is not None or isinstance(info.default, Config):
         return None
     return list(info.default) if isinstance(info.default, tuple) else info.default
 
