@@ -8,6 +8,7 @@ does not change; the price is a tensor (B, H, T, S) for each call that is watche
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 
@@ -21,22 +22,9 @@ def watched(attention: Attention | LatentAttention) -> Iterator[list[Tensor]]:
     """Return a list to which each forward of a module adds its weights (B, H, T, S), until the context is left."""
     noted: list[Tensor] = []
 
-    def mix(
-        queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask: Tensor | Rules | None = None,
-        *,
-        causal: bool = True,
-        scale: float | None = None,
-        softcap: float | None = None,
-        sinks: Tensor | None = None,
-    ) -> Tensor:
-        weights = attention_weights(
-            queries.float(), keys.float(), mask, causal=causal, scale=scale, softcap=softcap, sinks=sinks
-        )
-        noted.append(weights)
-        return attend(queries, keys, values, mask, causal=causal, scale=scale, softcap=softcap, sinks=sinks)
+    def mix(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | Rules | None = None, **how: Any) -> Tensor:
+        noted.append(attention_weights(queries.float(), keys.float(), mask, **how))
+        return attend(queries, keys, values, mask, **how)
 
     attention.mix = mix
     try:

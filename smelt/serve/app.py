@@ -371,8 +371,23 @@ def make_app(
         engine.stop()
         api.pool.shutdown(wait=False, cancel_futures=True)
 
-    app = fastapi.FastAPI(
-        title="smelt",
+    app = bare_app("smelt", lifespan)
+    describe = app.openapi
+    app.openapi = lambda: described(describe())
+    guarded = fastapi.APIRouter(dependencies=[fastapi.Depends(api.authorize)])
+    add_routes(guarded, api)
+    app.include_router(guarded)
+    for path, endpoint in {"/health": api.health, "/ready": api.ready, "/version": api.version}.items():
+        app.add_api_route(path, endpoint, methods=["GET"], response_model=None)
+    for path, (name, media_type) in PAGE.items():
+        app.add_api_route(path, page(name, media_type), methods=["GET"], include_in_schema=False, response_model=None)
+    return Guard(app, hosts=hosts, on_done=metrics.on_done)
+
+
+def bare_app(title: str, lifespan: Callable[[Any], Any], **settings: Any) -> Any:
+    """Return an application of FastAPI without routes, whose errors have OpenAI's form."""
+    return need("fastapi", extra="serve").FastAPI(
+        title=title,
         version=__version__,
         docs_url=None,  # its page would fetch scripts from elsewhere
         redoc_url=None,
@@ -385,17 +400,8 @@ def make_app(
             404: on_other,
             405: on_other,
         },
+        **settings,
     )
-    describe = app.openapi
-    app.openapi = lambda: described(describe())
-    guarded = fastapi.APIRouter(dependencies=[fastapi.Depends(api.authorize)])
-    add_routes(guarded, api)
-    app.include_router(guarded)
-    for path, endpoint in {"/health": api.health, "/ready": api.ready, "/version": api.version}.items():
-        app.add_api_route(path, endpoint, methods=["GET"], response_model=None)
-    for path, (name, media_type) in PAGE.items():
-        app.add_api_route(path, page(name, media_type), methods=["GET"], include_in_schema=False, response_model=None)
-    return Guard(app, hosts=hosts, on_done=metrics.on_done)
 
 
 def add_routes(router: Any, api: Api) -> None:

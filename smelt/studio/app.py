@@ -13,10 +13,8 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
-from smelt import __version__
-from smelt.core.errors import SmeltError
 from smelt.core.extras import need
-from smelt.serve.app import on_api_error, on_fault, on_other, on_smelt_error
+from smelt.serve.app import bare_app
 from smelt.serve.errors import ApiError
 from smelt.serve.guard import Guard
 from smelt.serve.protocol import Fields
@@ -70,22 +68,7 @@ def make_studio(studio: Studio, *, hosts: Iterable[str] = ()) -> Guard:
         studio.pool.stop()
         studio.threads.shutdown(wait=False, cancel_futures=True)
 
-    app = fastapi.FastAPI(
-        title="smelt studio",
-        version=__version__,
-        openapi_url=None,
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        lifespan=lifespan,
-        exception_handlers={
-            ApiError: on_api_error,
-            SmeltError: on_smelt_error,
-            Exception: on_fault,
-            404: on_other,
-            405: on_other,
-        },
-    )
+    app = bare_app("smelt studio", lifespan, openapi_url=None)
     guarded = fastapi.APIRouter(prefix="/studio", dependencies=[fastapi.Depends(authorizer(studio))])
     for make in PAGES:
         routes: Routes = make(studio)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,10 @@ from smelt.models.build import count_parameters
 from smelt.models.hub import load_spec
 from smelt.models.sizes import forward_flops
 from smelt.studio.curves import as_values
+from smelt.studio.recipe_forms import STAGES, recipe_kind
 from smelt.studio.workspace import Workspace
 from smelt.train.reading import facts, read_events, recipe_text, setting, settings_of, validations
 
-STAGES = {
-    "pretrain": "PretrainRecipe", "sft": "SftRecipe", "classify": "ClassifyRecipe", "tag": "TagRecipe",
-    "seq2seq": "Seq2SeqRecipe", "extract": "ExtractRecipe", "distill": "DistillRecipe",
-}  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg")
 MOST_EVENTS = 1000  # the newest of a run
 STAMPED = ("recipe.yaml", "metrics.jsonl", "events.jsonl", "checkpoints/latest")
@@ -101,8 +97,7 @@ def costs_of(checkpoint: Path, length: int) -> Costs:
 @cache
 def settings_by_stage() -> dict[str, frozenset[str]]:
     """Return the names of each stage's settings."""
-    recipes = {stage: getattr(import_module(f"smelt.train.stages.{stage}"), name) for stage, name in STAGES.items()}
-    return {stage: frozenset(recipe.model_fields) for stage, recipe in recipes.items()}
+    return {stage: frozenset(recipe_kind(stage).model_fields) for stage in STAGES}
 
 
 def stage_of(recipe: str) -> str | None:
