@@ -33,12 +33,12 @@ from smelt.evals.reading import compare_answers
 from smelt.train.stages.extract import ExtractRecipe, extract
 from smelt.train.stages.sft import SftRecipe, sft
 
-LINES: dict[str, tuple[str, float, dict[str, Any]]] = {
-    "span": ("encoder", 1e-3, {}),
-    "generation-full": ("decoder", 1e-3, {}),
-    "generation-lora": ("decoder", 2e-3, {"method": "lora", "lora": {"rank": 16, "alpha": 32}}),
+LINES: dict[str, tuple[str, tuple[str, float], dict[str, Any]]] = {
+    "span": ("encoder", ("adamw", 1e-3), {}),
+    "generation-full": ("decoder", ("adamw", 1e-3), {}),
+    "generation-lora": ("decoder", ("adamw", 2e-3), {"method": "lora", "lora": {"rank": 16, "alpha": 32}}),
 }
-"""Each line's base, its learning rate, and what it asks of `tune`."""
+"""Each line's base, its optimizer with its learning rate, and what it asks of `tune`."""
 BASES = {"base-encoder": "encoder", "base-decoder": "decoder"}
 """What is pretrained first, by whichever line needs it."""
 SHARES = (0.7, 0.1, 0.2)
@@ -59,8 +59,8 @@ def train(name: str, seed: int, words: argparse.Namespace) -> dict[str, Any]:
     checkpoint = base(kind, paragraphs, words.tokenizers[kind], words.out, words.base_minutes)
     if name in BASES:
         return {"checkpoint": checkpoint, "seconds": time.perf_counter() - started}
-    started, (_, rate, tune) = time.perf_counter(), LINES[name]
-    settings = tuned(f"{name}-{seed}", checkpoint, seed, rate, tune, words)
+    started, (_, optimizer, tune) = time.perf_counter(), LINES[name]
+    settings = tuned(f"{name}-{seed}", checkpoint, seed, optimizer, tune, words)
     figures = (point if kind == "encoder" else write)(settings, parts, words)
     return {**figures, "seconds": time.perf_counter() - started}
 

@@ -54,7 +54,12 @@ def base(kind: str, texts: Sequence[str], tokenizer: str, out: Path, minutes: fl
 
 
 def tuned(
-    name: str, checkpoint: str, seed: int, rate: float, tune: dict[str, Any], words: argparse.Namespace
+    name: str,
+    checkpoint: str,
+    seed: int,
+    optimizer: tuple[str, float],
+    tune: dict[str, Any],
+    words: argparse.Namespace,
 ) -> dict[str, Any]:
     """Return what a line's run is told, whatever its stage: it trains `words.minutes`, and its best weights count."""
     return {
@@ -68,7 +73,7 @@ def tuned(
         "save_every": 0,
         "keep": 1,
         "tune": tune,
-        "optimizer": {"name": "adamw", "learning_rate": rate},
+        "optimizer": {"name": optimizer[0], "learning_rate": optimizer[1]},
     }
 
 

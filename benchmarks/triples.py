@@ -36,14 +36,14 @@ from smelt.evals.extraction import compare_facts
 from smelt.train.stages.extract import ExtractRecipe, extract, merged
 from smelt.train.stages.sft import SftRecipe, sft
 
-LINES: dict[str, tuple[float, dict[str, Any]]] = {
-    "pointer": (1e-3, {}),
-    "generation-full": (1e-3, {}),
-    "generation-freeze": (2e-3, {"last_blocks": 2}),
-    "generation-lora": (2e-3, {"method": "lora", "lora": {"rank": 16, "alpha": 32}}),
-    "generation-p-tuning-v2": (1e-2, {"method": "prefix", "prefix": {"num_virtual_tokens": 32}}),
+LINES: dict[str, tuple[tuple[str, float], dict[str, Any]]] = {
+    "pointer": (("muon", 4e-3), {}),
+    "generation-full": (("adamw", 1e-3), {}),
+    "generation-freeze": (("adamw", 2e-3), {"last_blocks": 2}),
+    "generation-lora": (("adamw", 2e-3), {"method": "lora", "lora": {"rank": 16, "alpha": 32}}),
+    "generation-p-tuning-v2": (("adamw", 1e-2), {"method": "prefix", "prefix": {"num_virtual_tokens": 32}}),
 }
-"""Each line's learning rate, and what it asks of `tune`."""
+"""Each line's optimizer with its learning rate, and what it asks of `tune`."""
 BASES = ("base-encoder", "base-decoder")
 """What is pretrained first, by whichever line needs it."""
 PARTS = ("training", "validation", "test")
@@ -83,8 +83,8 @@ def train(name: str, seed: int, words: argparse.Namespace) -> dict[str, Any]:
     checkpoint = base(kind, texts, words.tokenizers[kind], words.out, words.base_minutes)
     if name in BASES:
         return {"checkpoint": checkpoint, "seconds": time.perf_counter() - started}
-    started, (rate, tune) = time.perf_counter(), LINES[name]
-    settings = tuned(f"{name}-{seed}", checkpoint, seed, rate, tune, words)
+    started, (optimizer, tune) = time.perf_counter(), LINES[name]
+    settings = tuned(f"{name}-{seed}", checkpoint, seed, optimizer, tune, words)
     figures = (point if name == "pointer" else write)(settings, parts, words)
     return {**figures, "seconds": time.perf_counter() - started}
 

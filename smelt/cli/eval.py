@@ -30,7 +30,8 @@ PARTS = ("text", "gold", "memorization", "answers", "retrieval", "similarity")
 class Request:
     """What is to be measured, and how; None leaves a part out.
 
-    `metrics` are those of the answers; `temperature`, `num_beams` and `max_new_tokens` are how they are written.
+    `metrics` are those of the answers, and the judge rates them, a server's address or a checkpoint; `temperature`,
+    `num_beams` and `max_new_tokens` are how they are written.
     """
 
     text: str | None
@@ -40,6 +41,9 @@ class Request:
     retrieval: str | None
     similarity: str | None
     metrics: tuple[str, ...]
+    judge: str | None
+    judge_model: str | None
+    judge_key_variable: str | None
     temperature: float
     num_beams: int
     max_new_tokens: int | None
@@ -79,6 +83,14 @@ def evaluate(
     metric: Annotated[
         str | None, typer.Option(help="Of the answers: rouge,bleu,chrf,match,token_f1,keywords,...")
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="URL|CKPT", help="Who rates the answers: a server like OpenAI's, a model."),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="The name of the model there.")] = None,
+    judge_key_variable: Annotated[
+        str | None, typer.Option(help="An environment variable that holds the server's key.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Of the answers; 0 takes the likeliest token.")] = 0.0,
     num_beams: Annotated[int, typer.Option(min=1, help="Above 1: search for the likeliest answer.")] = 1,
     max_new_tokens: Annotated[int | None, typer.Option(help="[default: the longest reference and 16 more]")] = None,
@@ -103,11 +115,13 @@ def evaluate(
 
     Example: smelt eval runs/books --text held-out.txt
     """
-    from smelt.cli.eval_marks import checked_metrics
+    from smelt.cli.eval_marks import check_judge, checked_metrics
 
+    check_judge(judge, judge_model, judge_key_variable)
+    metrics = checked_metrics(metric, judge, answers)
     request = Request(
-        text, gold, memorization, answers, retrieval, similarity, checked_metrics(metric, answers), temperature,
-        num_beams, max_new_tokens, pooling, stride, batch_size, num_samples, span_tokens, seed, show_wrong,
+        text, gold, memorization, answers, retrieval, similarity, metrics, judge, judge_model, judge_key_variable,
+        temperature, num_beams, max_new_tokens, pooling, stride, batch_size, num_samples, span_tokens, seed, show_wrong,
     )  # fmt: skip
     if not request.measured():
         raise UsageError("nothing to measure", accepted=", ".join(f"--{name} FILE" for name in PARTS))

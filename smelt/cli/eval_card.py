@@ -58,6 +58,7 @@ def compare(after: str, before: str, request: Request, must_not_drop: str | None
     check_out(out)
     kinds, prompts = gold_questions(request) if request.gold is not None else ([], other_prompts(request))
     measured = [*request.measured(), *(f"answers:{metric}" for metric in request.metrics)]
+    measured += ["judge"] * (request.judge is not None)
     gates = [] if must_not_drop is None else parse_gates(must_not_drop, measured, kinds)
     old = side_of(before, request, prompts)
     new = side_of(after, request, prompts)
@@ -95,9 +96,12 @@ def command(after: str, before: str, request: Request, must_not_drop: str | None
     words = ["smelt", "eval", after, "--before", before]
     for name, source in request.measured().items():
         words += [f"--{name}", source]
-    if request.metrics:
-        words += ["--metric", ",".join(request.metrics), "--temperature", f"{request.temperature:g}"]
-        words += ["--num-beams", str(request.num_beams)]
+    words += ["--metric", ",".join(request.metrics)] if request.metrics else []
+    for name in ("judge", "judge_model", "judge_key_variable"):
+        if getattr(request, name) is not None:
+            words += [f"--{name.replace('_', '-')}", getattr(request, name)]
+    if request.answers is not None:
+        words += ["--temperature", f"{request.temperature:g}", "--num-beams", str(request.num_beams)]
         words += [] if request.max_new_tokens is None else ["--max-new-tokens", str(request.max_new_tokens)]
     if request.retrieval is not None or request.similarity is not None:
         words += ["--pooling", request.pooling]

@@ -6,6 +6,7 @@ reads the source, and a decoder goes on with it as with the beginning of a docum
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from smelt.cli.common import print_table
@@ -16,23 +17,36 @@ if TYPE_CHECKING:
     from smelt.cli.eval import Measured, Request
     from smelt.data.records import ChatRow, PairRow
     from smelt.evals.answering import Asked
+    from smelt.evals.resampling import Score
     from smelt.models.encoder_decoder import Network
     from smelt.tokenizers.pipeline import Pipeline
 
 SHOWN_ANSWERS = 3
+JUDGED_AT_ONCE = 4
 
 
-def checked_metrics(names: str | None, answers: str | None) -> tuple[str, ...]:
-    """Return the metrics of answers; raises UsageError where there are no answers for them, or none for the answers."""
+def checked_metrics(names: str | None, judge: str | None, answers: str | None) -> tuple[str, ...]:
+    """Return the metrics of answers; raises UsageError where nothing rates the answers, or there are none to rate."""
     from smelt.evals.marks import WRITTEN, metrics_named
 
-    if names is None and answers is None:
-        return ()
-    if names is None:
-        raise UsageError("--answers without a metric", accepted=", ".join(WRITTEN), fix="--metric rouge,token_f1")
-    if answers is None:
-        raise UsageError(f"--metric {names} without answers", fix="--answers FILE")
-    return metrics_named(names)
+    if answers is None and (names is not None or judge is not None):
+        given = f"--judge {judge}" if names is None else f"--metric {names}"
+        raise UsageError(f"{given} without answers", fix="--answers FILE")
+    if answers is not None and names is None and judge is None:
+        accepted = ", ".join(WRITTEN)
+        raise UsageError(
+            "--answers without a metric", accepted=f"{accepted}; or --judge", fix="--metric rouge,token_f1"
+        )
+    return () if names is None else metrics_named(names)
+
+
+def check_judge(judge: str | None, model: str | None, key_variable: str | None) -> None:
+    """Raise UsageError where the options of a judge do not fit together."""
+    is_server = judge is not None and judge.startswith(("http://", "https://"))
+    if is_server == (model is None) or (key_variable is not None and not is_server):
+        raise UsageError(
+            "who is the judge?", accepted="--judge http://ADDRESS/v1 --judge-model NAME, or --judge CHECKPOINT alone"
+        )
 
 
 def measure_marks(model: Network, tokenizer: Pipeline, request: Request, found: Measured, *, quiet: bool) -> None:
@@ -43,6 +57,8 @@ def measure_marks(model: Network, tokenizer: Pipeline, request: Request, found: 
         asked, answers = written(model, tokenizer, request)
         found.answers["answers"] = tuple(answers)
         found.scores |= score_texts(answers, [one.wanted for one in asked], request.metrics)
+        if request.judge is not None:
+            found.scores["judged"], found.values["unjudged"] = rated(asked, answers, request)
         if request.show_wrong:
             show_answers(asked, answers)
     if request.retrieval is not None or request.similarity is not None:
@@ -99,6 +115,28 @@ def written(model: Network, tokenizer: Pipeline, request: Request) -> tuple[list
     )
     line.close()
     return asked, answers
+
+
+def rated(asked: list[Asked], answers: list[str], request: Request) -> tuple[Score, int]:
+    """Return what the judge says of the answers, and how many it did not rate."""
+    from smelt.cli.data_synth import key_from, teacher_of
+    from smelt.evals.judge import judged
+
+    assert request.judge is not None
+    key = key_from(None, request.judge_key_variable)
+    server, checkpoint = (None, request.judge) if request.judge_model is None else (request.judge, None)
+    line, count = LiveLine(), itertools.count(1)
+    score = judged(
+        teacher_of(server, request.judge_model, checkpoint, key, JUDGED_AT_ONCE),
+        [one.shown for one in asked],
+        [one.wanted for one in asked],
+        answers,
+        parallel=JUDGED_AT_ONCE,
+        seed=request.seed,
+        on_reply=lambda: line.update(f"judged {next(count):,} of {len(answers):,}"),
+    )
+    line.close()
+    return score, len(answers) - int(score.rows[:, 1].sum())
 
 
 def answer_rows(source: str) -> list[ChatRow] | list[PairRow]:

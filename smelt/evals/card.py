@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smelt.core.errors import RegressionError, UsageError, nearest
-from smelt.evals.marks import ALIKE, FIGURES, FOUND
+from smelt.evals.marks import ALIKE, FIGURES, FOUND, JUDGED
 
 KIND = "exact_match."
 """What stands before a kind of questions in a metric's name."""
@@ -25,11 +25,12 @@ MEASURED_BY = {
     "memorization.from_prefixes": "memorization",
     "memorization.from_nothing": "memorization",
     **{figure: f"answers:{metric}" for metric, figures in FIGURES.items() for figure in figures},
+    **dict.fromkeys(JUDGED, "judge"),
     **dict.fromkeys(FOUND, "retrieval"),
     **dict.fromkeys(ALIKE, "similarity"),
 }
 """The metrics, each with the option that measures it; of answers with the name for `--metric` behind it."""
-MARKS = (*(figure for figures in FIGURES.values() for figure in figures), *FOUND, *ALIKE)
+MARKS = (*(figure for figures in FIGURES.values() for figure in figures), *JUDGED, *FOUND, *ALIKE)
 HIGHER_IS_BETTER = ("exact_match", *MARKS)
 ROUNDING = 1e-9  # 0.90 - 0.88 is a little more than 0.02 in binary
 
@@ -127,7 +128,7 @@ def parse_gates(text: str, measured: Iterable[str], kinds: Iterable[str] = ()) -
             raise UsageError(f"--must-not-drop: no metric '{name}'.{nearest(name, by)}", accepted=", ".join(known))
         if by[name] not in measured:
             option, _, metric = by[name].partition(":")
-            how = f"--{option} FILE" + (f" --metric {metric}" if metric else "")
+            how = f"--{option} {'URL' if option == 'judge' else 'FILE'}" + (f" --metric {metric}" if metric else "")
             raise UsageError(f"--must-not-drop {name}: it is not measured", fix=f"add {how}")
         gates.append(Gate(name, _allowed(part, allowed)))
     return gates

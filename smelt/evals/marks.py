@@ -39,6 +39,7 @@ FIGURES: dict[str, tuple[str, ...]] = {
 """The figures of each metric of WRITTEN."""
 FOUND = (*(f"recall_at_{k}" for k in RECALL_AT), "mrr", f"ndcg_at_{NDCG_AT}")
 ALIKE = ("spearman",)
+JUDGED = ("judged",)
 
 
 def metrics_named(text: str) -> tuple[str, ...]:

@@ -6,7 +6,9 @@ A list of names in an address is joined by commas; a comma or a percent sign in 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -18,7 +20,7 @@ from smelt.core.extras import need
 from smelt.models.scaling_fit import fit
 from smelt.serve.errors import ApiError, invalid
 from smelt.studio.context import Request, Response, Routes, Studio, query, reply
-from smelt.studio.curves import Asked, Curves, as_values, curve, held_out
+from smelt.studio.curves import KEPT_BYTES, Asked, Curves, as_values, curve, held_out
 from smelt.studio.lines import Lines, read_numbers, smoothed
 from smelt.studio.run_export import as_csv, as_json, as_markdown
 from smelt.studio.run_facts import Summaries, find_run, picture, settings_by_stage, whole
@@ -34,7 +36,7 @@ AXES = ("step", "tokens", "seconds", "flops")
 def routes(studio: Studio) -> Routes:
     """Return the routes of the page."""
     runs = Runs(studio)
-    studio.threads.submit(warm)
+    threading.Thread(target=runs.read_ahead, name="runs", daemon=True).start()
     return {
         "GET /runs": runs.listed,
         "GET /runs/run": runs.one,
@@ -46,12 +48,6 @@ def routes(studio: Studio) -> Routes:
     }
 
 
-def warm() -> None:
-    """Load what the first list and the first curve need, so that nobody waits for it."""
-    settings_by_stage()
-    smoothed(read_numbers(b'{"step": 1}\n').columns["step"], 0.5)
-
-
 class Runs:
     """The routes, and what they keep between requests."""
 
@@ -59,6 +55,17 @@ class Runs:
         self.studio = studio
         self.summaries = Summaries(studio.workspace)
         self.numbers = Curves()
+
+    def read_ahead(self) -> None:
+        """Load what the first list and the first curves need, the newest runs first, so that nobody waits for it."""
+        settings_by_stage()
+        smoothed(read_numbers(b'{"step": 1}\n').columns["step"], 0.5)
+        for run in self.studio.workspace.run_directories():
+            if self.numbers.num_bytes > KEPT_BYTES // 2:  # what is read later must not push out what was read first
+                break
+            with suppress(SmeltError, OSError):  # the page says so when it is asked for that run
+                self.summaries.of(run)
+                self.numbers.of(run)
 
     async def listed(self, request: Request) -> Response:
         """Return every run, the newest first."""

@@ -146,9 +146,49 @@ def test_before_and_after_on_the_same_rows(smelt: Smelt, checkpoint: Path, asked
     assert result.code == 2 and "rouge_l: it is not measured\ntry: add --answers FILE --metric rouge" in result.err
 
 
+def rating(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
+    """Judge: 10 for the reference's words, 4 for others, nothing for q3."""
+    asked = body["messages"][-1]["content"]
+    part = {name: asked.split(f"<{name}>")[1].split(f"</{name}>")[0].strip() for name in ("reference", "answer")}
+    words = "No." if "q3" in asked else f"So. Rating: [[{10 if part['reference'] == part['answer'] else 4}]]"
+    choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
+    return 200, {}, json.dumps({"choices": [choice]}).encode()
+
+
+def test_a_judge_rates_answers(
+    smelt: Smelt, checkpoint: Path, asked: Path, scripted_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted_server.script = rating
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    judge = ("--judge", scripted_server.url, "--judge-model", "wise", "--judge-key-variable", "JUDGE_KEY")
+    words = ("--answers", asked, *judge, "--max-new-tokens", 8)
+    result = smelt("eval", checkpoint, *words, "--json")
+    assert result.code == 0, result.err
+    assert result.json["judged"] == pytest.approx((10 + 10 + 4) / 30) and result.json["unjudged"] == 1
+    assert len(scripted_server.heard) == 4 + 2, "what was not rated is asked twice more"
+    path, headers, body = scripted_server.heard[0]
+    assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret" and body["model"] == "wise"
+    card = smelt(
+        "eval", checkpoint, "--before", checkpoint, *words, "--must-not-drop", "judged", "--out", tmp_path / "c"
+    )
+    assert card.code == 0 and "judged" in card.out, card.err
+    page = (tmp_path / "c" / "report.md").read_text()
+    assert f"--judge {scripted_server.url} --judge-model wise --judge-key-variable JUDGE_KEY" in page
+    assert "secret" not in page
+    silent = rating({"messages": [{"content": "q3 <reference></reference> <answer></answer>"}]})
+    scripted_server.script = lambda body: silent
+    none = smelt("eval", checkpoint, *words)
+    assert none.code == 1 and "wise rated none of 4 answers; its last words were: 'No.'" in none.err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (["--judge", "J"], 2, "--judge J without answers\ntry: --answers FILE"),
+        (["--judge", "http://127.0.0.1:9/v1", "--answers", "F"], 2, "who is the judge?\naccepted: --judge http://ADD"),
+        (["--judge", "J", "--judge-model", "wise"], 2, "who is the judge?"),
+        (["--judge-model", "wise"], 2, "who is the judge?"),
+        (["--judge", "J", "--judge-key-variable", "KEY"], 2, "who is the judge?"),
         (["--answers", "F"], 2, "--answers without a metric\naccepted: rouge, bleu"),
         (["--metric", "bleu"], 2, "--metric bleu without answers\ntry: --answers FILE"),
         (["--answers", "F", "--metric", "blue"], 2, "no metric 'blue'. Did you mean 'bleu'?"),

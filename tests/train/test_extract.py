@@ -40,19 +40,24 @@ def batch_of(labels):
 
 
 def model_of(scores):
-    return lambda ids, project, **context: Output(None, torch.zeros(1), tasks={"span": torch.tensor(scores)})
+    return lambda ids, project, **context: Output(None, torch.zeros(1), tasks={"span": torch.as_tensor(scores)})
 
 
-def test_the_loss_of_pieces_is_the_mean_over_slots_that_count():
-    three = math.log(3.0)  # a share of 3/4
-    scores = [[[math.nan, math.inf], [three, -three], [0.0, three]]]
-    batch = batch_of([[IGNORED, BEGINS, 0]])
-    found, metrics = OBJECTIVES["pointing"]("span", "spans")(model_of(scores), batch)
-    expected = (-math.log(0.75) - math.log(0.75)) / 2 + (math.log(2) - math.log(0.25)) / 2
-    assert found.item() == pytest.approx(expected) and metrics == {}
-    assert OBJECTIVES["pointing"]("span", "spans").weight(batch) == 2
-    both, _ = OBJECTIVES["pointing"]("span", "spans")(model_of(scores), batch_of([[IGNORED, IGNORED, BOTH]]))
-    assert both.item() == pytest.approx((math.log(2) - math.log(0.75)) / 2)
+def test_the_loss_of_pieces_is_the_mean_over_rows_of_both_ends():
+    three = math.log(3.0)
+    scores = torch.tensor([[[math.nan, math.inf], [three, -three], [0.0, three]]], requires_grad=True)
+    objective = OBJECTIVES["pointing"]("span", "spans")
+    found, metrics = objective(model_of(scores), batch_of([[IGNORED, BEGINS, 0]]))
+    begin, end = math.log(1 + 1) + math.log(1 + 1 / 3), math.log(1 + 1 / 3 + 3)
+    assert found.item() == pytest.approx((begin + end) / 2) and metrics == {}
+    found.backward()
+    assert torch.allclose(scores.grad[0, :2], torch.tensor([[0.0, 0.0], [-1 / 8, 1 / 26]]))
+    assert objective.weight(batch_of([[0], [BOTH]])) == 2
+    both, _ = objective(model_of(scores), batch_of([[IGNORED, IGNORED, BOTH]]))
+    assert both.item() == pytest.approx((math.log(1 + 1) + math.log(1 + 1 / 3)) / 2)
+    nothing, _ = objective(model_of(scores), batch_of([[IGNORED, IGNORED, IGNORED]]))
+    nothing.backward()
+    assert nothing.item() == 0 and scores.grad.isfinite().all()
 
 
 def test_the_loss_of_an_answer_is_over_all_slots_of_a_row():

@@ -2,10 +2,8 @@
 
 import json
 import random
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +50,6 @@ class Scripted:
         return Reply(self.say(prompt, settings.seed), len(prompt), 7)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """Answer as the test's script says: (status, headers, body) for a request."""
-
-    server: Any
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.heard.append((self.path, dict(self.headers), body))
-        status, headers, data = self.server.script(body)
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
-
 def completion(text: str, finish: str = "stop", **usage: int) -> tuple[int, dict[str, str], bytes]:
     """Return a chat completion."""
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish}
@@ -83,17 +62,10 @@ def answering(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
 
 
 @pytest.fixture
-def server() -> Iterator[Any]:
-    """A server on loopback; set `script` to what it does. `url` is its address, `heard` what it was asked."""
-    made: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.daemon_threads = True
-    made.script, made.heard, made.url = answering, [], f"http://127.0.0.1:{made.server_address[1]}/v1"
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield made
-    made.shutdown()
-    thread.join(5)
-    made.server_close()
+def server(scripted_server: Any) -> Any:
+    """A server that answers as `say` does, until its `script` is set to something else."""
+    scripted_server.script = answering
+    return scripted_server
 
 
 @pytest.fixture
