@@ -27,7 +27,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {  # extra -> modules, what the
     "hub": (("huggingface_hub",), "checkpoints by their Hugging Face id"),
     "serve": (("fastapi", "uvicorn", "sqlalchemy"), "the HTTP server (planned)"),
     "scale": (("ray",), "data pipelines on many cores and machines (planned)"),
-    "data": (("trafilatura", "py3langid", "zstandard"), "web pages, language detection, zstd files (planned)"),
+    "data": (("trafilatura", "py3langid", "zstandard"), "language detection; web pages, zstd files (planned)"),
     "rag": (("lancedb", "pypdf"), "answers from your documents (planned)"),
     "agents": (("mcp",), "tools for agents (planned)"),
 }

@@ -1,7 +1,7 @@
-"""What a data file is like as a whole: counts, lengths, duplicates, scripts, traces of people, what filters would do.
+"""What a data file is like as a whole: counts, lengths, duplicates, languages, traces of people, what filters would do.
 
 Each report looks at a bounded number of rows and a bounded time, and says how many it saw, and whether that is all.
-Counts, duplicates and filters need rows that stand together, so they take the first; lengths, scripts and traces take
+Counts, duplicates and filters need rows that stand together, so they take the first; lengths, languages and traces take
 rows that are spread evenly over the file.
 """
 
@@ -17,6 +17,7 @@ from smelt.core.errors import DataError
 from smelt.core.log import printable
 from smelt.data.clean.duplicates import exact_duplicates, near_duplicates
 from smelt.data.clean.filters import Filter, FilterRecipe
+from smelt.data.clean.languages import can_tell_languages, language_of
 from smelt.data.clean.scripts import script_of
 from smelt.data.clean.traces import traces
 from smelt.data.formats import Typed, parse_row, summary_of, texts_of
@@ -162,19 +163,31 @@ def duplicates(file: PagedFile, stop: Stop) -> dict[str, Any]:
 
 
 def content(file: PagedFile, stop: Stop) -> dict[str, Any]:
-    """Return the scripts of the rows, and what in them seems to tell of people."""
+    """Return scripts and languages of the rows, and what in them seems to tell of people.
+
+    Languages are None where their detector is not installed.
+    """
     sample = Sample(file, SPREAD_ROWS, stop, spread=True)
     scripts, kinds = Counter[str](), Counter[str]()
+    languages = Counter[str]() if can_tell_languages() else None
     hits: list[dict[str, Any]] = []
     for number, row in sample.good():
         texts = [text[:MEASURED_CHARACTERS] for text in texts_of(row)]
         scripts[script_of("\n".join(texts))] += 1
+        if languages is not None:
+            languages[language_of("\n".join(texts))] += 1
         for text in texts:
             for trace in traces(text):
                 kinds[trace.kind] += 1
                 if len(hits) < SHOWN_HITS:
                     hits.append({"row": number, "kind": trace.kind, **around(text, trace.start, trace.stop)})
-    return {"scripts": dict(scripts.most_common()), "kinds": dict(kinds.most_common()), "hits": hits, **sample.said}
+    return {
+        "scripts": dict(scripts.most_common()),
+        "languages": None if languages is None else dict(languages.most_common()),
+        "kinds": dict(kinds.most_common()),
+        "hits": hits,
+        **sample.said,
+    }
 
 
 def around(text: str, start: int, stop: int) -> dict[str, str]:

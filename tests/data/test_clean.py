@@ -3,6 +3,7 @@
 import pytest
 
 from smelt.data.clean.duplicates import exact_duplicates, near_duplicates
+from smelt.data.clean.languages import language_of
 from smelt.data.clean.scripts import script_of
 from smelt.data.clean.traces import traces
 
@@ -53,3 +54,18 @@ def test_traces_take_no_longer_for_text_made_to_be_slow():
 )  # fmt: skip
 def test_script_of_most_letters(text, script):
     assert script_of(text) == script
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("The mill stands by the river, and nobody works there.", "en"),
+        ("Die Mühle steht am Fluss, und niemand arbeitet dort.", "de"),
+        ("水车在河边，没有人在那里工作。", "zh"),
+        ("12 + 30 = 42", "unsure"),
+        ("", "unsure"),
+    ],
+)
+def test_a_language_is_told_or_not(text: str, language: str) -> None:
+    pytest.importorskip("py3langid")
+    assert language_of(text) == language

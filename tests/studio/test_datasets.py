@@ -122,6 +122,7 @@ def test_reports_say_what_they_saw(studio: Live) -> None:
     assert same["exact"] == 2 and same["same"][0]["rows"] == [1, 9, 10] and same["all"]
     content = ask(studio, "report", HOSTILE, part="content").json
     assert content["kinds"] == {"e-mail": 1} and content["hits"][0]["row"] == 4 and content["scripts"] == {"Latin": 4}
+    assert sum(content["languages"].values()) == 4 or content["languages"] is None
     wrong = ask(studio, "report", CHATS, part="taste")
     assert wrong.status == 400 and "accepted: lengths, summary" in wrong.json["error"]["message"]
 

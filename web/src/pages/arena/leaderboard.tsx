@@ -10,7 +10,7 @@ const WORDS = {
   scores: ["Scores", "得分"],
   none: ["No vote yet", "还没有投票"],
   begin: ["Start a round", "开始一轮"],
-  votes: ["{votes} votes: {decided} decided, {ties} ties, {bad} with all answers bad, which are left out.", "共 {votes} 票：{decided} 票分出胜负，{ties} 票平局，{bad} 票全都不好（不计入）。"],
+  votes: ["Votes: {votes}. Decided: {decided}, ties: {ties}, all answers bad (left out): {bad}.", "共 {votes} 票：{decided} 票分出胜负，{ties} 票平局，{bad} 票全都不好（不计入）。"],
   model: ["Model", "模型"],
   score: ["Score", "得分"],
   interval: ["95 % interval", "95% 区间"],
@@ -28,7 +28,7 @@ const WORDS = {
   other: ["Votes lean away from side A: it won {share} % of {total} decided rounds ({low} to {high} %), where chance gives {chance} %.", "投票偏离 A 方：在 {total} 轮中只赢了 {share}%（{low}% 到 {high}%），随机水平为 {chance}%。"],
   unknown: ["No round has been decided yet.", "还没有分出胜负的对局。"],
   pairs: ["Learn from the votes", "从投票中学习"],
-  pairsLead: ["{pairs} pairs of a better and a worse answer: {rounds} from rounds, {chats} from thumbs up and down in chats.", "{pairs} 对较好与较差的回答：{rounds} 对来自对局，{chats} 对来自对话中的赞与踩。"],
+  pairsLead: ["Pairs of a better and a worse answer: {pairs}. From rounds: {rounds}, from thumbs up and down in chats: {chats}.", "{pairs} 对较好与较差的回答：{rounds} 对来自对局，{chats} 对来自对话中的赞与踩。"],
   left: ["Left out: {ties} ties, {bad} rounds where all were bad, {same} pairs with an empty answer or twice the same.", "未计入：{ties} 次平局，{bad} 轮全都不好，{same} 对回答为空或相同。"],
   download: ["Download preferences.jsonl", "下载 preferences.jsonl"],
 } as const;

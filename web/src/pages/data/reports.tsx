@@ -1,7 +1,7 @@
 // What a file is like as a whole; each report is made when its tab is opened, and given up when it is left.
 import type { ReactNode } from "react";
 import { bytes, count } from "../../format";
-import { useWords } from "../../preferences";
+import { usePreferences, useWords } from "../../preferences";
 import { Link } from "../../router";
 import { Await, Badge, Card, Empty, Notice } from "../../ui";
 import { useGet } from "../../use";
@@ -39,6 +39,10 @@ const WORDS = {
   times: ["{count} times", "{count} 次"],
   more: ["and {count} more", "还有 {count} 行"],
   groups: ["The largest {shown} of {all} groups are shown.", "显示 {all} 组中最大的 {shown} 组。"],
+  languages: ["Languages", "语言"],
+  languagesHelp: ["The language that a row's text is most likely in; short rows and program code are often unsure.", "每行文字最可能的语言；短文字和程序代码常常无法确定。"],
+  noLanguages: ["Languages are told where py3langid is installed: pip install 'smelt-lm[data]'", "安装 py3langid 后可识别语言：pip install 'smelt-lm[data]'"],
+  unsure: ["unsure", "不确定"],
   scripts: ["Scripts", "文字系统"],
   scriptsHelp: ["The script of most letters of a row. It is not the language: English and German are both Latin.", "每行大多数字母所属的文字系统。它不等于语言：英语和德语都是拉丁文字。"],
   traces: ["Traces of people", "个人信息痕迹"],
@@ -244,21 +248,36 @@ function Groups({ name, title, help, total, groups, all, t }: { name: string; ti
 
 interface ContentReport extends Seen {
   scripts: Record<string, number>;
+  languages: Record<string, number> | null;
   kinds: Record<string, number>;
   hits: { row: number; kind: string; before: string; text: string; behind: string }[];
 }
 
+/** A language's name in the reader's language: "de" is German. */
+function languageName(code: string, reader: string, unsure: string): string {
+  return code === "unsure" ? unsure : (new Intl.DisplayNames([reader], { type: "language" }).of(code) ?? code);
+}
+
+function sum(counts: Record<string, number>): number {
+  return Object.values(counts).reduce((all, value) => all + value, 0);
+}
+
 export function Content({ name }: { name: string }) {
   const t = useWords(WORDS);
+  const { language } = usePreferences();
   const found = useGet<ContentReport>(report(name, "content"));
   return (
     <Await of={found}>
       {(seen) => (
         <div className="stack" data-testid="content">
           <Extent of={seen} t={t} />
+          <Card title={t("languages")}>
+            <p className="muted small">{t(seen.languages ? "languagesHelp" : "noLanguages")}</p>
+            {seen.languages && <Lines bars={counted(seen.languages).map((one) => ({ ...one, name: languageName(one.name, language, t("unsure")) }))} all={sum(seen.languages)} />}
+          </Card>
           <Card title={t("scripts")}>
             <p className="muted small">{t("scriptsHelp")}</p>
-            <Lines bars={counted(seen.scripts)} all={Object.values(seen.scripts).reduce((sum, value) => sum + value, 0)} />
+            <Lines bars={counted(seen.scripts)} all={sum(seen.scripts)} />
           </Card>
           <Card title={t("traces")} actions={counted(seen.kinds).map((one) => <Badge key={one.name} kind="warn">{`${one.name} ${count(one.value)}`}</Badge>)}>
             <p className="muted small">{seen.hits.length ? t("tracesHelp") : t("noTraces")}</p>
