@@ -25,29 +25,39 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import sqlalchemy as sql
 from studio_pages import studio
 
-CHAT, BASE = "runs/demo/chat", "runs/demo/base"
+from smelt.serve.store import tables
+from smelt.serve.store.database import Store, new_id
+
+ROADS = ("runs/demo", "runs/first")
+"""Where `make demo` and the button on Home leave what they make."""
 PATIENCE_SECONDS = 120  # of a page; the first answer of all compiles kernels
 FIRST_MODEL_SECONDS = 1800
 QUESTION = "Where is the mill?"
 MANY_MESSAGES = 5000
-LAST_TEXT = "[...document.querySelectorAll('.answer')].at(-1)?.innerText ?? ''"
+LAST_TEXT = "([...document.querySelectorAll('.answer')].at(-1)?.innerText ?? '')"
 IDLE = "!document.querySelector('.chat-head .spinner, [data-writing]')"
-STOP = """async () => {
-    const text = () => document.querySelector('[data-writing] .answer')?.innerText ?? '';
-    while (text().length < 20) await new Promise(requestAnimationFrame);
+WAIT = """
+    const text = () => document.querySelector("[data-writing] .answer")?.innerText ?? "";
+    const until = performance.now() + 20000;
+    while (text().length < 20 && performance.now() < until) await new Promise(requestAnimationFrame);
+"""
+WRITING = f"async () => {{ {WAIT} return text().length; }}"
+STOP = f"""async () => {{
+    {WAIT}
     document.querySelector('[data-testid=stop]').click();
     const pressed = performance.now();
     let changed = pressed, before = '';
-    while (performance.now() - pressed < 1000) {
+    while (performance.now() - pressed < 1000) {{
         const now = [...document.querySelectorAll('.answer')].at(-1).textContent;
         if (now !== before) changed = performance.now();
         before = now;
         await new Promise(requestAnimationFrame);
-    }
+    }}
     return changed - pressed;
-}"""
+}}"""
 SCROLL = """async () => {
     const place = document.querySelector('[data-testid=scroller]'), begun = performance.now();
     let frames = 0;
@@ -74,6 +84,21 @@ class Walk:
     url: str
     folder: Path
     out: Path
+
+    @property
+    def road(self) -> str:
+        """Return the folder of the models that are walked with."""
+        return next(road for road in ROADS if (self.folder / road / "chat").is_dir())
+
+    @property
+    def chat(self) -> str:
+        """Return the name of the model that answers."""
+        return f"{self.road}/chat"
+
+    @property
+    def base(self) -> str:
+        """Return the name of the model that goes on with a text."""
+        return f"{self.road}/base"
 
     @contextmanager
     def page(self, path: str) -> Iterator[Any]:
@@ -145,7 +170,7 @@ def first_model(walk: Walk) -> str:
 
 def chat_answers(walk: Walk) -> str:
     """First token, another answer with arrows, an edited question, both branches after a reload."""
-    with walk.page(f"/chat?model={CHAT}") as page:
+    with walk.page(f"/chat?model={walk.chat}") as page:
         until(page, IDLE)
         say(page, QUESTION)
         until(page, IDLE)
@@ -168,8 +193,8 @@ def chat_answers(walk: Walk) -> str:
 
 def chat_stops(walk: Walk) -> str:
     """Stop halts the text and frees the engine; a closed tab keeps what was written."""
-    with walk.page(f"/chat?model={BASE}") as page:
-        kept = json.dumps({"temperature": 1, "max_tokens": 400})
+    with walk.page(f"/chat?model={walk.base}") as page:
+        kept = json.dumps({"temperature": 2, "max_tokens": 400})  # nonsense, which is long
         page.evaluate("kept => localStorage.setItem('smelt.chat.settings', kept)", kept)
         page.reload()
         until(page, IDLE)
@@ -178,9 +203,11 @@ def chat_stops(walk: Walk) -> str:
         late = page.evaluate(STOP)
         assert late < 300 and not walk.answering(), f"the text went on for {late:.0f} ms"
         until(page, IDLE)
-        page.fill("[data-testid=composer]", "And then?")
+        page.goto(f"{walk.url}/chat?model={walk.base}")
+        until(page, IDLE)
+        page.fill("[data-testid=composer]", "Once there was a town.")
         page.keyboard.press("Enter")
-        until(page, "document.querySelector('[data-writing] .answer')?.innerText.length > 5")
+        assert page.evaluate(WRITING) >= 20, "no long answer in 20 s"
         chat = page.url.split("/chat/")[1].split("?")[0]
         page.goto("about:blank")
         time.sleep(0.5)
@@ -192,15 +219,17 @@ def chat_stops(walk: Walk) -> str:
 
 def chat_scrolls(walk: Walk) -> str:
     """A chat of thousands of messages."""
-    from smelt.serve.store.database import new_id
-
-    chat, parent = new_id(), None
+    store, chat = Store.open(walk.folder / "studio.db"), new_id()
     walk.post("/studio/chats", id=chat, title="Many")
+    rows, parent = list[dict[str, Any]](), None
     for place in range(MANY_MESSAGES):
-        made, role = new_id(), ("user", "assistant")[place % 2]
         text = f"{place}: " + "The **mill** stands by the `river`.\n\n- one\n- two\n" * (1 + place % 4)
-        walk.post(f"/studio/chats/{chat}/messages", id=made, parent=parent, role=role, content=text)
-        parent = made
+        row = {"id": new_id(), "chat": chat, "parent": parent, "role": ("user", "assistant")[place % 2]}
+        rows.append({**row, "content": text, "model": None, "details": {}, "created": float(place)})
+        parent = row["id"]
+    with store.write() as connection:
+        connection.execute(sql.insert(tables.messages), rows)
+    store.close()
     with walk.page(f"/chat/{chat}") as page:
         page.wait_for_selector(f"text={MANY_MESSAGES - 1}:")
         page.wait_for_timeout(1000)
@@ -211,8 +240,9 @@ def chat_scrolls(walk: Walk) -> str:
 
 def arena(walk: Walk) -> str:
     """A blind round of two quantizations, one vote of a double click, names after it, an export that is read."""
-    names = [CHAT, f"{CHAT}@int8"]
-    with walk.page("/arena") as page:
+    names = [walk.chat, f"{walk.chat}@int8"]
+    before = walk.get("/studio/arena/leaderboard")["counts"]["votes"]
+    with walk.page(f"/arena?models={','.join(names)}") as page:
         page.wait_for_selector("text=Who answers")
         page.fill("textarea", QUESTION)
         page.click("[data-testid=start-round]")
@@ -230,6 +260,8 @@ def arena(walk: Walk) -> str:
         with page.expect_download() as download:
             page.click("text=Download preferences.jsonl")
         rows = Path(shutil.copy(download.value.path(), walk.out / "preferences.jsonl"))
+    votes = walk.get("/studio/arena/leaderboard")["counts"]["votes"] - before
+    assert votes == 1, f"{votes} votes of one double click"
     words = [sys.executable, "-c", "from smelt.cli.main import run; run()", "data", "inspect", str(rows)]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -239,12 +271,12 @@ def arena(walk: Walk) -> str:
 def token_lens(walk: Walk) -> str:
     """Bars equal the API's log-probabilities; sliders ask for nothing; a branch is written."""
     text = "The mill stands by the"
-    with walk.page(f"/tokens?model={BASE}&text={quote(text)}&at=3") as page:
+    with walk.page(f"/tokens?model={walk.base}&text={quote(text)}&at=3") as page:
         page.wait_for_selector("[data-testid=bars]")
         read = "all => all.map(one => [one.dataset.id, +one.dataset.share])"
         bars = dict(page.eval_on_selector_all("[data-share]", read))
-        found = walk.post("/studio/lens/tokens", model=BASE, text=text)["ids"]
-        body = {"model": BASE, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 0}
+        found = walk.post("/studio/lens/tokens", model=walk.base, text=text)["ids"]
+        body = {"model": walk.base, "prompt": text, "max_tokens": 1, "echo": True, "logprobs": 0}
         said = walk.post("/v1/completions", **body)["choices"][0]["logprobs"]["token_logprobs"]
         far = abs(bars.get(str(found[3]), math.exp(said[3])) - math.exp(said[3]))
         assert far < 1e-3, f"{far:.1e} apart"
@@ -261,8 +293,8 @@ def token_lens(walk: Walk) -> str:
 def model_lens(walk: Walk) -> str:
     """Attention rows sum to 1; another layer or head is there at once."""
     text = QUESTION
-    found = walk.post("/studio/lens/attention", model=CHAT, text=text, layer=0)
-    with walk.page(f"/model/attention?model={CHAT}&text={quote(text)}") as page:
+    found = walk.post("/studio/lens/attention", model=walk.chat, text=text, layer=0)
+    with walk.page(f"/model/attention?model={walk.chat}&text={quote(text)}") as page:
         page.wait_for_selector("[data-testid=head] svg")
         assert page.inner_text("[data-testid=sum]") == "100.0%"
         place = "document.querySelector('[data-testid=attention]')"
@@ -281,8 +313,8 @@ def train(walk: Walk) -> str:
     name = f"walk-{int(time.time())}"
     values = {
         "name": name,
-        "data": "runs/demo/data/heldout/pretrain.jsonl",
-        "tokenizer": "runs/demo/tokenizer",
+        "data": f"{walk.road}/data/heldout/pretrain.jsonl",
+        "tokenizer": f"{walk.road}/tokenizer",
         "steps": "40",
         "max_seq_len": "64",
     }
@@ -303,10 +335,10 @@ def train(walk: Walk) -> str:
 
 def runs(walk: Walk) -> str:
     """A run's curve is its file's."""
-    rows = [json.loads(line) for line in (walk.folder / BASE / "metrics.jsonl").read_text().splitlines()]
-    drawn = walk.get(f"/studio/runs/curves?runs={quote(BASE, safe='')}&points=20000")["runs"][0]["curves"][0]
+    rows = [json.loads(line) for line in (walk.folder / walk.base / "metrics.jsonl").read_text().splitlines()]
+    drawn = walk.get(f"/studio/runs/curves?runs={quote(walk.base, safe='')}&points=20000")["runs"][0]["curves"][0]
     assert drawn["y"] == [row["loss"] for row in rows] and drawn["x"] == [row["step"] for row in rows]
-    with walk.page(f"/runs/{quote(BASE, safe='')}") as page:
+    with walk.page(f"/runs/{quote(walk.base, safe='')}") as page:
         page.wait_for_selector("[data-testid=plot][data-lines]")
     return f"{len(rows)} points, each as in metrics.jsonl"
 
@@ -316,32 +348,32 @@ def data(walk: Walk) -> str:
     files = [row["name"] for row in walk.get("/studio/datasets")["files"]]
     name = next(one for one in files if "instruct" in one or "chat" in one)
     before = (walk.folder / name).read_bytes()
-    with walk.page(f"/data/{quote(name, safe='')}?view=tokens&model={quote(CHAT, safe='')}") as page:
-        page.wait_for_selector(".data-token.learned")
-        learned, all_of_them = (page.locator(sign).count() for sign in (".data-token.learned", ".data-token"))
+    with walk.page(f"/data/{quote(name, safe='')}?view=tokens&model={quote(walk.chat, safe='')}") as page:
+        page.wait_for_selector("[data-testid=tokens] .data-token.learned")
+        seen = page.inner_text(".data-legend .number")
         page.click("text=Edit")
         page.locator("label:has-text('content') textarea").first.fill("Who?")
         page.click("text=Save as a new version")
         page.wait_for_selector("h1:has-text('.v')")
     assert (walk.folder / name).read_bytes() == before, "the source changed"
-    return f"{name}: {learned} of {all_of_them} tokens of its first row are learned; an edit made a version"
+    return f"{name}: its first row has {seen}; an edit made a version"
 
 
 def models(walk: Walk) -> str:
     """The graph; a base that is needed is not deleted."""
     with walk.page("/models") as page:
-        page.wait_for_selector(f"[data-testid='node-{CHAT}']")
+        page.wait_for_selector(f"[data-testid='node-{walk.chat}']")
         nodes = page.locator(".lineage-node").count()
-    with walk.page(f"/models/{quote(BASE, safe='')}") as page:
+    with walk.page(f"/models/{quote(walk.base, safe='')}") as page:
         page.click("button:has-text('Delete')")
         needed = page.text_content("[data-testid=needed]")
-        assert CHAT in needed, needed
-    return f"{nodes} nodes; {BASE} is needed by {CHAT}"
+        assert walk.chat in needed, needed
+    return f"{nodes} nodes; {walk.base} is needed by {walk.chat}"
 
 
 def api(walk: Walk) -> str:
     """The copied snippet works in a shell."""
-    with walk.page(f"/api?model={CHAT}") as page:
+    with walk.page(f"/api?model={walk.chat}") as page:
         page.wait_for_selector("[data-testid=snippet]")
         page.click("button[aria-label=Copy]")
         copied = page.evaluate("navigator.clipboard.readText()")

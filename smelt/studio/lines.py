@@ -50,7 +50,7 @@ def read_numbers(data: bytes, first_row: int = 1) -> Lines:
     values = np.full((num_lines, len(names)), np.nan)
     usual = np.zeros(num_lines, dtype=np.bool_)
     _read(array, np.frombuffer(b"".join(encoded), dtype=np.uint8), bounds, POWERS, ends, values, usual)
-    columns = {name: values[:, place] for place, name in enumerate(names)}
+    columns = {name: np.ascontiguousarray(values[:, place]) for place, name in enumerate(names)}
     broken = []
     for row in np.flatnonzero(~usual):
         line = data[ends[row - 1] + 1 if row else 0 : ends[row]]

@@ -1,7 +1,7 @@
 // The frame around every page: menu, language, theme, and what is shown where a page is missing or fails.
-import { Component, Suspense, useEffect, useState, type ReactNode } from "react";
+import { Component, useEffect, useState, type ComponentType, type ReactNode } from "react";
 import { ApiError, get, send } from "./api";
-import { PAGES } from "./pages";
+import { load, loaded, PAGES, type Page } from "./pages";
 import { usePreferences, useWords } from "./preferences";
 import { Link, usePlace } from "./router";
 import { Button, Empty, Failed, Field, Icon, Loading } from "./ui";
@@ -28,6 +28,7 @@ export function App() {
   const t = useWords(WORDS);
   const page = PAGES.find((one) => one.path === (parts[0] ?? ""));
   useEffect(() => setOpen(false), [page]);
+  useEffect(() => void (page && load(page).catch(() => null)), [page]); // while the gate asks; Body tells what fails
   useEffect(() => {
     document.title = page?.path ? `${page.title[language === "en" ? 0 : 1]} · smelt` : "smelt";
   }, [page, language]);
@@ -52,22 +53,30 @@ export function App() {
       <main id="content" tabIndex={-1}>
         <Gate>
           <Guarded key={parts[0] ?? ""}>
-            <Suspense fallback={<Loading />}>
-              {page ? (
-                <page.component />
-              ) : (
-                <Empty icon="search" title={t("missing")}>
-                  <Link to="/" className="button">
-                    {t("home")}
-                  </Link>
-                </Empty>
-              )}
-            </Suspense>
+            {page ? (
+              <Body page={page} />
+            ) : (
+              <Empty icon="search" title={t("missing")}>
+                <Link to="/" className="button">
+                  {t("home")}
+                </Link>
+              </Empty>
+            )}
           </Guarded>
         </Gate>
       </main>
     </div>
   );
+}
+
+/** A page, as soon as its scripts are here. (React's `lazy` would wait 300 ms before it replaces what is shown meanwhile.) */
+function Body({ page }: { page: Page }) {
+  const [found, setFound] = useState<{ Shown: ComponentType | null; error: Error | null }>(() => ({ Shown: loaded(page), error: null }));
+  useEffect(() => {
+    if (!found.Shown) load(page).then((Shown) => setFound({ Shown, error: null }), (error: Error) => setFound({ Shown: null, error }));
+  }, [page, found.Shown]);
+  if (found.error) throw found.error;
+  return found.Shown ? <found.Shown /> : <Loading />;
 }
 
 function Menu() {

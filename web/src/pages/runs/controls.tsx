@@ -10,6 +10,7 @@ import type { PlotLine, Span } from "./plot";
 import { WORDS } from "./words";
 
 const MOST_SMOOTHING = 0.99;
+const BETWEEN_PAINTS = 400; // milliseconds
 const REQUESTS = 2; // at a time: as many as a small machine has processors
 
 export interface View {
@@ -115,15 +116,30 @@ export function useCurves(names: readonly string[], metrics: string, view: View,
     const control = new AbortController();
     const waiting = asked ? asked.split(" ") : [];
     setState((old) => ({ kind, byName: old.kind === kind ? old.byName : new Map(), error: null, loading: waiting.length > 0 }));
+    const come: Drawn[] = [];
+    let painted = 0;
+    const paint = () => {
+      const runs = come.splice(0);
+      painted = performance.now();
+      setState((old) => ({ ...old, byName: new Map([...old.byName, ...runs.map((run) => [run.name, run] as const)]) }));
+    };
     const worker = async () => {
       for (let path = waiting.shift(); path; path = waiting.shift()) {
-        const { runs } = await get<{ runs: Drawn[] }>(path, control.signal);
-        setState((old) => ({ ...old, byName: new Map([...old.byName, ...runs.map((run) => [run.name, run] as const)]) }));
+        come.push(...(await get<{ runs: Drawn[] }>(path, control.signal)).runs);
+        if (performance.now() - painted > BETWEEN_PAINTS) paint(); // each draws all curves anew
       }
     };
     Promise.all(Array.from({ length: REQUESTS }, worker)).then(
-      () => control.signal.aborted || setState((old) => ({ ...old, loading: false })),
-      (error: Error) => control.signal.aborted || setState((old) => ({ ...old, error, loading: false })),
+      () => {
+        if (control.signal.aborted) return;
+        paint();
+        setState((old) => ({ ...old, loading: false }));
+      },
+      (error: Error) => {
+        if (control.signal.aborted) return;
+        paint();
+        setState((old) => ({ ...old, error, loading: false }));
+      },
     );
     return () => control.abort();
   }, [asked, kind, stamp]);
