@@ -194,7 +194,7 @@ def chat_answers(walk: Walk) -> str:
 def chat_stops(walk: Walk) -> str:
     """Stop halts the text and frees the engine; a closed tab keeps what was written."""
     with walk.page(f"/chat?model={walk.base}") as page:
-        kept = json.dumps({"temperature": 2, "max_tokens": 400})  # nonsense, which is long
+        kept = json.dumps({"temperature": 2, "top_p": 1, "max_tokens": 400})  # nonsense, which is long
         page.evaluate("kept => localStorage.setItem('smelt.chat.settings', kept)", kept)
         page.reload()
         until(page, IDLE)
@@ -248,7 +248,7 @@ def arena(walk: Walk) -> str:
         page.click("[data-testid=start-round]")
         page.wait_for_url("**/arena/*")
         heard = list[str]()
-        page.on("response", lambda response: "/studio/" in response.url and heard.append(response.text()))
+        page.on("requestfinished", lambda asked: "/studio/" in asked.url and heard.append(asked.response().text()))
         page.reload()
         page.wait_for_selector("button:has-text('A is best'):enabled")
         said = [*heard, page.content()]

@@ -83,7 +83,7 @@ class Workspace:
     def data_files(self) -> list[Path]:
         """Return the files that may be data."""
         found = [path for folder in (self.root, *self.more) for path in walk(folder) if path.suffix in DATA_SUFFIXES]
-        own = {"metrics.jsonl", "events.jsonl"}
+        own = {"metrics.jsonl", "events.jsonl", "studio.json", "quickstart.json", "wrong_answers.json"}
         return sorted(path for path in set(found) if path.name not in own and not is_part_of_model(path))
 
     def _files(self, name: str) -> Iterator[Path]:

@@ -197,7 +197,7 @@ def test_rows_are_walked_by_keys_edited_and_saved(
     assert page.input_value("label:has-text('messages[1].content') textarea") == "<b>zero</b>"
     page.click("text=Save as a new version")
     page.wait_for_selector("h1:has-text('.v')")
-    page.wait_for_selector("text=Made from chats.jsonl: 1 edits, 63 rows became 63.")
+    page.wait_for_selector("text=Made from chats.jsonl. Edits: 1; rows: 63 before, 63 now.")
     page.wait_for_selector("text=<b>zero</b>")
     assert (folder / CHATS).read_bytes() == before
 
@@ -235,4 +235,4 @@ def test_filters_are_tried_and_make_a_version(studio: Live, open_page: Callable[
     page.click("button:has-text('Count')")
     page.wait_for_selector("[data-testid=filtered]:has-text('60 of 63 rows stay')")
     page.click("button:has-text('Save as a new version')")
-    page.wait_for_selector("text=0 edits, 63 rows became 60.")
+    page.wait_for_selector("text=Edits: 0; rows: 63 before, 60 now.")

@@ -6,11 +6,13 @@ import { Await, Card, Empty, Icon, Notice } from "../../ui";
 import { useGet } from "../../use";
 import { percent, scale, type Board, type Standing } from "./rounds";
 
+const ENOUGH_VOTES = 20;
 const WORDS = {
   scores: ["Scores", "得分"],
   none: ["No vote yet", "还没有投票"],
   begin: ["Start a round", "开始一轮"],
   votes: ["Votes: {votes}. Decided: {decided}, ties: {ties}, all answers bad (left out): {bad}.", "共 {votes} 票：{decided} 票分出胜负，{ties} 票平局，{bad} 票全都不好（不计入）。"],
+  few: ["Intervals draw these votes anew; of fewer than {least} they are too narrow. Judge some more rounds.", "区间由这些投票重新抽样得到；少于 {least} 票时区间过窄。请再评判几轮。"],
   model: ["Model", "模型"],
   score: ["Score", "得分"],
   interval: ["95 % interval", "95% 区间"],
@@ -68,7 +70,12 @@ export function Leaderboard() {
 function Counts({ board }: { board: Board }) {
   const t = useWords(WORDS);
   const { votes, decided, ties, both_bad } = board.counts;
-  return <p className="muted">{t("votes", { votes: count(votes), decided: count(decided), ties: count(ties), bad: count(both_bad) })}</p>;
+  return (
+    <>
+      <p className="muted">{t("votes", { votes: count(votes), decided: count(decided), ties: count(ties), bad: count(both_bad) })}</p>
+      {decided + ties < ENOUGH_VOTES && <Notice kind="warn">{t("few", { least: ENOUGH_VOTES })}</Notice>}
+    </>
+  );
 }
 
 function Scores({ board }: { board: Board }) {

@@ -178,7 +178,7 @@ function Progress({ of: found, onStop }: { of: First; onStop: () => void }) {
 function Ready({ of: found }: { of: First }) {
   const t = useWords(WORDS);
   const model = encodeURIComponent(found.model ?? found.run);
-  const chat = found.result?.chats.at(-1);
+  const chat = found.result?.chats.at(0);
   return (
     <section className="hero ready" data-testid="first-ready" aria-label={t("ready")}>
       <div className="stack">
