@@ -14,6 +14,7 @@ from pathlib import Path
 
 from smelt.core.errors import UsageError, nearest
 from smelt.core.storage import read_pointer
+from smelt.data.shards import META
 from smelt.train.reading import last_change
 
 CHECKPOINT_FILES = ("config.json", "adapter_config.json")
@@ -103,5 +104,5 @@ def walk(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 def is_part_of_model(path: Path) -> bool:
     """Tell whether a file belongs to a checkpoint, a tokenizer or a set of token shards."""
-    parts = (*CHECKPOINT_FILES, "tokenizer.json", "tokenizer_config.json", "meta.json", "recipe.yaml")
+    parts = (*CHECKPOINT_FILES, "tokenizer.json", "tokenizer_config.json", META, "recipe.yaml")
     return any((path.parent / part).is_file() for part in parts)

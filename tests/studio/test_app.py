@@ -64,6 +64,16 @@ def test_a_studio_with_keys_opens_for_a_cookie_that_scripts_cannot_read(
     assert live.get("/studio/home", Cookie=cookie.split(";")[0]).status == 200
 
 
+def test_what_smelt_writes_for_itself_is_no_data(tmp_path: Path) -> None:
+    for name in ("first/quickstart.json", "first/wrong_answers.json", "first/studio.json", "books/metrics.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    for name in ("shards/shards.json", "shards/manifest.json", "rows/rows.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("[]")
+    assert [path.name for path in Workspace.at(tmp_path).data_files()] == ["rows.json"]
+
+
 def test_a_workspace_finds_nothing_behind_links_or_outside(tmp_path: Path) -> None:
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir()

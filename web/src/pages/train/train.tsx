@@ -69,7 +69,7 @@ function Trainings() {
             </Card>
           ) : (
             <Card data-testid="trainings">
-              <div className="scroll" tabIndex={0} role="region" aria-label={t("title")}>
+              <div className="scroll nowrap" tabIndex={0} role="region" aria-label={t("title")}>
                 <table>
                   <thead>
                     <tr>
