@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 app = make_app()
 PARTS = ("text", "gold", "memorization", "answers", "retrieval", "similarity")
 """What can be measured, each an option that takes a file."""
+Answers = Annotated[str | None, typer.Option(help="Conversations or pairs: compare answers with references.")]
+Judge = Annotated[
+    str | None, typer.Option(metavar="URL|CKPT", help="Who rates the answers: a server like OpenAI's, or a checkpoint.")
+]
+JudgeModel = Annotated[str | None, typer.Option(help="The name of the model there.")]
+JudgeKey = Annotated[str | None, typer.Option(help="An environment variable that holds the server's key.")]
 
 
 @dataclass(frozen=True)
@@ -77,20 +83,13 @@ def evaluate(
     memorization: Annotated[
         str | None, typer.Option(metavar="TRAINING_TEXT", help="Training text or shards: share of copying samples.")
     ] = None,
-    answers: Annotated[
-        str | None, typer.Option(help="Conversations or pairs: compare answers with references.")
-    ] = None,
+    answers: Answers = None,
     metric: Annotated[
         str | None, typer.Option(help="Of the answers: rouge,bleu,chrf,match,token_f1,keywords,...")
     ] = None,
-    judge: Annotated[
-        str | None,
-        typer.Option(metavar="URL|CKPT", help="Who rates the answers: a server like OpenAI's, a model."),
-    ] = None,
-    judge_model: Annotated[str | None, typer.Option(help="The name of the model there.")] = None,
-    judge_key_variable: Annotated[
-        str | None, typer.Option(help="An environment variable that holds the server's key.")
-    ] = None,
+    judge: Judge = None,
+    judge_model: JudgeModel = None,
+    judge_key_variable: JudgeKey = None,
     temperature: Annotated[float, typer.Option(help="Of the answers; 0 takes the likeliest token.")] = 0.0,
     num_beams: Annotated[int, typer.Option(min=1, help="Above 1: search for the likeliest answer.")] = 1,
     max_new_tokens: Annotated[int | None, typer.Option(help="[default: the longest reference and 16 more]")] = None,
