@@ -1,5 +1,5 @@
 // Runs: all of them with their curves over each other, or one of them whole.
-import { useDeferredValue, useMemo } from "react";
+import { useDeferredValue, useEffect, useMemo, useState } from "react";
 import { useWords } from "../../preferences";
 import { Link, usePlace } from "../../router";
 import { Await, Card, Empty, Failed, Loading, Notice, Tabs } from "../../ui";
@@ -16,6 +16,7 @@ import "./runs.css";
 
 const LOOK_SECONDS = 10;
 const COLORS = 8;
+const FIRST_ROWS = 30; // of the table, beside curves that are still coming
 const NAMED = 12; // curves below a chart by name; of more the table tells the colours
 const SHOWN_BROKEN = 5;
 
@@ -60,7 +61,8 @@ function Overlay({ runs }: { runs: Run[] }) {
   const given = query.get("runs");
   const [text, stage, order] = [query.get("q") ?? "", query.get("stage") ?? "", query.get("sort") ?? "-changed"];
   const shown = useMemo(() => listed(runs, text, stage, order), [runs, text, stage, order]);
-  const rows = useDeferredValue(shown, null); // a long table waits until the curves have been asked for
+  const [drawn, setDrawn] = useState(false);
+  const rows = useDeferredValue(drawn ? shown : shown.slice(0, FIRST_ROWS), null); // a long table waits for the curves
   const names = useMemo(() => chosenOf(given, runs, shown), [given, runs, shown]);
   const colors = useMemo(() => new Map(names.map((name, place) => [name, (place % COLORS) + 1])), [names]);
   const tabs = { list: t("title"), differences: t("differences"), law: t("law") };
@@ -71,7 +73,7 @@ function Overlay({ runs }: { runs: Run[] }) {
   };
   return (
     <>
-      <Curves names={names} colors={colors} runs={runs} />
+      <Curves names={names} colors={colors} runs={runs} onDrawn={setDrawn} />
       <Card>
         <div className="stack">
           <div className="row runs-tabs">
@@ -86,11 +88,14 @@ function Overlay({ runs }: { runs: Run[] }) {
   );
 }
 
-function Curves({ names, colors, runs }: { names: string[]; colors: ReadonlyMap<string, number>; runs: Run[] }) {
+function Curves({ names, colors, runs, onDrawn }: { names: string[]; colors: ReadonlyMap<string, number>; runs: Run[]; onDrawn: (drawn: boolean) => void }) {
   const t = useWords(WORDS);
   const view = useView();
   const stamp = useMemo(() => runs.reduce((sum, run) => sum + (colors.has(run.name) ? run.changed : 0), 0), [runs, colors]);
   const { byName, error, loading } = useCurves(names, view.metric, view, stamp);
+  useEffect(() => {
+    if (!loading) onDrawn(true);
+  }, [loading, onDrawn]);
   const drawn = useMemo(() => names.flatMap((name) => (byName.has(name) ? [{ run: byName.get(name)!, color: colors.get(name)! }] : [])), [names, byName, colors]);
   const lines = useMemo(() => linesOf(drawn, view.metric, t("validation")), [drawn, view.metric, t]);
   const metrics = useMemo(() => [...new Set(drawn.flatMap(({ run }) => run.metrics.filter((one) => !["step", "tokens", "seconds"].includes(one))))], [drawn]);
