@@ -239,18 +239,20 @@ def chat_scrolls(walk: Walk) -> str:
 
 
 def arena(walk: Walk) -> str:
-    """A blind round of two quantizations, one vote of a double click, names after it, an export that is read."""
-    names = [walk.chat, f"{walk.chat}@int8"]
+    """A blind round of two checkpoints and a quantization, one vote of a double click, an export that is read."""
+    names = [walk.chat, f"{walk.chat}@int8", walk.base]
     before = walk.get("/studio/arena/leaderboard")["counts"]["votes"]
     with walk.page(f"/arena?models={','.join(names)}") as page:
         page.wait_for_selector("text=Who answers")
         page.fill("textarea", QUESTION)
         page.click("[data-testid=start-round]")
         page.wait_for_url("**/arena/*")
-        heard = list[str]()
-        page.on("requestfinished", lambda asked: "/studio/" in asked.url and heard.append(asked.response().text()))
+        asked = list[Any]()
+        page.on("framenavigated", lambda frame: asked.clear())
+        page.on("requestfinished", lambda one: asked.append(one))
         page.reload()
         page.wait_for_selector("button:has-text('A is best'):enabled")
+        heard = [one.response().text() for one in asked if "/studio/" in one.url]
         said = [*heard, page.content()]
         assert heard and not any(name in text for text in said for name in names), "a name before the vote"
         page.dblclick("button:has-text('B is best')")
