@@ -49,9 +49,9 @@ def preference_pairs(store: Store, who: str) -> tuple[list[Pair], dict[str, int]
             continue
         best = one.by_letter[vote.winner].answer or ""
         prompt = [{"role": "user", "content": one.prompt}]
-        for letter, side in one.by_letter.items():
-            if letter != vote.winner:
-                add_pair(pairs, counts, "rounds", prompt, best, side.answer or "")
+        others = [side.answer or "" for letter, side in one.by_letter.items() if letter != vote.winner]
+        for worse in dict.fromkeys(others):  # two that said the same are one pair
+            add_pair(pairs, counts, "rounds", prompt, best, worse)
     for prompt, better, worse in rated_siblings(store, who):
         add_pair(pairs, counts, "chats", prompt, better, worse)
     return pairs, dict(counts)

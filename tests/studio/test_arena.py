@@ -205,7 +205,7 @@ def test_a_leaderboard_is_of_the_votes_and_says_what_was_left_out(store: Store) 
 
 
 def test_pairs_come_from_rounds_and_from_rated_siblings(store: Store) -> None:
-    written(store, "worse", "better", winner="b")
+    written(store, "worse", "better", "worse", winner="b")  # one pair, though two of them said it
     written(store, "same", "same", winner="a")
     written(store, "said", " ", winner="a")
     create_chat(store, Chat("c", "local", ""))

@@ -17,6 +17,11 @@ export function css(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+/** A value below the cursor, as the legend says it; nothing where no cursor is. */
+function shown(_: uPlot, value: number | null): string {
+  return value == null ? "" : String(Number.isInteger(value) ? value : Number(value.toPrecision(5)));
+}
+
 export function Chart({ x, lines, xLabel, yLabel, height = 260, log = false, title }: { x: number[]; lines: Line[]; xLabel: string; yLabel?: string; height?: number; log?: boolean; title: string }) {
   const ref = useRef<HTMLDivElement>(null);
   const { theme } = usePreferences();
@@ -31,13 +36,14 @@ export function Chart({ x, lines, xLabel, yLabel, height = 260, log = false, tit
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
         axes: [{ ...axis, label: xLabel, labelFont: axis.font, labelSize: 22 }, { ...axis, size: 60, ...(yLabel ? { label: yLabel, labelFont: axis.font } : {}) }],
         series: [
-          { label: xLabel },
+          { label: xLabel, value: shown },
           ...lines.map((line, place) => ({
             label: line.name,
+            value: shown,
             stroke: css(`--series-${line.color ?? (place % 8) + 1}`),
             width: line.faint ? 1 : 2,
             alpha: line.faint ? 0.35 : 1,
-            points: { show: x.length < 40 },
+            points: { show: line.values.filter((value) => value !== null).length < 40 },
             spanGaps: true,
           })),
         ],

@@ -1,3 +1,3 @@
-import{j as i}from"./index-DsljYqR1.js";import{M as c}from"./markdown-CXErtOT-.js";const p=/^!\[([^\]]*)\]\(([\w.-]+\.(?:png|jpe?g))\)[ \t]*$/;function u(s){const e=[];let t=[];const n=()=>{t.some(o=>o.trim())&&e.push({text:t.join(`
+import{j as i}from"./index-BLuac-fl.js";import{M as c}from"./markdown-BX24vhKV.js";const p=/^!\[([^\]]*)\]\(([\w.-]+\.(?:png|jpe?g))\)[ \t]*$/;function u(s){const e=[];let t=[];const n=()=>{t.some(o=>o.trim())&&e.push({text:t.join(`
 `)}),t=[]};for(const o of s.split(`
 `)){const r=p.exec(o);r?(n(),e.push({picture:r[2],name:r[1]})):t.push(o)}return n(),e}function f({run:s,text:e}){return i.jsx("div",{className:"stack runs-report","data-testid":"report",children:u(e).map((t,n)=>"text"in t?i.jsx(c,{text:t.text},n):i.jsx("img",{alt:t.name,src:`/studio/runs/picture?name=${encodeURIComponent(s)}&file=${encodeURIComponent(t.picture)}`},n))})}export{f as default,u as partsOf};
