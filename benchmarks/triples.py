@@ -106,9 +106,8 @@ def write(settings: dict[str, Any], parts: Sequence[Sequence[TripleRow]], words:
         "data": str(words.out / "training-written.jsonl"),
         "validation": str(words.out / "validation-written.jsonl"),
     }
-    result = sft(
-        SftRecipe(**settings, **paths, template=TEMPLATE, max_seq_len=CONTEXT_TOKENS, batch_rows=8, compile="no")
-    )
+    room = CONTEXT_TOKENS - settings["tune"].get("prefix", {}).get("num_virtual_tokens", 0)
+    result = sft(SftRecipe(**settings, **paths, template=TEMPLATE, max_seq_len=room, batch_rows=8, compile="no"))
     texts, relations = [row.text for row in parts[2]], relations_of(parts[0])
     answers, num_too_long = written(result.checkpoint, texts, ANSWER_TOKENS)
     read = [read_names(answer, relations) for answer in answers]
