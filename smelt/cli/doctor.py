@@ -25,7 +25,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {  # extra -> modules, what the
     "interop": (("transformers", "tokenizers", "tiktoken"), "the tests against reference implementations"),
     "dev": (("pytest", "hypothesis", "ruff", "mypy"), "the project's own tests and checks"),
     "hub": (("huggingface_hub",), "checkpoints by their Hugging Face id"),
-    "serve": (("fastapi", "uvicorn", "sqlalchemy"), "the HTTP server (planned)"),
+    "serve": (("fastapi", "uvicorn", "sqlalchemy"), "the HTTP server and the studio"),
     "scale": (("ray",), "data pipelines on many cores and machines (planned)"),
     "data": (("trafilatura", "py3langid", "zstandard"), "language detection; web pages, zstd files (planned)"),
     "rag": (("lancedb", "pypdf"), "answers from your documents (planned)"),

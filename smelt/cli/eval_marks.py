@@ -44,9 +44,10 @@ def check_judge(judge: str | None, model: str | None, key_variable: str | None) 
     """Raise UsageError where the options of a judge do not fit together."""
     is_server = judge is not None and judge.startswith(("http://", "https://"))
     if is_server == (model is None) or (key_variable is not None and not is_server):
-        raise UsageError(
-            "who is the judge?", accepted="--judge http://ADDRESS/v1 --judge-model NAME, or --judge CHECKPOINT alone"
-        )
+        words = {"--judge": judge, "--judge-model": model, "--judge-key-variable": key_variable}
+        given = " ".join(f"{option} {value}" for option, value in words.items() if value is not None)
+        accepted = "--judge http://ADDRESS/v1 --judge-model NAME, or --judge CHECKPOINT alone"
+        raise UsageError(f"{given}: who is the judge?", accepted=accepted)
 
 
 def measure_marks(model: Network, tokenizer: Pipeline, request: Request, found: Measured, *, quiet: bool) -> None:
@@ -136,7 +137,10 @@ def rated(asked: list[Asked], answers: list[str], request: Request) -> tuple[Sco
         on_reply=lambda: line.update(f"judged {next(count):,} of {len(answers):,}"),
     )
     line.close()
-    return score, len(answers) - int(score.rows[:, 1].sum())
+    num_missing = len(answers) - int(score.rows[:, 1].sum())
+    if num_missing:
+        say(f"the judge gave no rating to {num_missing} of {len(answers)} answers, which are left out")
+    return score, num_missing
 
 
 def answer_rows(source: str) -> list[ChatRow] | list[PairRow]:

@@ -165,6 +165,7 @@ def test_a_judge_rates_answers(
     result = smelt("eval", checkpoint, *words, "--json")
     assert result.code == 0, result.err
     assert result.json["judged"] == pytest.approx((10 + 10 + 4) / 30) and result.json["unjudged"] == 1
+    assert "the judge gave no rating to 1 of 4 answers, which are left out" in result.err
     assert len(scripted_server.heard) == 4 + 2, "what was not rated is asked twice more"
     path, headers, body = scripted_server.heard[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret" and body["model"] == "wise"
@@ -185,8 +186,8 @@ def test_a_judge_rates_answers(
     ("words", "code", "message"),
     [
         (["--judge", "J"], 2, "--judge J without answers\ntry: --answers FILE"),
-        (["--judge", "http://127.0.0.1:9/v1", "--answers", "F"], 2, "who is the judge?\naccepted: --judge http://ADD"),
-        (["--judge", "J", "--judge-model", "wise"], 2, "who is the judge?"),
+        (["--judge", "http://127.0.0.1:9/v1", "--answers", "F"], 2, "/v1: who is the judge?\naccepted: --judge http"),
+        (["--judge", "J", "--judge-model", "wise"], 2, "--judge J --judge-model wise: who is the judge?"),
         (["--judge-model", "wise"], 2, "who is the judge?"),
         (["--judge", "J", "--judge-key-variable", "KEY"], 2, "who is the judge?"),
         (["--answers", "F"], 2, "--answers without a metric\naccepted: rouge, bleu"),
